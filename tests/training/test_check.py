@@ -1,0 +1,85 @@
+"""The report on a VOC folder: what is there, what is wrong, and the exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from training import check, smears
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "voc"
+    assert smears.run(smears.RenderSettings(path, count=4, width=160, height=120)) == 0
+    return path
+
+
+def test_nothing_is_wrong(folder, capsys):
+    assert check.run(check.CheckSettings(folder)) == 0
+    out = capsys.readouterr().out
+    assert "train: 3 images" in out
+    assert "val: 1 images" in out
+    assert "RBC" in out
+    assert out.endswith("nothing is wrong\n")
+
+
+def test_table_counts_and_measures(folder, capsys):
+    xml = "<annotation>{}</annotation>"
+    element = (
+        "<object><name>cell</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
+        "<xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+    )
+    boxes = element.format(10, 20) + element.format(30, 40)
+    (folder / "Annotations/smear-4.xml").write_text(xml.format(boxes), encoding="utf-8")
+    check.run(check.CheckSettings(folder, splits=("val",)))
+    row = next(line for line in capsys.readouterr().out.splitlines() if "cell" in line)
+    assert row.split() == ["cell", "2", "2", "10x20", "12x22", "20x30", "28x38", "30x40"]
+
+
+def test_image_without_boxes(folder, capsys):
+    size = "<size><width>160</width><height>120</height></size>"
+    for path in (folder / "Annotations").iterdir():
+        path.write_text(f"<annotation>{size}</annotation>", encoding="utf-8")
+    assert check.run(check.CheckSettings(folder)) == 0
+    assert "train: 3 images, 3 of them without boxes" in capsys.readouterr().out
+
+
+def test_problems_are_told_once(folder, capsys):
+    """smear-1 is in train and in trainval, and a third file is in no split."""
+    (folder / "JPEGImages/smear-1.jpg").write_bytes(b"no image")
+    (folder / "Annotations/stray.xml").write_text("<annotation/>", encoding="utf-8")
+    assert check.run(check.CheckSettings(folder)) == 1
+    out = capsys.readouterr().out
+    assert "2 problems (image left out: 2)" in out
+    assert out.count("JPEGImages/smear-1.jpg: does not decode") == 1
+    assert "Annotations/stray.xml" in out
+
+
+def test_classes_outside_the_list(folder, capsys):
+    assert check.run(check.CheckSettings(folder, labels=("RBC", "WBC", "Platelets"))) == 0
+    assert check.run(check.CheckSettings(folder, labels=("RBC",))) == 1
+    assert "unknown class (box left out)" in capsys.readouterr().out
+
+
+def test_bad_split_does_not_hide_the_rest(folder, capsys):
+    (folder / "ImageSets/Main/train.txt").write_text("\n")
+    assert check.run(check.CheckSettings(folder)) == 1
+    out = capsys.readouterr().out
+    assert "val: 1 images" in out
+    assert "1 x bad split" in out
+    assert "ImageSets/Main/train.txt" in out
+
+
+def test_folder_that_cannot_be_checked(folder, tmp_path, capsys):
+    assert check.run(check.CheckSettings(tmp_path)) == 1
+    assert "not a Pascal VOC folder" in capsys.readouterr().err
+    for path in (folder / "ImageSets/Main").iterdir():
+        path.unlink()
+    assert check.run(check.CheckSettings(folder)) == 1
+    assert "no split; expected train.txt and val.txt" in capsys.readouterr().err
+
+
+def test_needs_no_tensorflow():
+    code = "import sys; from training import check; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+from training import evaluate, export, model, run_folder, train
+from training.errors import TrainingError
+from training.presets import PRESETS
+
+LABELS = ["RBC", "WBC", "Platelets"]
+
+
+@pytest.fixture(scope="module")
+def trained(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps, evaluated once."""
+    output = tmp_path_factory.mktemp("run") / "cells"
+    settings = train.TrainSettings(
+        records_folder, output, epochs=1, batch_size=4, evaluate_every=1, checkpoint_every=1
+    )
+    assert train.run(settings) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def artifact(trained: Path) -> Path:
+    folder = trained.parent / "artifact"
+    assert export.run(export.ExportSettings(trained, folder, keep=100)) == 0
+    return folder
+
+
+def test_artifact_is_complete(artifact: Path) -> None:
+    names = {path.name for path in artifact.iterdir()}
+    assert names == {"saved_model", "model.onnx", "labels.txt", "card.json"}
+    assert (artifact / "labels.txt").read_text().split() == LABELS
+    card = json.loads((artifact / "card.json").read_text())
+    assert card["preset"] == "ssd_compact"
+    assert card["metrics"]["images"] == 4
+    assert card["default_boxes"]["count"] == 8732
+
+
+def test_onnx_has_the_tensors_of_the_seam(artifact: Path) -> None:
+    session = onnxruntime.InferenceSession(artifact / "model.onnx")
+    tensors = {x.name: (x.type, x.shape) for x in (*session.get_inputs(), *session.get_outputs())}
+    assert tensors == {
+        "images": ("tensor(uint8)", ["batch", 300, 300, 3]),
+        "boxes": ("tensor(float)", ["batch", 100, 4]),
+        "scores": ("tensor(float)", ["batch", 100, 3]),
+    }
+
+
+def test_a_lone_onnx_file_explains_itself(artifact: Path) -> None:
+    graph = onnx.load(artifact / "model.onnx")
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(metadata["labels"]) == LABELS
+    assert metadata["preset"] == "ssd_compact"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_saved_model_and_onnx_agree_with_keras(trained: Path, artifact: Path, batch: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (batch, 300, 300, 3), np.uint8)
+    network, preset, _ = run_folder.load_network(trained)
+    keras_rows = _rows(model.Detector(network, preset, 100)(tf.constant(images)))
+    served = tf.saved_model.load(artifact / "saved_model").signatures["serving_default"]
+    session = onnxruntime.InferenceSession(artifact / "model.onnx")
+    outputs = session.run(["boxes", "scores"], {"images": images})
+    others = [
+        _rows(served(images=tf.constant(images))),
+        _rows(dict(zip(("boxes", "scores"), outputs, strict=True))),
+    ]
+    for rows in others:
+        for one, other in zip(keras_rows, rows, strict=True):
+            assert export.row_difference(one, other) < 1e-4
+            assert export.row_difference(other, one) < 1e-4
+
+
+def _rows(outputs: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([outputs["boxes"], outputs["scores"]], axis=-1)
+
+
+def test_row_difference_sees_a_moved_box() -> None:
+    rows = np.random.default_rng(0).random((20, 7))
+    other = rows[::-1].copy()
+    assert export.row_difference(rows, other) == 0.0
+    other[3, 0] += 0.01
+    assert export.row_difference(rows, other) == pytest.approx(0.01)
+
+
+def test_an_artifact_is_not_overwritten(trained: Path, artifact: Path) -> None:
+    with pytest.raises(TrainingError, match="exists already"):
+        export.run(export.ExportSettings(trained, artifact))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_exports(name: str, tmp_path: Path) -> None:
+    preset = PRESETS[name]
+    detector = model.Detector(model.build(preset, 2), preset, 50)
+    export.write(tmp_path, detector, preset, ("a", "b"), {"preset": name})
+    assert (tmp_path / "model.onnx").stat().st_size > 1e6
+
+
+def test_evaluation_of_a_run(
+    trained: Path, records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = evaluate.EvaluateSettings(
+        records_folder, run=trained, pictures=tmp_path / "pictures", max_pictures=2, json=True
+    )
+    assert evaluate.run(settings) == 0
+    metrics = json.loads(capsys.readouterr().out.split("pictures:")[0])
+    stored = json.loads((trained / "metrics.json").read_text())
+    assert metrics["mAP@0.5"] == pytest.approx(stored["mAP@0.5"], abs=1e-6)
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2

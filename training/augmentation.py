@@ -1,0 +1,128 @@
+"""SSD's augmentation (section 2.2 "Data augmentation", section 3.6 zoom-out), as pure functions.
+
+Every function takes a `seed` int32 [2] and gives the same result for the same seed, so that a
+resumed run sees what the interrupted one would have seen.
+
+The geometric part is one window: a rectangle in normalised coordinates that may be smaller than
+the image (a crop) or larger (zoom-out). It is cut out and resized in one operation; nothing the
+size of a zoomed-out canvas is ever made.
+"""
+
+import tensorflow as tf
+
+from training import boxes
+
+# "None" is one of the paper's options: the whole image. 0 stands for a crop of any overlap.
+_MIN_IOUS = (-1.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
+_CANDIDATES = 50  # tries for a crop that satisfies the overlap, as in the authors' code
+
+
+def _split(seed: tf.Tensor, count: int) -> list[tf.Tensor]:
+    return tf.unstack(tf.random.split(seed, count))
+
+
+def _uniform(seed: tf.Tensor, low: float, high: float, shape: tuple[int, ...] = ()) -> tf.Tensor:
+    return tf.random.stateless_uniform(shape, seed, low, high)
+
+
+def _coin(seed: tf.Tensor) -> tf.Tensor:
+    return _uniform(seed, 0.0, 1.0) < 0.5
+
+
+def photometric(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Brightness, contrast, saturation and hue, each half of the time; float32 [H, W, 3], 0..255.
+
+    Contrast comes before or after the two colour changes, as in the authors' code.
+    """
+    keys = _split(seed, 9)
+    image = tf.where(_coin(keys[0]), image + _uniform(keys[1], -32.0, 32.0), image)
+    contrast_first = _coin(keys[2])
+    contrast = tf.where(_coin(keys[3]), _uniform(keys[4], 0.5, 1.5), 1.0)
+    image = image * tf.where(contrast_first, contrast, 1.0)
+    image = tf.clip_by_value(image, 0.0, 255.0) / 255.0
+    saturation = tf.where(_coin(keys[5]), _uniform(keys[6], 0.5, 1.5), 1.0)
+    hue = tf.where(_coin(keys[7]), _uniform(keys[8], -18.0 / 360.0, 18.0 / 360.0), 0.0)
+    image = tf.image.adjust_hue(tf.image.adjust_saturation(image, saturation), hue) * 255.0
+    return tf.clip_by_value(image * tf.where(contrast_first, 1.0, contrast), 0.0, 255.0)
+
+
+def zoom_out_window(seed: tf.Tensor, largest: float) -> tf.Tensor:
+    """Half of the time a window up to `largest` times the image, else the image: xyxy [4]."""
+    keys = _split(seed, 3)
+    ratio = tf.where(_coin(keys[0]), _uniform(keys[1], 1.0, largest), 1.0)
+    low = -_uniform(keys[2], 0.0, 1.0, (2,)) * (ratio - 1.0)
+    return tf.concat([low, low + ratio], axis=0)
+
+
+def crop_window(boxes_xyxy: tf.Tensor, seed: tf.Tensor, smallest: float) -> tf.Tensor:
+    """A random crop inside 0..1 that satisfies a randomly chosen minimum IoU: xyxy [4].
+
+    Sides are `smallest` to 1 of the image, the aspect ratio 0.5 to 2. The crop must hold the centre
+    of at least one box, and some box must overlap it with at least the chosen IoU. The whole image
+    if no candidate does, or if there are no boxes.
+    """
+    keys = _split(seed, 3)
+    choice = tf.random.stateless_uniform((), keys[0], 0, len(_MIN_IOUS), tf.int32)
+    minimum = tf.gather(tf.constant(_MIN_IOUS), choice)
+    size = _uniform(keys[1], smallest, 1.0, (_CANDIDATES, 2))
+    low = _uniform(keys[2], 0.0, 1.0, (_CANDIDATES, 2)) * (1.0 - size)
+    windows = tf.concat([low, low + size], axis=1)  # [50, 4]
+    ratio = size[:, 0] / size[:, 1]
+    overlaps = tf.reduce_max(boxes.pairwise_iou(windows, boxes_xyxy), axis=1) >= minimum
+    holds = tf.reduce_any(_centres_inside(windows, boxes_xyxy), axis=1)
+    good = overlaps & holds & (ratio >= 0.5) & (ratio <= 2.0) & (minimum >= 0.0)
+    first = tf.argmax(good)  # the first True
+    return tf.where(tf.reduce_any(good), windows[first], tf.constant([0.0, 0.0, 1.0, 1.0]))
+
+
+def _centres_inside(windows: tf.Tensor, boxes_xyxy: tf.Tensor) -> tf.Tensor:
+    """Whether window i holds the centre of box j: bool [W, N]."""
+    centres = boxes.to_cxcywh(boxes_xyxy)[None, :, :2]
+    inside = (centres > windows[:, None, :2]) & (centres < windows[:, None, 2:])
+    return tf.reduce_all(inside, axis=-1)
+
+
+def cut(image: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tensor:
+    """The window of an image [H, W, 3], resized bilinearly: float32 [size, size, 3].
+
+    What lies outside the image gets the image's mean colour. Sampling is at half-pixel centres
+    and without antialiasing, as OpenCV's INTER_LINEAR does in the served preprocessing.
+    """
+    image = tf.cast(image, tf.float32)
+    mean = tf.reduce_mean(image, axis=(0, 1), keepdims=True)
+    extent = tf.cast(tf.shape(image)[:2], tf.float32)[::-1]  # width, height
+    low, high = window[:2] * extent, window[2:] * extent
+    step = (high - low) / size
+    # crop_and_resize samples the corners at its box's edges, in units of (extent - 1).
+    edges = tf.concat([low + step / 2 - 0.5, high - step / 2 - 0.5], 0)
+    # Samples in the outermost half pixel belong to the image, not to what lies outside.
+    whole = tf.concat([tf.maximum(edges[:2], 0.0), tf.minimum(edges[2:], extent - 1)], 0)
+    edges = tf.where(tf.abs(edges - whole) <= 0.5, whole, edges)
+    x1, y1, x2, y2 = tf.unstack(edges / tf.maximum(tf.tile(extent - 1, [2]), 1.0))
+    patch = tf.image.crop_and_resize((image - mean)[None], [[y1, x1, y2, x2]], [0], [size, size])
+    return patch[0] + mean
+
+
+def move_boxes(boxes_xyxy: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Boxes in the window's coordinates, clipped to it, and which to keep.
+
+    Returns:
+        boxes_xyxy: float32 [N, 4], 0..1 over the window.
+        keep: bool [N], those whose centre lies inside (the paper's rule).
+    """
+    keep = _centres_inside(window[None], boxes_xyxy)[0]
+    origin, size = tf.tile(window[:2], [2]), tf.tile(window[2:] - window[:2], [2])
+    return tf.clip_by_value((boxes_xyxy - origin) / size, 0.0, 1.0), keep
+
+
+def flip(
+    image: tf.Tensor, boxes_xyxy: tf.Tensor, seed: tf.Tensor, vertical: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mirrors left and right half of the time and, if `vertical`, top and bottom too."""
+    keys = _split(seed, 2)
+    x1, y1, x2, y2 = tf.unstack(boxes_xyxy, axis=-1)
+    if _coin(keys[0]):
+        image, x1, x2 = image[:, ::-1], 1.0 - x2, 1.0 - x1
+    if vertical and _coin(keys[1]):
+        image, y1, y2 = image[::-1], 1.0 - y2, 1.0 - y1
+    return image, tf.stack([x1, y1, x2, y2], axis=-1)

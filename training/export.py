@@ -1,0 +1,179 @@
+"""`training export`: a run becomes an artifact, the folder that `serving publish` takes.
+
+    saved_model/   the network, signature `serving_default`
+    model.onnx     the same network
+    labels.txt     line i is class i, no background line
+    card.json      preset, input size, default boxes, data fingerprint, mAP, versions, ...
+
+The graph, in both files: `images` uint8 [batch, S, S, 3] RGB in; `boxes` float32 [batch, K, 4]
+xyxy, 0..1, and `scores` float32 [batch, K, C] without background out. Softmax, box decoding and
+the best-K cut are inside; no image decoding, no resizing, no NMS.
+"""
+
+import json
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+import tyro
+
+from training import model, run_folder
+from training.default_boxes import default_boxes
+from training.errors import TrainingError
+from training.presets import Preset
+
+OPSET = 17  # tf2onnx' newest that every ONNX Runtime of the last years runs
+TOLERANCE = 1e-4  # largest difference of any output between TensorFlow and ONNX Runtime
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Write the artifact of a training run: SavedModel, ONNX, labels and card."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a training run; its newest checkpoint is exported."""
+    output: Path
+    """Folder of the artifact; must not exist yet."""
+    keep: int = 400
+    """Boxes that leave the network for NMS, the best ones by score (K)."""
+
+
+def run(settings: ExportSettings) -> int:
+    if settings.output.exists():
+        raise TrainingError(f"{settings.output} exists already: choose another --output")
+    network, preset, labels = run_folder.load_network(settings.run)
+    detector = model.Detector(network, preset, settings.keep)
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    # Built beside and renamed, so that an artifact that stands at --output is a whole one.
+    with tempfile.TemporaryDirectory(dir=settings.output.parent, prefix=".export-") as folder:
+        artifact = Path(folder) / "artifact"
+        artifact.mkdir()
+        card = make_card(settings.run, preset, labels, detector.keep)
+        write(artifact, detector, preset, labels, card)
+        shutil.move(artifact, settings.output)
+    size = (settings.output / "model.onnx").stat().st_size / 1e6
+    print(f"{settings.output}: SavedModel and ONNX ({size:.1f} MB) agree within {TOLERANCE}")
+    return 0
+
+
+def write(
+    artifact: Path, detector: model.Detector, preset: Preset, labels: tuple[str, ...], card: dict
+) -> None:
+    """Writes all files of an artifact into an existing folder and compares the two graphs.
+
+    Raises:
+        TrainingError: SavedModel and ONNX give different outputs.
+    """
+    (artifact / "labels.txt").write_text("".join(f"{label}\n" for label in labels))
+    run_folder.write_json(artifact / "card.json", card)
+    function = _serving_function(detector, preset.input_size)
+    tf.saved_model.save(
+        detector, str(artifact / "saved_model"), signatures={"serving_default": function}
+    )
+    onnx.save(to_onnx(function, card), artifact / "model.onnx")
+    difference = largest_difference(detector, artifact / "model.onnx", preset.input_size)
+    if not difference <= TOLERANCE:
+        raise TrainingError(
+            f"ONNX and TensorFlow differ by {difference:g}, allowed is {TOLERANCE:g}: "
+            "this combination of tensorflow and tf2onnx cannot export the network"
+        )
+
+
+def _serving_function(detector: model.Detector, size: int) -> tf.types.experimental.GenericFunction:
+    signature = tf.TensorSpec([None, size, size, 3], tf.uint8, name="images")
+    return tf.function(detector.call, input_signature=[signature])
+
+
+def to_onnx(
+    function: tf.types.experimental.GenericFunction, card: dict[str, Any]
+) -> onnx.ModelProto:
+    """The function as ONNX, its batch dimension named, with the card as metadata."""
+    graph, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
+    names = sorted(output.name for output in graph.graph.output)
+    if names != ["boxes", "scores"]:
+        raise TrainingError(f"the ONNX outputs must be boxes and scores, got {', '.join(names)}")
+    for tensor in (*graph.graph.input, *graph.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
+    del graph.graph.value_info[:]  # intermediate shapes carry tf2onnx' own names for the batch
+    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in card.items()}
+    onnx.helper.set_model_props(graph, metadata)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def largest_difference(detector: model.Detector, path: Path, size: int) -> float:
+    """Between Keras and ONNX Runtime over all outputs, at batch 1 and 3, on random images."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    generator = np.random.default_rng(0)
+    worst = 0.0
+    for batch in (1, 3):
+        images = generator.integers(0, 256, (batch, size, size, 3), np.uint8)
+        wanted = detector(tf.constant(images))
+        wanted_rows = np.concatenate([wanted["boxes"], wanted["scores"]], axis=-1)
+        found_rows = np.concatenate(session.run(["boxes", "scores"], {"images": images}), axis=-1)
+        for one, other in zip(wanted_rows, found_rows, strict=True):
+            worst = max(worst, row_difference(one, other), row_difference(other, one))
+    return worst
+
+
+def row_difference(rows: np.ndarray, others: np.ndarray) -> float:
+    """Largest distance of a row (box and scores, [K, 4 + C]) to the nearest of the other rows.
+
+    Not row by row: boxes whose best scores differ by rounding alone may change places, and the
+    last of them may fall to either side of the best-K cut, hence are left out.
+    """
+    best = rows[:, 4:].max(axis=1)
+    settled = rows[best > best.min() + TOLERANCE]
+    if not len(settled):
+        return 0.0
+    distances = np.abs(settled[:, None] - others[None]).max(axis=-1)  # [settled, K]
+    return float(distances.min(axis=1).max())
+
+
+def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
+    description = run_folder.read_description(folder)
+    metrics = folder / "metrics.json"
+    return {
+        "preset": preset.name,
+        "input_size": preset.input_size,
+        "keep": keep,
+        "labels": list(labels),
+        "metrics": run_folder.read_json(metrics, "mAP figures") if metrics.exists() else None,
+        "data_fingerprint": description["fingerprint"],
+        "settings": description["settings"],
+        "preset_settings": asdict(preset),
+        "default_boxes": {
+            "count": len(default_boxes(preset)),
+            "format": "cxcywh, 0..1, of feature maps, scales and aspect ratios in preset_settings",
+        },
+        "git_commit": _git_commit(),
+        "versions": {
+            name: version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
+        },
+        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git_commit() -> str | None:
+    """Of the code that exports; None outside a git checkout."""
+    try:
+        result = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()

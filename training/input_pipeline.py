@@ -1,0 +1,122 @@
+"""TFRecords -> batches of images and targets, in an order fixed by the seed.
+
+The stream is one endless sequence of examples: epoch after epoch, each in an order of its own,
+every example with a seed of its own. Element `i` of the stream is the same whenever and wherever
+it is made, so a resumed run skips to where it stopped, and N workers each take every N-th.
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from training import augmentation, matching, records
+
+_SHUFFLE_BUFFER = 4096  # serialised examples, each the size of a JPEG
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What `prepare_training_example` may do beside SSD's standard steps."""
+
+    zoom_out: float  # largest expansion of the canvas, 1 is off
+    smallest_crop: float  # side of the smallest crop, a fraction of the image's
+    vertical_flip: bool  # for images without an up and down, such as smears or aerial photos
+
+
+def decode_image(encoded: tf.Tensor) -> tf.Tensor:
+    """JPEG, PNG or BMP bytes -> uint8 [H, W, 3].
+
+    The accurate DCT, because OpenCV, which decodes in front of the served network, uses it too.
+    """
+    if tf.io.is_jpeg(encoded):
+        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def prepare_evaluation_example(example: dict[str, tf.Tensor], size: int) -> dict[str, tf.Tensor]:
+    """As the served preprocessing: stretched to the input size, uint8 [size, size, 3]."""
+    image = tf.image.resize(decode_image(example["encoded"]), [size, size], method="bilinear")
+    image = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
+    return {"images": image, "image_id": example["image_id"]}
+
+
+def prepare_training_example(
+    example: dict[str, tf.Tensor], seed: tf.Tensor, size: int, options: Augmentation
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """One augmented example.
+
+    Returns:
+        image: float32 [size, size, 3], 0..255.
+        boxes_xyxy: float32 [N, 4], 0..1.
+        classes: int32 [N].
+        difficult: bool [N].
+    """
+    keys = tf.unstack(tf.random.split(seed, 4))
+    boxes_xyxy = example["boxes_xyxy"]
+    outer = augmentation.zoom_out_window(keys[0], options.zoom_out)
+    # The crop is taken from the zoomed-out canvas, hence its boxes and then its coordinates.
+    on_canvas, _ = augmentation.move_boxes(boxes_xyxy, outer)
+    inner = augmentation.crop_window(on_canvas, keys[1], options.smallest_crop)
+    origin, extent = tf.tile(outer[:2], [2]), tf.tile(outer[2:] - outer[:2], [2])
+    window = origin + inner * extent
+    image = augmentation.cut(decode_image(example["encoded"]), window, size)
+    boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
+    boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
+    image = augmentation.photometric(image, keys[2])
+    image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], options.vertical_flip)
+    image = tf.ensure_shape(image, [size, size, 3])
+    return (
+        image,
+        boxes_xyxy,
+        tf.boolean_mask(example["classes"], keep),
+        tf.boolean_mask(example["difficult"], keep),
+    )
+
+
+def stream(paths: list[str], seed: int) -> tf.data.Dataset:
+    """The endless sequence of (seed int32 [2], serialised example)."""
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        examples = tf.data.TFRecordDataset(paths)
+        order = examples.shuffle(
+            _SHUFFLE_BUFFER,
+            seed=number + tf.constant(seed, tf.int64) * 1_000_003,
+            reshuffle_each_iteration=False,
+        )
+        return order.enumerate().map(lambda i, x: (_example_seed(seed, number, i), x))
+
+    return tf.data.Dataset.range(2**31 - 1).flat_map(epoch)
+
+
+def _example_seed(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.constant(seed, tf.int32), tf.cast(epoch * 1_000_003 + index, tf.int32)])
+
+
+def training_batches(
+    paths: list[str],
+    default_cxcywh: tf.Tensor,
+    options: Augmentation,
+    *,
+    size: int,
+    batch_size: int,
+    seed: int,
+    skip: int = 0,
+    shard: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
+    """Batches (images float32 [B, S, S, 3], offsets [B, A, 4], targets int32 [B, A]), endless.
+
+    Args:
+        batch_size: images a batch of *this* pipeline, that is per replica.
+        skip: elements of the global stream that an earlier run has used up.
+        shard: (index, count) of this pipeline among those that share the stream.
+    """
+
+    def prepare(key: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        image, boxes_xyxy, classes, difficult = prepare_training_example(
+            records.parse(serialized), key, size, options
+        )
+        return image, *matching.match(boxes_xyxy, classes, difficult, default_cxcywh)
+
+    examples = stream(paths, seed).skip(skip).shard(shard[1], shard[0])
+    examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+    return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,172 @@
+"""The networks: image in, offsets and class logits for every default box out.
+
+Input: RGB, [B, S, S, 3], 0..255, any number type. Normalising is the first layer, so that whoever
+feeds the network, here or in a server, hands over plain pixels.
+Outputs: `offsets` float32 [B, A, 4] and `logits` float32 [B, A, 1 + C], background first.
+"""
+
+import math
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from training import boxes
+from training.default_boxes import boxes_per_cell, default_boxes
+from training.presets import Preset
+
+# A rare-object prior as in focal loss (arXiv 1708.02002, section 4.1) keeps the first steps calm:
+# background starts at this probability, the rest is shared by the classes.
+BACKGROUND_PRIOR = 0.9
+
+
+def build(preset: Preset, classes: int) -> keras.Model:
+    """The trainable network of a preset for `classes` object classes, randomly initialised."""
+    backbone = {"ssd_compact": _compact, "ssd300_vgg16": _vgg16}[preset.name]
+    image = keras.Input((preset.input_size, preset.input_size, 3), name="images")
+    maps = backbone(image)
+    sides = tuple(int(x.shape[1]) for x in maps)
+    if sides != preset.feature_maps:
+        raise ValueError(f"{preset.name}: feature maps must be {preset.feature_maps}, got {sides}")
+    offsets, logits = _head(maps, boxes_per_cell(preset), classes)
+    return keras.Model(image, {"offsets": offsets, "logits": logits}, name=preset.name)
+
+
+class Detector(keras.Model):
+    """The network with softmax, box decoding and the best-K cut behind it: what is exported.
+
+    Call with images uint8 [B, S, S, 3]; gives `boxes` float32 [B, K, 4], xyxy, 0..1, clipped, and
+    `scores` float32 [B, K, C] without background, ordered by each box's best score. No NMS.
+    """
+
+    def __init__(self, network: keras.Model, preset: Preset, keep: int) -> None:
+        super().__init__(name="detector")
+        self.network = network
+        self.default_boxes = default_boxes(preset)  # not a tensor: constants stay in the graph
+        self.keep = min(keep, len(self.default_boxes))
+
+    def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = self.network(tf.cast(images, tf.float32), training=False)
+        scores = tf.nn.softmax(outputs["logits"])[..., 1:]
+        best = tf.math.top_k(tf.reduce_max(scores, axis=-1), self.keep).indices  # [B, K]
+        offsets = tf.gather(outputs["offsets"], best, batch_dims=1)
+        decoded = boxes.decode(offsets, tf.gather(self.default_boxes, best))
+        return {
+            "boxes": tf.clip_by_value(decoded, 0.0, 1.0),
+            "scores": tf.gather(scores, best, batch_dims=1),
+        }
+
+
+def _head(
+    maps: list[tf.Tensor], per_cell: tuple[int, ...], classes: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """3x3 predictors on each map (SSD, section 2.1), concatenated over maps."""
+    offsets, logits = [], []
+    for index, (x, count) in enumerate(zip(maps, per_cell, strict=True)):
+        box = layers.Conv2D(count * 4, 3, padding="same", name=f"offsets_{index}")(x)
+        score = layers.Conv2D(
+            count * (classes + 1),
+            3,
+            padding="same",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            bias_initializer=keras.initializers.Constant(_class_bias(classes) * count),
+            name=f"logits_{index}",
+        )(x)
+        offsets.append(layers.Reshape((-1, 4))(box))
+        logits.append(layers.Reshape((-1, classes + 1))(score))
+    return (
+        layers.Concatenate(axis=1, name="offsets")(offsets),
+        layers.Concatenate(axis=1, name="logits")(logits),
+    )
+
+
+def _class_bias(classes: int) -> list[float]:
+    background = math.log(BACKGROUND_PRIOR * classes / (1.0 - BACKGROUND_PRIOR))
+    return [background] + [0.0] * classes
+
+
+def _conv(x: tf.Tensor, filters: int, kernel: int = 3, **options: object) -> tf.Tensor:
+    """Convolution, batch normalisation over all replicas, ReLU."""
+    options = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"} | options
+    x = layers.Conv2D(filters, kernel, **options)(x)
+    # Synchronised: 1 replica with batch 16 and 8 replicas with batch 2 train the same network.
+    x = layers.BatchNormalization(synchronized=True, momentum=0.97, epsilon=1e-3)(x)
+    return layers.ReLU()(x)
+
+
+def _residual(x: tf.Tensor) -> tf.Tensor:
+    filters = int(x.shape[-1])
+    return layers.Add()([x, _conv(_conv(x, filters), filters)])
+
+
+def _compact(image: tf.Tensor) -> list[tf.Tensor]:
+    """A residual network of plain 3x3 convolutions with a top-down path over its three finest maps.
+
+    Plain convolutions, because depthwise ones train slowly on a CPU. The top-down path
+    (Feature Pyramid Networks, arXiv 1612.03144, section 3) gives the finest map, which finds the
+    smallest objects, the context of the coarse ones.
+    """
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = _conv(x, 16, strides=2)  # [B, 150, 150, 16]
+    x = _residual(_conv(x, 32, strides=2))  # [B, 75, 75, 32]
+    fine = _residual(_residual(_conv(x, 64, strides=2)))  # [B, 38, 38, 64]
+    middle = _residual(_residual(_conv(fine, 128, strides=2)))  # [B, 19, 19, 128]
+    coarse = _residual(_conv(middle, 192, strides=2))  # [B, 10, 10, 192]
+    five = _conv(coarse, 192, strides=2)  # [B, 5, 5, 192]
+    three = _conv(_conv(five, 96, 1), 192, strides=2)  # [B, 3, 3, 192]
+    one = _conv(_conv(three, 96, 1), 192, padding="valid")  # [B, 1, 1, 192]
+    middle = _merge(middle, coarse, 96)
+    fine = _merge(fine, middle, 96)
+    return [fine, middle, coarse, five, three, one]
+
+
+def _merge(fine: tf.Tensor, coarse: tf.Tensor, filters: int) -> tf.Tensor:
+    """One step of the top-down path: the coarse map, doubled and cut to size, onto the fine one."""
+    doubled = layers.UpSampling2D(2)(_conv(coarse, filters, 1))
+    excess = int(doubled.shape[1]) - int(fine.shape[1])
+    doubled = layers.Cropping2D(((0, excess), (0, excess)))(doubled)
+    return _conv(layers.Add()([_conv(fine, filters, 1), doubled]), filters)
+
+
+class L2Normalization(layers.Layer):
+    """ParseNet's scaled L2 normalisation over channels (arXiv 1506.04579), initial scale 20."""
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.scale = self.add_weight(
+            shape=(input_shape[-1],), initializer=keras.initializers.Constant(20.0), name="scale"
+        )
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        return keras.ops.normalize(x, axis=-1) * self.scale
+
+
+def _plain(x: tf.Tensor, filters: int, kernel: int = 3, **options: object) -> tf.Tensor:
+    return layers.Conv2D(filters, kernel, activation="relu", **({"padding": "same"} | options))(x)
+
+
+def _vgg16(image: tf.Tensor) -> list[tf.Tensor]:
+    """SSD300's VGG-16 (section 3 "Base network", figure 2): dilated fc6, extra layers to 1x1."""
+    # The mean of ImageNet in BGR, as the published VGG-16 weights expect.
+    x = layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68])(image[..., ::-1])
+    for filters, depth in ((64, 2), (128, 2), (256, 3)):
+        for _ in range(depth):
+            x = _plain(x, filters)
+        x = layers.MaxPooling2D(2, padding="same")(x)  # "same" keeps 75 -> 38
+    for _ in range(3):
+        x = _plain(x, 512)
+    maps = [L2Normalization(name="conv4_3_norm")(x)]  # [B, 38, 38, 512]
+    x = layers.MaxPooling2D(2)(x)
+    for _ in range(3):
+        x = _plain(x, 512)
+    x = layers.MaxPooling2D(3, strides=1, padding="same")(x)
+    x = _plain(_plain(x, 1024, dilation_rate=6), 1024, 1)
+    maps.append(x)  # [B, 19, 19, 1024]
+    for squeeze, filters, options in (
+        (256, 512, {"strides": 2}),  # [B, 10, 10, 512]
+        (128, 256, {"strides": 2}),  # [B, 5, 5, 256]
+        (128, 256, {"padding": "valid"}),  # [B, 3, 3, 256]
+        (128, 256, {"padding": "valid"}),  # [B, 1, 1, 256]
+    ):
+        x = _plain(_plain(x, squeeze, 1), filters, **options)
+        maps.append(x)
+    return maps

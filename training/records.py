@@ -1,0 +1,411 @@
+"""Writes Pascal VOC splits as sharded TFRecords, and reads them back.
+
+Out: OUTPUT/SPLIT-00000-of-00004.tfrecord and its brothers, tf.train.Example with the feature keys
+of the TensorFlow Object Detection API (`FEATURES`); OUTPUT/labels.txt (line i is class i) and
+OUTPUT/label_map.pbtxt for that API's tools; and, last of all, OUTPUT/SPLIT.json, the manifest. A
+split without a manifest that fits its shards is not whole, and `load_manifest` refuses it. So a
+killed writer leaves the older whole split, or none.
+
+Class numbers: the API's label maps start at 1, so image/object/class/label does too; `parse`
+gives them from 0. Boxes are normalised to 0..1 of the upright image.
+
+Format: TensorFlow Object Detection API, "Preparing Inputs" (using_your_own_dataset.md).
+"""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from training import voc
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+FEATURES = {
+    "image/height": "int64",  # pixels, upright
+    "image/width": "int64",
+    "image/filename": "bytes",
+    "image/source_id": "bytes",  # the image id
+    "image/key/sha256": "bytes",  # of image/encoded, in hexadecimal
+    "image/encoded": "bytes",  # the file
+    "image/format": "bytes",  # jpeg, png or bmp
+    "image/object/bbox/xmin": "float",  # 0..1; this and all below once per box
+    "image/object/bbox/xmax": "float",
+    "image/object/bbox/ymin": "float",
+    "image/object/bbox/ymax": "float",
+    "image/object/class/text": "bytes",  # the label
+    "image/object/class/label": "int64",  # from 1
+    "image/object/difficult": "int64",  # 0 or 1
+    "image/object/truncated": "int64",  # 0 or 1
+}
+ENCODING = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}  # of images encoded again
+SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than 1
+
+
+class ManifestError(voc.DataError):
+    """Records are missing or half written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordsSettings:
+    """Write a Pascal VOC folder as sharded TFRecords."""
+
+    directory: tyro.conf.Positional[Path]
+    """The VOC folder, with Annotations, JPEGImages and ImageSets/Main."""
+    output: Path
+    """Folder to write to; a split that is already there is replaced once the new one is whole."""
+    splits: tuple[str, ...] = ()
+    """Names of the splits; none given: those of train and val that exist."""
+    labels: tuple[str, ...] = ()
+    """Class names in the order of their ids; none given: those found, most frequent first."""
+    shards: int = 4
+    """Files per split, at most one per image."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of a split: its name, its size in bytes, its content's sha256."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A whole split of records.
+
+    labels: line i of labels.txt, class i.
+    fingerprint: sha256 over labels and sorted examples; the same however they are sharded.
+    """
+
+    directory: Path
+    split: str
+    count: int  # images
+    labels: tuple[str, ...]
+    shards: tuple[Shard, ...]
+    fingerprint: str
+
+    @property
+    def paths(self) -> list[str]:
+        """The shards' paths, as tf.data wants them."""
+        return [str(self.directory / shard.name) for shard in self.shards]
+
+
+def run(settings: RecordsSettings) -> int:
+    """Write the splits and print a report; 0 where every split stands whole, else 1."""
+    try:
+        datasets = _read_splits(settings)
+        _check_labels_agree(settings.output, datasets)
+        for dataset in datasets:
+            _report(dataset, *write(dataset, settings.output, settings.shards))
+    except (voc.DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _read_splits(settings: RecordsSettings) -> list[voc.Dataset]:
+    """All splits, with one list of labels for all of them."""
+    folder = voc.Folder(settings.directory)
+    splits = settings.splits or tuple(s for s in ("train", "val") if s in folder.splits())
+    if not splits:
+        raise voc.DataError(
+            f"{settings.directory}: neither train.txt nor val.txt in ImageSets/Main; name the "
+            f"splits with --splits; here are: {', '.join(folder.splits()) or 'none'}"
+        )
+    labels = settings.labels or _labels(folder, splits)
+    return [folder.read(split, labels) for split in splits]
+
+
+def _labels(folder: voc.Folder, splits: tuple[str, ...]) -> tuple[str, ...]:
+    found = [folder.read(split).annotations for split in splits]
+    counts = collections.Counter(
+        label for annotations in found for item in annotations for label in item.labels
+    )
+    return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
+
+
+def _check_labels_agree(output: Path, datasets: list[voc.Dataset]) -> None:
+    """labels.txt is one for all splits, so those that stay have to have the same labels."""
+    for path in sorted(output.glob("*.json")):
+        if path.stem in {dataset.split for dataset in datasets}:
+            continue
+        old, new = load_manifest(output, path.stem).labels, datasets[0].labels
+        if old != new:
+            raise voc.DataError(
+                f"{path} was written with the labels {', '.join(old)}, now they are "
+                f"{', '.join(new)}; choose another --output, or delete that file"
+            )
+
+
+def _report(dataset: voc.Dataset, manifest: Manifest, encoded_again: int) -> None:
+    counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
+    boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
+    print(f"{dataset.split}: {manifest.count} images in {len(manifest.shards)} files; {boxes}")
+    if encoded_again:
+        print(f"  {encoded_again} images turned upright or converted, and encoded again")
+    for line in voc.describe(dataset.problems):
+        print(f"  {line}")
+
+
+def write(dataset: voc.Dataset, output: Path, shards: int = 4) -> tuple[Manifest, int]:
+    """Write one split, and its manifest last; also tells how many images were encoded again.
+
+    Raises DataError where there is nothing to write or `shards` is below 1.
+    """
+    if shards < 1:
+        raise voc.DataError(f"expected 1 shard or more, found {shards}")
+    if not dataset.annotations or not dataset.labels:
+        raise voc.DataError(
+            f"{dataset.directory}: no usable image or no class in the split {dataset.split}\n"
+            + "\n".join(voc.describe(dataset.problems))
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    for leftover in output.glob(".partial-*"):  # of a killed run
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as partial:
+        manifest, encoded_again = _write_partial(dataset, Path(partial), shards)
+        _publish(Path(partial), dataclasses.replace(manifest, directory=output))
+    return dataclasses.replace(manifest, directory=output), encoded_again
+
+
+def _write_partial(dataset: voc.Dataset, partial: Path, shards: int) -> tuple[Manifest, int]:
+    shards = min(shards, len(dataset.annotations))
+    names = [f"{dataset.split}-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
+    digests, encoded_again = _write_shards(dataset, [partial / name for name in names])
+    content = json.dumps([dataset.labels, sorted(digests)]).encode()
+    manifest = Manifest(
+        directory=partial,
+        split=dataset.split,
+        count=len(dataset.annotations),
+        labels=dataset.labels,
+        shards=tuple(_shard(partial / name) for name in names),
+        fingerprint=hashlib.sha256(content).hexdigest(),
+    )
+    (partial / "labels.txt").write_text(
+        "".join(f"{label}\n" for label in dataset.labels), encoding="utf-8"
+    )
+    (partial / "label_map.pbtxt").write_text(label_map(dataset.labels), encoding="utf-8")
+    (partial / "manifest").write_text(_manifest_text(manifest), encoding="utf-8")
+    return manifest, encoded_again
+
+
+def _write_shards(dataset: voc.Dataset, paths: list[Path]) -> tuple[list[str], int]:
+    """Deal the images out to the shards; the digest of each example, and how many were recoded."""
+    import tensorflow as tf
+
+    writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
+    digests, encoded_again = [], 0
+    bar = tqdm(dataset.annotations, desc=f"writing {dataset.split}", unit="image", disable=None)
+    for index, annotation in enumerate(bar):
+        encoded, kind, again = upright(annotation)
+        example = to_example(annotation, dataset.labels, encoded, kind)
+        serialized = example.SerializeToString(deterministic=True)
+        writers[index % len(writers)].write(serialized)
+        digests.append(hashlib.sha256(serialized).hexdigest())
+        encoded_again += again
+    for writer in writers:
+        writer.close()
+    return digests, encoded_again
+
+
+def _publish(partial: Path, manifest: Manifest) -> None:
+    """Put a whole split in place: the old manifest goes first, the new one comes last."""
+    output, split = manifest.directory, manifest.split
+    (output / f"{split}.json").unlink(missing_ok=True)
+    for path in output.glob(f"{split}-?????-of-?????.tfrecord"):
+        path.unlink()
+    for name in [*(shard.name for shard in manifest.shards), "labels.txt", "label_map.pbtxt"]:
+        (partial / name).replace(output / name)
+    (partial / "manifest").replace(output / f"{split}.json")
+
+
+def _shard(path: Path) -> Shard:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Shard(path.name, path.stat().st_size, digest)
+
+
+def _manifest_text(manifest: Manifest) -> str:
+    fields = dataclasses.asdict(manifest)
+    del fields["directory"]  # records may be moved
+    return json.dumps(fields, indent=1, ensure_ascii=False) + "\n"
+
+
+def label_map(labels: tuple[str, ...]) -> str:
+    """A StringIntLabelMap in protobuf's text format; its ids start at 1."""
+    items = [
+        # Labels are printable, so JSON's quoting is protobuf's.
+        f"item {{\n  id: {number}\n  name: {json.dumps(label, ensure_ascii=False)}\n}}\n"
+        for number, label in enumerate(labels, 1)
+    ]
+    return "".join(items)
+
+
+def load_manifest(directory: Path, split: str) -> Manifest:
+    """The manifest of a split whose shards all stand there with their sizes in bytes.
+
+    Raises ManifestError where it is missing or is not what `write` wrote.
+    """
+    path = directory / f"{split}.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+        labels = tuple(fields.pop("labels"))
+        manifest = Manifest(directory=directory, shards=shards, labels=labels, **fields)
+    except FileNotFoundError:
+        raise ManifestError(_missing(directory, split)) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ManifestError(f"{path}: not a manifest of records: {error}") from error
+    for shard in manifest.shards:
+        _check_shard(directory / shard.name, shard)
+    return manifest
+
+
+def _missing(directory: Path, split: str) -> str:
+    whole = sorted(path.stem for path in directory.glob("*.json"))
+    shards = list(directory.glob(f"{split}-*.tfrecord"))
+    state = "its records are half written" if shards else "there are no such records"
+    return (
+        f"{directory / split}.json is missing: {state}; splits here: "
+        f"{', '.join(whole) or 'none'}; write them with `python -m training records`"
+    )
+
+
+def _check_shard(path: Path, shard: Shard) -> None:
+    size = path.stat().st_size if path.is_file() else None
+    if size != shard.size:
+        found = "no such file" if size is None else f"{size} bytes"
+        raise ManifestError(
+            f"{path}: expected {shard.size} bytes, found {found}; write the records again with "
+            "`python -m training records`"
+        )
+
+
+def upright(annotation: voc.Annotation) -> tuple[bytes, str, bool]:
+    """The image as it is to be stored, its format (jpeg, png, bmp), and if it was encoded again.
+
+    That happens to images with an EXIF orientation, which tf.io.decode_image ignores, and to
+    those that it reads otherwise than OpenCV, which decodes in front of the served network.
+
+    Raises DataError where OpenCV cannot decode what Pillow could.
+    """
+    encoded = annotation.image_path.read_bytes()
+    info = voc.inspect_image(annotation.image_path)
+    image_bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    if image_bgr is None or image_bgr.shape[:2] != (annotation.height, annotation.width):
+        raise voc.DataError(
+            f"{annotation.image_path}: OpenCV does not read it; convert it to a plain JPEG or PNG"
+        )
+    if info.orientation == 1 and _tensorflow_reads(encoded, image_bgr):
+        return encoded, info.format.lower(), False
+    kind = "jpeg" if info.format == "JPEG" else "png"
+    return cv2.imencode(f".{kind}", image_bgr, ENCODING[kind])[1].tobytes(), kind, True
+
+
+def _tensorflow_reads(encoded: bytes, image_bgr: np.ndarray) -> bool:
+    """Whether tf.io.decode_image gives the same picture, for it misreads a BMP with a palette."""
+    import tensorflow as tf
+
+    try:
+        image = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError:
+        return False
+    same_shape = image.shape == image_bgr.shape
+    return same_shape and float(cv2.absdiff(image[..., ::-1], image_bgr).mean()) < SAME_PICTURE
+
+
+def to_example(
+    annotation: voc.Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
+) -> "tf.train.Example":
+    """One image under the Object Detection API's feature keys."""
+    import tensorflow as tf
+
+    kinds = {
+        "bytes": lambda value: tf.train.Feature(bytes_list=tf.train.BytesList(value=value)),
+        "float": lambda value: tf.train.Feature(float_list=tf.train.FloatList(value=value)),
+        "int64": lambda value: tf.train.Feature(int64_list=tf.train.Int64List(value=value)),
+    }
+    values = _values(annotation, labels, encoded, kind)
+    features = {key: kinds[FEATURES[key]](value) for key, value in values.items()}
+    return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _values(
+    annotation: voc.Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
+) -> dict[str, list[Any]]:
+    size = np.array([annotation.width, annotation.height] * 2, np.float32)
+    xmin, ymin, xmax, ymax = (annotation.boxes_xyxy / size).T.tolist()
+    return {
+        "image/height": [annotation.height],
+        "image/width": [annotation.width],
+        "image/filename": [annotation.image_path.name.encode()],
+        "image/source_id": [annotation.image_id.encode()],
+        "image/key/sha256": [hashlib.sha256(encoded).hexdigest().encode()],
+        "image/encoded": [encoded],
+        "image/format": [kind.encode()],
+        "image/object/bbox/xmin": xmin,
+        "image/object/bbox/xmax": xmax,
+        "image/object/bbox/ymin": ymin,
+        "image/object/bbox/ymax": ymax,
+        "image/object/class/text": [label.encode() for label in annotation.labels],
+        "image/object/class/label": [labels.index(label) + 1 for label in annotation.labels],
+        "image/object/difficult": annotation.difficult.astype(int).tolist(),
+        "image/object/truncated": annotation.truncated.astype(int).tolist(),
+    }
+
+
+def dataset(manifest: Manifest) -> "tf.data.Dataset":
+    """The split's images in a fixed order, shard after shard, each as `parse` gives it."""
+    import tensorflow as tf
+
+    return tf.data.TFRecordDataset(manifest.paths).map(parse, tf.data.AUTOTUNE)
+
+
+def parse(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+    """One serialized example as tensors.
+
+    Returns:
+        image_id, encoded: string scalars.
+        height, width: int32 scalars, pixels of the upright image.
+        boxes_xyxy: float32 [N, 4], 0..1.
+        classes: int32 [N], from 0.
+        difficult: bool [N].
+    """
+    import tensorflow as tf
+
+    example = tf.io.parse_single_example(serialized, _specification())
+    edges = [example[f"image/object/bbox/{edge}"] for edge in ("xmin", "ymin", "xmax", "ymax")]
+    return {
+        "image_id": example["image/source_id"],
+        "encoded": example["image/encoded"],
+        "height": tf.cast(example["image/height"], tf.int32),
+        "width": tf.cast(example["image/width"], tf.int32),
+        "boxes_xyxy": tf.stack(edges, axis=-1),
+        "classes": tf.cast(example["image/object/class/label"], tf.int32) - 1,
+        "difficult": tf.cast(example["image/object/difficult"], tf.bool),
+    }
+
+
+def _specification() -> dict[str, Any]:
+    import tensorflow as tf
+
+    dtypes = {"bytes": tf.string, "float": tf.float32, "int64": tf.int64}
+    return {
+        key: tf.io.RaggedFeature(dtypes[kind])  # as many values as the image has boxes
+        if key.startswith("image/object/")
+        else tf.io.FixedLenFeature([], dtypes[kind])
+        for key, kind in FEATURES.items()
+    }

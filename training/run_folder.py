@@ -1,0 +1,51 @@
+"""A run folder: what `training train` writes and `evaluate` and `export` read.
+
+run.json        settings, labels, data fingerprint, library versions
+checkpoints/    network, optimizer and schedule; the newest two
+tensorboard/    scalars
+metrics.json    mAP on the val split, after every evaluation
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from training import model
+from training.errors import TrainingError
+from training.presets import PRESETS, Preset
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Writes beside, then renames: a reader sees the old file or the new one, never a part."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n")
+    partial.replace(path)
+
+
+def read_json(path: Path, expected: str) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise TrainingError(f"{path} does not exist: expected {expected}") from None
+    except json.JSONDecodeError as error:
+        raise TrainingError(f"{path} is not JSON ({error}): expected {expected}") from None
+
+
+def read_description(run: Path) -> dict[str, Any]:
+    return read_json(run / "run.json", "a folder that `training train --output` wrote")
+
+
+def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
+    """The network of a run with the weights of its newest checkpoint, its preset and labels."""
+    description = read_description(run)
+    preset, labels = PRESETS[description["settings"]["preset"]], tuple(description["labels"])
+    newest = tf.train.latest_checkpoint(run / "checkpoints")
+    if newest is None:
+        raise TrainingError(f"{run / 'checkpoints'} holds no checkpoint yet: train first")
+    network = model.build(preset, len(labels))
+    checkpoint = tf.train.Checkpoint(network=network)
+    checkpoint.restore(newest).assert_existing_objects_matched().expect_partial()
+    return network, preset, labels

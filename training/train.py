@@ -1,0 +1,345 @@
+"""`training train`: a custom loop under whatever tf.distribute strategy the machine offers.
+
+One device: no strategy. Several GPUs: MirroredStrategy. TF_CONFIG in the environment:
+MultiWorkerMirroredStrategy. The loop is the same; the loss is divided by the number of matches of
+the global batch and batch normalisation is synchronised, so N replicas give the numbers of one.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import keras
+import tensorflow as tf
+import tyro
+from tqdm import tqdm
+
+from training import evaluate, input_pipeline, model, records, run_folder
+from training.default_boxes import default_boxes
+from training.errors import TrainingError
+from training.loss import multibox_loss
+from training.presets import PRESETS, Preset
+
+_REPORT_EVERY = 10  # steps between two looks at the loss; each look waits for the device
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """Train a detector. The same command again continues an interrupted run."""
+
+    records: Annotated[Path, tyro.conf.Positional]
+    """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
+    output: Path
+    """Run folder: checkpoints, TensorBoard scalars, metrics."""
+    preset: Literal["ssd_compact", "ssd300_vgg16"] = "ssd_compact"
+    """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    train_split: str = "train"
+    """Split to train on."""
+    epochs: int | None = None
+    """Passes over the training data; the preset's if not given."""
+    batch_size: int | None = None
+    """Images a step over all devices; the preset's if not given."""
+    learning_rate: float | None = None
+    """Peak learning rate; if not given the preset's, scaled with the batch size."""
+    warmup_epochs: float = 3.0
+    """Epochs over which the learning rate rises from 0; then it falls along a cosine to 0."""
+    vertical_flip: bool = False
+    """Also mirror top and bottom: for images without an up and down."""
+    seed: int = 0
+    """Fixes initial weights, order and augmentation."""
+    evaluate_every: int = 10
+    """Epochs between two mAP figures on the val split; 0 is never."""
+    checkpoint_every: int = 5
+    """Epochs between two checkpoints."""
+    logical_cpus: int = 1
+    """Split the CPU into this many devices, to try several replicas without GPUs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The settings with the preset's defaults filled in, in steps."""
+
+    batch_size: int  # images, global
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    learning_rate: float
+
+
+def run(settings: TrainSettings) -> int:
+    preset = PRESETS[settings.preset]
+    manifest = records.load_manifest(settings.records, settings.train_split)
+    schedule = plan(settings, preset, manifest.count)
+    strategy = choose_strategy(settings.logical_cpus)
+    if schedule.batch_size % strategy.num_replicas_in_sync:
+        raise TrainingError(
+            f"--batch-size must be a multiple of the {strategy.num_replicas_in_sync} devices, "
+            f"got {schedule.batch_size}"
+        )
+    _open_run(settings, manifest)
+    trainer = Trainer(settings, preset, schedule, manifest, strategy)
+    trainer.train()
+    return 0
+
+
+def plan(settings: TrainSettings, preset: Preset, images: int) -> Schedule:
+    batch_size = settings.batch_size or preset.batch_size
+    epochs = settings.epochs or preset.epochs
+    steps_per_epoch = max(1, math.ceil(images / batch_size))
+    return Schedule(
+        batch_size,
+        steps_per_epoch,
+        epochs * steps_per_epoch,
+        round(min(settings.warmup_epochs, epochs / 2) * steps_per_epoch),
+        settings.learning_rate or preset.learning_rate * batch_size / preset.batch_size,
+    )
+
+
+def choose_strategy(logical_cpus: int) -> tf.distribute.Strategy:
+    """All machines of TF_CONFIG, else all GPUs, else this CPU."""
+    if logical_cpus > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
+        tf.config.set_logical_device_configuration(cpu, parts)
+        return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(logical_cpus)])
+    if "cluster" in json.loads(os.environ.get("TF_CONFIG") or "{}"):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def _open_run(settings: TrainSettings, manifest: records.Manifest) -> None:
+    """Writes run.json, or checks that an existing run is this one."""
+    description = {
+        "settings": _plain(settings),
+        "labels": list(manifest.labels),
+        "fingerprint": manifest.fingerprint,
+        "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
+    }
+    if (settings.output / "run.json").exists():
+        _check_same_run(settings.output, description)
+    else:
+        settings.output.mkdir(parents=True, exist_ok=True)
+        run_folder.write_json(settings.output / "run.json", description)
+
+
+def _plain(settings: TrainSettings) -> dict[str, Any]:
+    items = dataclasses.asdict(settings).items()
+    return {key: str(value) if isinstance(value, Path) else value for key, value in items}
+
+
+def _check_same_run(output: Path, description: dict[str, Any]) -> None:
+    before = run_folder.read_description(output)
+    movable = ("records", "output", "logical_cpus", "evaluate_every", "checkpoint_every")
+    changed = [
+        f"--{key.replace('_', '-')} (was {before['settings'].get(key)!r}, now {value!r})"
+        for key, value in description["settings"].items()
+        if key not in movable and before["settings"].get(key) != value
+    ]
+    if before["fingerprint"] != description["fingerprint"]:
+        changed.append("the data")
+    if changed:
+        raise TrainingError(
+            f"{output} holds a run with other settings: {'; '.join(changed)}. "
+            "Give the same settings to continue it, or another --output"
+        )
+
+
+class Trainer:
+    """One run: network, optimizer and data under a strategy, from the newest checkpoint on."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        preset: Preset,
+        schedule: Schedule,
+        manifest: records.Manifest,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        self.settings, self.preset, self.schedule = settings, preset, schedule
+        self.manifest, self.strategy = manifest, strategy
+        # Not 0: beside a global seed of 0 tf.data's shuffle refuses a tensor as its own seed.
+        keras.utils.set_random_seed(settings.seed + 1)
+        with strategy.scope():
+            self.network = model.build(preset, len(manifest.labels))
+            self.optimizer = _optimizer(preset, schedule)
+            self.optimizer.build(self.network.trainable_variables)
+        self.checkpoints = tf.train.CheckpointManager(
+            tf.train.Checkpoint(network=self.network, optimizer=self.optimizer),
+            _checkpoint_folder(settings.output, strategy),
+            max_to_keep=2,
+        )
+        newest = tf.train.latest_checkpoint(settings.output / "checkpoints")
+        if newest:
+            self.checkpoints.checkpoint.restore(newest).assert_existing_objects_matched()
+        self.val = self._val_split()
+        self.metrics: evaluate.Metrics | None = None
+
+    @property
+    def step(self) -> int:
+        return int(self.optimizer.iterations.numpy())
+
+    def train(self) -> None:
+        schedule, first = self.schedule, self.step
+        if first:
+            print(f"continuing {self.settings.output} at step {first} of {schedule.total_steps}")
+        if first >= schedule.total_steps:
+            print("this run is complete: nothing to do")
+            return
+        batches = iter(self._batches(skip=first * schedule.batch_size))
+        writer = tf.summary.create_file_writer(str(self.settings.output / "tensorboard"))
+        with writer.as_default(), self._progress_bar(first) as bar:
+            for step in range(first + 1, schedule.total_steps + 1):
+                losses = self.train_step(next(batches))
+                bar.update()
+                if step % _REPORT_EVERY == 0 or step == schedule.total_steps:
+                    self._report(step, losses, bar)
+                if step % schedule.steps_per_epoch == 0:
+                    self._end_epoch(step // schedule.steps_per_epoch)
+
+    @tf.function
+    def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        """One step on every replica; the losses of the global batch."""
+        losses = self.strategy.run(self._replica_step, args=(batch,))
+        return {
+            k: self.strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None)
+            for k, v in losses.items()
+        }
+
+    def _replica_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        images, offsets, targets = batch
+        context = tf.distribute.get_replica_context()
+        with tf.GradientTape() as tape:
+            outputs = self.network(images, training=True)
+            localisation, classification, matches = multibox_loss(
+                outputs["offsets"], outputs["logits"], offsets, targets
+            )
+            matches = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, matches), 1.0)
+            loss = (localisation + classification) / matches
+        variables = self.network.trainable_variables
+        # Keras sums the gradients over the replicas.
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {
+            "loss": loss,
+            "localisation": localisation / matches,
+            "classification": classification / matches,
+        }
+
+    def _batches(self, skip: int) -> tf.distribute.DistributedDataset:
+        boxes = tf.constant(default_boxes(self.preset))
+        options = input_pipeline.Augmentation(
+            self.preset.zoom_out, self.preset.smallest_crop, self.settings.vertical_flip
+        )
+
+        def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            return input_pipeline.training_batches(
+                self.manifest.paths,
+                boxes,
+                options,
+                size=self.preset.input_size,
+                batch_size=context.get_per_replica_batch_size(self.schedule.batch_size),
+                seed=self.settings.seed,
+                skip=skip,
+                shard=(context.input_pipeline_id, context.num_input_pipelines),
+            )
+
+        return self.strategy.distribute_datasets_from_function(pipeline)
+
+    def _progress_bar(self, first: int) -> tqdm:
+        return tqdm(
+            initial=first,
+            total=self.schedule.total_steps,
+            unit="step",
+            dynamic_ncols=True,
+            disable=not _is_chief(self.strategy),
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,  # seconds; seldom into a log file
+        )
+
+    def _report(self, step: int, losses: dict[str, tf.Tensor], bar: tqdm) -> None:
+        values = {k: float(v) for k, v in losses.items()}
+        if not math.isfinite(values["loss"]):
+            raise TrainingError(
+                f"the loss became {values['loss']} at step {step}: lower --learning-rate "
+                f"(now {self.schedule.learning_rate:g}) or lengthen --warmup-epochs"
+            )
+        rate = float(self.optimizer.learning_rate)
+        scalars = {f"train/{k}": v for k, v in values.items()} | {"train/learning_rate": rate}
+        if bar.format_dict["rate"]:
+            scalars["train/images_per_second"] = bar.format_dict["rate"] * self.schedule.batch_size
+        for name, value in scalars.items():
+            tf.summary.scalar(name, value, step=step)
+        shown = {
+            "epoch": math.ceil(step / self.schedule.steps_per_epoch),
+            "loss": f"{values['loss']:.3f}",
+            "loc": f"{values['localisation']:.3f}",
+            "cls": f"{values['classification']:.3f}",
+        }
+        if "train/images_per_second" in scalars:
+            shown["img/s"] = f"{scalars['train/images_per_second']:.1f}"
+        if self.metrics:
+            shown["mAP@.5"] = f"{self.metrics.map50:.3f}"
+        bar.set_postfix(shown)
+
+    def _end_epoch(self, epoch: int) -> None:
+        settings, last = self.settings, epoch * self.schedule.steps_per_epoch
+        final = last == self.schedule.total_steps
+        if final or epoch % settings.checkpoint_every == 0:
+            self.checkpoints.save(checkpoint_number=last)
+        if self.val and settings.evaluate_every and (final or epoch % settings.evaluate_every == 0):
+            self._evaluate(epoch)
+
+    def _evaluate(self, epoch: int) -> None:
+        """mAP on the val split. Every worker does it, because reading a mirrored variable may
+        need all of them; only the chief writes."""
+        assert self.val is not None
+        detector = model.Detector(self.network, self.preset, evaluate.KEEP)
+        detected = evaluate.detect(detector, self.val, self.preset.input_size)
+        self.metrics = evaluate.score(evaluate.read_truth(self.val), detected, self.val.labels)
+        step = epoch * self.schedule.steps_per_epoch
+        tf.summary.scalar("val/mAP@0.5", self.metrics.map50, step=step)
+        tf.summary.scalar("val/mAP@[.5:.95]", self.metrics.map, step=step)
+        if _is_chief(self.strategy):
+            tqdm.write(f"epoch {epoch}\n{evaluate.table(self.metrics)}")
+            run_folder.write_json(
+                self.settings.output / "metrics.json", {"epoch": epoch} | self.metrics.to_dict()
+            )
+
+    def _val_split(self) -> records.Manifest | None:
+        if not self.settings.evaluate_every or self.settings.train_split == "val":
+            return None
+        if not (self.settings.records / "val.json").exists():
+            print(f"{self.settings.records} holds no val split: no mAP while training")
+            return None
+        return records.load_manifest(self.settings.records, "val")
+
+
+def _optimizer(preset: Preset, schedule: Schedule) -> keras.optimizers.Optimizer:
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        max(1, schedule.total_steps - schedule.warmup_steps),
+        warmup_target=schedule.learning_rate,
+        warmup_steps=schedule.warmup_steps,
+    )
+    if preset.optimizer == "sgd":
+        optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=preset.weight_decay)
+    else:
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=preset.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale"])
+    return optimizer
+
+
+def _is_chief(strategy: tf.distribute.Strategy) -> bool:
+    resolver = strategy.cluster_resolver
+    return not resolver or not resolver.task_type or resolver.task_id in (None, 0)
+
+
+def _checkpoint_folder(output: Path, strategy: tf.distribute.Strategy) -> str:
+    """Every worker must save, but only the chief's files are kept (TensorFlow's guide)."""
+    if _is_chief(strategy):
+        return str(output / "checkpoints")
+    return str(output / f"worker-{strategy.cluster_resolver.task_id}" / "checkpoints")
