@@ -1,0 +1,35 @@
+"""Detect objects in photos with a Triton server that serves this project's ensemble.
+
+    from client import Detector
+
+    with Detector("127.0.0.1:8001") as detector:
+        for detection in detector.detect("photo.jpg").detections:
+            print(detection.label, detection.score, detection.box)
+
+Needs numpy and tritonclient[grpc] only; arrays as input, `client.drawing` and the command line
+need the rest of the extra `client`.
+"""
+
+from client.detection import Box, Detection, Result
+from client.detector import Detector
+from client.errors import (
+    DeadlineExceeded,
+    DetectorError,
+    InvalidImage,
+    InvalidParameter,
+    ServerError,
+    ServerUnavailable,
+)
+
+__all__ = [
+    "Box",
+    "DeadlineExceeded",
+    "Detection",
+    "Detector",
+    "DetectorError",
+    "InvalidImage",
+    "InvalidParameter",
+    "Result",
+    "ServerError",
+    "ServerUnavailable",
+]

@@ -1,0 +1,45 @@
+"""`python -m client detect PHOTO...`"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+
+import tyro
+
+from client.command import Detect, run
+from client.errors import DetectorError, InvalidParameter
+
+INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 and the signal's number, as a shell counts
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parse the command line, run the command, return the exit code."""
+    settings = tyro.extras.subcommand_cli_from_dict(
+        {"detect": Detect},
+        args=args,
+        prog="python -m client",
+        description="Sends photos to a Triton server that serves the detection ensemble.",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    try:
+        code = run(settings)
+        sys.stdout.flush()
+        return code
+    except DetectorError as error:
+        print(error, file=sys.stderr)
+        return 2 if isinstance(error, InvalidParameter) else 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, such as head, has gone; nothing more may be flushed into its pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

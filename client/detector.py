@@ -1,0 +1,205 @@
+"""Detector: images in, results out, over one gRPC channel to a Triton server."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Literal, Self, Unpack, overload
+
+from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+from client.detection import Result
+from client.errors import DetectorError, InvalidParameter, from_grpc
+from client.images import Image, encoded, name_of
+from client.tensors import Parameters, request_input, request_parameters, result_of
+
+LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+
+
+class Detector:
+    """Sends images to a Triton server and returns what it detects in them.
+
+    Opening costs nothing: the connection is made by the first request, reused by all that follow,
+    and made again within a second or two after the server was away. Threads may share a detector;
+    a process forked off needs its own.
+
+    Args:
+        url: the server's gRPC address as host:port, without http://.
+        model: the ensemble's name on the server.
+        timeout: seconds that one image may take from sending to answer.
+
+    Raises:
+        InvalidParameter: the address is not host:port, or the timeout is not above 0.
+    """
+
+    def __init__(
+        self, url: str = "127.0.0.1:8001", *, model: str = "ensemble", timeout: float = 30.0
+    ) -> None:
+        if not (0 < timeout < math.inf):
+            raise InvalidParameter(f"timeout must be seconds above 0, but got {timeout}")
+        self.url = url
+        self.model = model
+        self.timeout = timeout
+        self._client = InferenceServerClient(url, channel_args=_channel_args(_host(url)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; requests still under way are cancelled."""
+        self._client.close()
+
+    def detect(
+        self,
+        image: Image,
+        *,
+        score_threshold: float | None = None,
+        iou_threshold: float | None = None,
+        max_detections: int | None = None,
+    ) -> Result:
+        """Return what the server detects in one image.
+
+        Args:
+            image: a path; the bytes of an encoded file (JPEG, PNG, BMP, WebP, TIFF), sent as they
+                are; or a uint8 array, RGB [H, W, 3] or grey [H, W], sent as a lossless PNG.
+            score_threshold: 0..1, detections with a lower score are left out.
+            iou_threshold: 0..1, of two boxes of one class that overlap more only the better stays.
+            max_detections: how many at most. Each of the three: None is the server's default.
+
+        Raises:
+            DetectorError: one of the tree in `client.errors`.
+            TypeError: the image is none of these.
+        """
+        return self._detect(
+            image,
+            request_parameters(
+                score_threshold=score_threshold,
+                iou_threshold=iou_threshold,
+                max_detections=max_detections,
+            ),
+        )
+
+    @overload
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        concurrency: int = ...,
+        errors: Literal["raise"] = ...,
+        **parameters: Unpack[Parameters],
+    ) -> Iterator[Result]: ...
+
+    @overload
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        concurrency: int = ...,
+        errors: Literal["return"],
+        **parameters: Unpack[Parameters],
+    ) -> Iterator[Result | DetectorError]: ...
+
+    def detect_many(
+        self,
+        images: Iterable[Image],
+        *,
+        concurrency: int = 8,
+        errors: Literal["raise", "return"] = "raise",
+        **parameters: Unpack[Parameters],
+    ) -> Iterator[Any]:
+        """Yield the results of many images in their order.
+
+        The images are taken from the iterable as the results are consumed, never more than
+        `concurrency` ahead, so it may be endless and memory stays bounded.
+
+        Args:
+            images: as for `detect`, mixed as you like.
+            concurrency: requests under way at once, 1 or more.
+            errors: "raise" raises the first failing image's error in its turn and ends; "return"
+                yields the DetectorError in that image's place and goes on.
+            parameters: the three of `detect`, for all images.
+        """
+        if concurrency < 1:
+            raise InvalidParameter(f"concurrency must be 1 or more, but got {concurrency}")
+        if errors not in ("raise", "return"):
+            raise InvalidParameter(f'errors must be "raise" or "return", but got {errors!r}')
+        outcome = _result if errors == "raise" else _result_or_error
+        return self._in_order(images, concurrency, request_parameters(**parameters), outcome)
+
+    def _in_order(
+        self,
+        images: Iterable[Image],
+        concurrency: int,
+        parameters: dict[str, float | int],
+        outcome: Callable[[Future[Result]], Any],
+    ) -> Iterator[Any]:
+        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="detector")
+        waiting: deque[Future[Result]] = deque()
+        try:
+            for image in images:
+                waiting.append(pool.submit(self._detect, image, parameters))
+                if len(waiting) == concurrency:
+                    yield outcome(waiting.popleft())
+            while waiting:
+                yield outcome(waiting.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _detect(self, image: Image, parameters: dict[str, float | int]) -> Result:
+        tensor = request_input(encoded(image))
+        try:
+            answer = self._client.infer(
+                self.model, [tensor], parameters=parameters, client_timeout=self.timeout
+            )
+        except InferenceServerException as error:
+            raise from_grpc(
+                error, address=self.url, image=name_of(image), timeout=self.timeout
+            ) from None
+        return result_of(answer)
+
+
+def _result(outcome: Future[Result]) -> Result:
+    return outcome.result()
+
+
+def _result_or_error(outcome: Future[Result]) -> Result | DetectorError:
+    try:
+        return outcome.result()
+    except DetectorError as error:
+        return error
+
+
+def _host(url: str) -> str:
+    """Return the host of host:port."""
+    parts = re.fullmatch(r"([^\s:/\[\]]+|\[[0-9A-Fa-f:.]+\]):(\d{1,5})", url)
+    if parts is None:
+        raise InvalidParameter(
+            f"the address must be host:port of Triton's gRPC port, "
+            f"such as 127.0.0.1:8001, but got {url!r}"
+        )
+    return parts[1]
+
+
+def _channel_args(host: str) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_SIZE),
+        ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_SIZE),
+        # gRPC would let a restarted server wait for up to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 1000),
+        # gRPC sends even loopback connections through $http_proxy.
+        ("grpc.enable_http_proxy", int(host not in LOOPBACK)),
+    ]

@@ -1,0 +1,82 @@
+"""From what a caller has, a path, an encoded file's bytes or an array, to the bytes to send."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from client.errors import InvalidImage
+
+Image = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
+
+# Protobuf's limit for one message is 2 GiB; the rest of a request needs far less than 1 MiB.
+MAX_BYTES = 2**31 - 2**20
+
+
+def name_of(image: Image) -> str:
+    """Return what to call the image in a message: its path, where it has one."""
+    if isinstance(image, (str, os.PathLike)):
+        return os.fspath(image)
+    return "the array" if isinstance(image, np.ndarray) else "the image"
+
+
+def encoded(image: Image) -> bytes:
+    """Return an image file's bytes: files and bytes untouched, an array as a lossless PNG.
+
+    Args:
+        image: a path; the bytes of an encoded file; or uint8 RGB [H, W, 3] or grey [H, W].
+
+    Raises:
+        InvalidImage: the file cannot be read, or the array has another shape or dtype.
+        TypeError: it is none of these.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _read(Path(image))
+    if isinstance(image, np.ndarray):
+        return _png(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return _within_limit(bytes(image), len(image), name_of(image))
+    raise TypeError(f"image must be a path, bytes or a numpy array, but got {type(image).__name__}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        _within_limit(b"", path.stat().st_size, str(path))
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidImage(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InvalidImage(f"{path}: a folder, expected an image file") from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        raise InvalidImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _within_limit(data: bytes, size: int, name: str) -> bytes:
+    if size > MAX_BYTES:
+        raise InvalidImage(f"{name}: {size / 2**30:.1f} GiB, a request holds at most 2 GiB")
+    return data
+
+
+def _png(array: np.ndarray) -> bytes:
+    _check(array)
+    try:
+        import cv2  # only here: files and bytes need no OpenCV
+    except ImportError as error:
+        raise InvalidImage(
+            f"an array is sent as a PNG, which needs OpenCV ({error}): "
+            "pip install opencv-python-headless"
+        ) from None
+    pixels = array if array.ndim == 2 else array[..., ::-1]  # OpenCV's order is BGR
+    _, png = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    return png.tobytes()
+
+
+def _check(array: np.ndarray) -> None:
+    right_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
+    if array.dtype != np.uint8 or not right_shape or array.size == 0:
+        raise InvalidImage(
+            "an array must be uint8 with shape [H, W, 3] in RGB or [H, W] in grey, "
+            f"but got {array.dtype} with shape {list(array.shape)}"
+        )

@@ -1,0 +1,54 @@
+"""The Python of docs/client.md runs as it stands there, but for the server's address."""
+
+import re
+import shutil
+from dataclasses import astuple
+from pathlib import Path
+
+import pytest
+
+from client import Detector
+from serving.server import EmbeddedServer
+
+PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+ADDRESS = "127.0.0.1:8001"
+
+
+@pytest.fixture
+def here(smear: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that the programs run in."""
+    (tmp_path / "photos").mkdir()
+    for name in ("photo.jpg", "photos/1.jpg", "photos/2.jpg"):
+        shutil.copy(smear, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(program: str, server: EmbeddedServer) -> None:
+    assert ADDRESS in program
+    exec(compile(program.replace(ADDRESS, server.grpc_url), str(PAGE), "exec"), {})
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_program_of_the_page_runs(
+    program: str, here: Path, server: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(program, server)
+    assert capsys.readouterr().out or (here / "drawn.png").exists()
+
+
+def test_the_script_without_the_library_finds_the_same(
+    here: Path, server: EmbeddedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(PROGRAMS[-1], server)
+    lines = capsys.readouterr().out.splitlines()
+    with Detector(server.grpc_url) as detector:
+        found = detector.detect("photo.jpg", score_threshold=0.6).detections
+    assert [line.split()[0] for line in lines] == [detection.label for detection in found]
+    numbers = [[float(n) for n in re.findall(r"\d+\.?\d*(?:e-?\d+)?", line)] for line in lines]
+    assert numbers == [pytest.approx([d.score, *astuple(d.box)], rel=1e-4) for d in found]
+
+
+def test_the_page_has_all_its_programs() -> None:
+    assert len(PROGRAMS) == 4

@@ -1,0 +1,10 @@
+import subprocess
+import sys
+
+HEAVY = ("cv2", "tyro", "tqdm", "PIL", "tensorflow", "gradio", "training", "serving")
+
+
+def test_the_import_needs_numpy_and_tritonclient_only() -> None:
+    program = f"import client, sys; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
