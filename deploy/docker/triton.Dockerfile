@@ -1,0 +1,26 @@
+# NVIDIA's Triton, the Python packages that the preprocess and postprocess models import, and the
+# model repository. Built from the project's root:
+#
+#   docker build -f deploy/docker/triton.Dockerfile -t ssd-on-triton/triton .
+#
+# The models' packages go into the image's own Python 3.12, because that is where Triton's Python
+# backend looks for them.
+ARG TRITON_RELEASE=26.07
+FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
+
+WORKDIR /opt/ssd-on-triton
+COPY constraints.txt ./
+RUN python3 -m pip install --no-cache-dir --break-system-packages --constraint constraints.txt \
+        numpy opencv-python-headless pillow
+
+COPY deploy/docker/serve.sh deploy/docker/healthcheck.py ./
+COPY model_repository /models
+
+# triton-server, the account that the base image makes for this. By number, so that Kubernetes
+# can tell it is not root.
+USER 1000:1000
+EXPOSE 8000 8001 8002
+HEALTHCHECK --interval=10s --timeout=6s --start-period=120s --retries=3 \
+    CMD ["python3", "/opt/ssd-on-triton/healthcheck.py"]
+# The base image's entry point stays: it checks the GPU driver, then runs this.
+CMD ["sh", "/opt/ssd-on-triton/serve.sh"]

@@ -1,0 +1,111 @@
+"""serve.sh: refuses to run without a real key, and starts a server that keeps its admin calls."""
+
+import json
+import subprocess
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
+
+SERVE = Path(__file__).parents[3] / "deploy" / "docker" / "serve.sh"
+INDEX = "/v2/repository/index"
+
+
+class Server(Protocol):
+    """The `image_server` fixture."""
+
+    key: str
+    log: str
+
+    def url(self, protocol: str) -> str: ...
+    def post(self, path: str, key: str | None = None) -> int: ...
+
+
+@pytest.mark.parametrize(
+    ("key", "complaint"),
+    [
+        (None, "TRITON_ADMIN_KEY is not set"),
+        ("", "TRITON_ADMIN_KEY is not set"),
+        ("short", "has 5 characters, 16 or more expected"),
+        ("sixteen,characters", "letters, digits, dots, - and _ only"),
+        ("sixteen characters", "letters, digits, dots, - and _ only"),
+        ("$(touch a-file-here)", "letters, digits, dots, - and _ only"),
+    ],
+)
+def test_refuses_a_key_that_protects_nothing(key: str | None, complaint: str) -> None:
+    variables = {"PATH": "/usr/bin:/bin"} | ({} if key is None else {"TRITON_ADMIN_KEY": key})
+    done = subprocess.run(
+        ["sh", SERVE], env=variables, capture_output=True, text=True, timeout=10, check=False
+    )
+    assert done.returncode == 2
+    assert complaint in done.stderr
+    assert "openssl rand -hex 32" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_loads_the_whole_repository_and_then_only_when_told(image_server: Server) -> None:
+    for model in ("ensemble", "postprocess", "preprocess", "ssd"):
+        with_version = f"/v2/models/{model}/versions/1/ready"
+        assert get(image_server.url("http"), with_version)[0] == 200
+    assert "MODE_EXPLICIT" in image_server.log
+
+
+def test_says_nothing_of_the_key(image_server: Server) -> None:
+    assert image_server.key not in image_server.log
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        INDEX,
+        "/v2/repository/models/ssd/load",
+        "/v2/repository/models/ssd/unload",
+        "/v2/systemsharedmemory/unregister",
+        "/v2/cudasharedmemory/unregister",
+        "/v2/trace/setting",
+        "/v2/logging",
+    ],
+)
+def test_keeps_admin_calls_over_http(image_server: Server, path: str) -> None:
+    assert image_server.post(path) == 403
+    assert image_server.post(path, "another key") == 403
+
+
+def test_opens_admin_calls_over_http_to_the_key(image_server: Server) -> None:
+    assert image_server.post(INDEX, image_server.key) == 200
+
+
+def test_keeps_admin_calls_over_grpc(image_server: Server) -> None:
+    with InferenceServerClient(image_server.url("grpc")) as client:
+        header = "triton-grpc-protocol-admin-key"
+        for headers in ({}, {header: "another key"}):
+            with pytest.raises(InferenceServerException, match="restricted"):
+                client.get_model_repository_index(headers=headers)
+        assert client.get_model_repository_index(headers={header: image_server.key}).models
+
+
+def test_leaves_statistics_and_metadata_open(image_server: Server) -> None:
+    status, text = get(image_server.url("http"), "/v2/models/ensemble")
+    assert status == 200
+    assert [tensor["name"] for tensor in json.loads(text)["inputs"]] == ["image"]
+    assert get(image_server.url("http"), "/v2/models/stats")[0] == 200
+
+
+def test_publishes_metrics(image_server: Server) -> None:
+    status, text = get(image_server.url("metrics"), "/metrics")
+    assert status == 200
+    assert "nv_inference_pending_request_count" in text
+
+
+def get(url: str, path: str) -> tuple[int, str]:
+    """Status and text of an HTTP answer."""
+    connection = HTTPConnection(url, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()

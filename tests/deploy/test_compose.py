@@ -1,0 +1,88 @@
+"""compose.yaml: valid by the Compose specification's own schema, closed to the network, no secret.
+
+Docker itself is not needed: check-jsonschema carries the schema.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "compose.yaml"
+GPU = ROOT / "deploy" / "docker" / "compose.gpu.yaml"
+YAMLLINT = "{extends: default, rules: {line-length: {max: 100}, document-start: disable}}"
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    return dict(yaml.safe_load(COMPOSE.read_text())["services"])
+
+
+@pytest.mark.parametrize("file", [COMPOSE, GPU], ids=lambda file: file.name)
+def test_follows_the_compose_specification(file: Path) -> None:
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    schema = ["--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([tool, *schema, file], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", [COMPOSE, GPU], ids=lambda file: file.name)
+def test_is_tidy_yaml(file: Path) -> None:
+    lint = [sys.executable, "-m", "yamllint", "--strict", "-d", YAMLLINT, str(file)]
+    done = subprocess.run(lint, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_publishes_on_loopback_only(services: dict[str, Any]) -> None:
+    ports = [port for service in services.values() for port in service["ports"]]
+    assert len(ports) == 4
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_starts_without_an_admin_key_are_refused_with_the_remedy(services: dict[str, Any]) -> None:
+    key = services["triton"]["environment"]["TRITON_ADMIN_KEY"]
+    assert key.startswith("${TRITON_ADMIN_KEY:?")  # :? refuses an empty value too
+    assert "openssl rand" in key
+    assert ".env" in key
+
+
+@pytest.mark.parametrize("name", ["triton", "app"])
+def test_contains_the_service(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["init"] is True  # Python as process 1 would not react to SIGTERM
+
+
+def test_builds_here_from_files_that_exist(services: dict[str, Any]) -> None:
+    for service in services.values():
+        assert "image" not in service  # with a name, Compose asks Docker Hub for it first
+        context = ROOT / service["build"]["context"]
+        assert (context / service["build"]["dockerfile"]).is_file()
+
+
+def test_mounts_the_repository_read_only(services: dict[str, Any]) -> None:
+    (volume,) = services["triton"]["volumes"]
+    assert volume["source"] == "${MODEL_REPOSITORY:-./model_repository}"
+    assert volume["target"] == "/models"
+    assert volume["read_only"] is True
+    assert (ROOT / "model_repository").is_dir()
+
+
+def test_waits_for_a_real_inference_before_the_page_starts(services: dict[str, Any]) -> None:
+    assert services["app"]["depends_on"] == {"triton": {"condition": "service_healthy"}}
+    dockerfile = (ROOT / services["triton"]["build"]["dockerfile"]).read_text()
+    assert "HEALTHCHECK" in dockerfile
+    assert "healthcheck.py" in dockerfile
+
+
+def test_gpu_file_only_adds_to_services_that_exist(services: dict[str, Any]) -> None:
+    added = yaml.safe_load(GPU.read_text())["services"]
+    assert set(added) <= set(services)
+    (device,) = added["triton"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
