@@ -1,0 +1,40 @@
+# make demo   the server and the page, on this machine
+# make test   what CI runs: lint, types, tests
+# PYTHON=...  the interpreter to build .venv with, if the right one is not found
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' \
+	2>/dev/null && echo $$p && break; done)
+endif
+BIN := .venv/bin
+
+.PHONY: demo test lint
+
+demo: .venv/.demo
+	@exec $(BIN)/python app.py --embedded
+
+test: .venv/.test lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy client serving training app.py tests
+	$(BIN)/mypy model_repository/preprocess/1
+	$(BIN)/mypy model_repository/postprocess/1
+
+# The demo needs no TensorFlow.
+.venv/.demo: EXTRAS = app,serving
+.venv/.test: EXTRAS = dev
+.venv/.demo .venv/.test: pyproject.toml constraints.txt
+ifeq ($(strip $(PYTHON)),)
+	@echo "Python 3.11 or 3.12 with its venv module is needed and was not found." >&2
+	@echo "Install it (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2
+	@exit 1
+endif
+	@echo "Installing [$(EXTRAS)] into .venv: a few minutes the first time"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
