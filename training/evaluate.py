@@ -183,8 +183,7 @@ def _unpack(batch: dict[str, tf.Tensor], outputs: tuple[tf.Tensor, ...]) -> Iter
 def read_detections(path: Path, labels: tuple[str, ...]) -> list[Detected]:
     """What `client detect --json` printed; an image's id is its file name without suffix."""
     try:
-        document = json.loads(path.read_text())
-        return [_detected(image, labels) for image in document["images"]]
+        return [_detected(photo, labels) for photo in json.loads(path.read_text())]
     except FileNotFoundError:
         raise TrainingError(f"{path}: no such file") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -193,11 +192,13 @@ def read_detections(path: Path, labels: tuple[str, ...]) -> list[Detected]:
         ) from None
 
 
-def _detected(image: dict, labels: tuple[str, ...]) -> Detected:
-    rows = image["detections"]
+def _detected(photo: dict[str, Any], labels: tuple[str, ...]) -> Detected:
+    if "error" in photo:
+        raise TrainingError(f"{photo['file']} has no detections: {photo['error']}")
+    rows = photo["detections"]
     boxes = [[row["box"][side] for side in ("x1", "y1", "x2", "y2")] for row in rows]
     return Detected(
-        Path(image["file"]).stem,
+        Path(photo["file"]).stem,
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array([row["score"] for row in rows], np.float32),
         np.array([labels.index(row["label"]) for row in rows], int),

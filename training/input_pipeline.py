@@ -5,6 +5,7 @@ every example with a seed of its own. Element `i` of the stream is the same when
 it is made, so a resumed run skips to where it stopped, and N workers each take every N-th.
 """
 
+import os
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -95,7 +96,7 @@ def _example_seed(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 def training_batches(
     paths: list[str],
     default_cxcywh: tf.Tensor,
-    options: Augmentation,
+    augment: Augmentation,
     *,
     size: int,
     batch_size: int,
@@ -113,10 +114,15 @@ def training_batches(
 
     def prepare(key: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, boxes_xyxy, classes, difficult = prepare_training_example(
-            records.parse(serialized), key, size, options
+            records.parse(serialized), key, size, augment
         )
         return image, *matching.match(boxes_xyxy, classes, difficult, default_cxcywh)
 
     examples = stream(paths, seed).skip(skip).shard(shard[1], shard[0])
-    examples = examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-    return examples.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    examples = examples.map(prepare, num_parallel_calls=len(os.sched_getaffinity(0)))
+    batches = examples.batch(batch_size, drop_remainder=True).prefetch(2)
+    # Not AUTOTUNE: its thread does not end when the iterator of a MirroredStrategy does, and
+    # whoever deletes that iterator waits for it forever (seen with TensorFlow 2.21).
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)

@@ -70,14 +70,21 @@ def test_detections_are_read_from_the_clients_json(tmp_path: Path) -> None:
     box = {"x1": 10, "y1": 10, "x2": 50, "y2": 50}
     row = {"label": "speck", "class_id": 1, "score": 0.5, "box": box}
     path = tmp_path / "detections.json"
-    path.write_text(json.dumps({"images": [{"file": "photos/a.jpg", "detections": [row]}]}))
+    path.write_text(json.dumps([{"file": "photos/a.jpg", "detections": [row]}]))
     (found,) = evaluate.read_detections(path, LABELS)
     assert found.image_id == "a"
     assert found.classes.tolist() == [1]
     np.testing.assert_array_equal(found.boxes_xyxy, BOXES[:1])
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"images": [{}]}', '{"images": 3}'])
+def test_a_photo_without_an_answer_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "detections.json"
+    path.write_text(json.dumps([{"file": "a.jpg", "error": "truncated JPEG"}]))
+    with pytest.raises(TrainingError, match=r"a\.jpg has no detections: truncated JPEG"):
+        evaluate.read_detections(path, LABELS)
+
+
+@pytest.mark.parametrize("text", ["", "3", "[3]", '[{"file": "a.jpg"}]'])
 def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "detections.json"
     path.write_text(text)
