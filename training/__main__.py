@@ -3,15 +3,17 @@
 Each command's module is imported only when it is asked for: TensorFlow takes seconds to load.
 """
 
+import contextlib
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import tyro
 
 from training.errors import TrainingError
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up notices
 
 # command: (module, its settings, what it does)
 COMMANDS = {
@@ -33,7 +35,7 @@ def main(arguments: list[str]) -> int:
         print(f"unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
         return 2
     module_name, settings_name, _ = COMMANDS[command]
-    module = importlib.import_module(f"training.{module_name}")
+    module = _import(f"training.{module_name}")
     settings = tyro.cli(
         getattr(module, settings_name), args=rest, prog=f"python -m training {command}"
     )
@@ -45,6 +47,35 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _import(name: str) -> ModuleType:
+    """The module, without the notices that TensorFlow writes as it starts.
+
+    They come before its log level holds, so the error stream itself is closed to them; set
+    TF_CPP_MIN_LOG_LEVEL to see them. `train` says which devices it found.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return importlib.import_module(name)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with _error_stream_closed():
+        module = importlib.import_module(name)
+        if tensorflow := sys.modules.get("tensorflow"):
+            tensorflow.config.list_physical_devices()  # looks for CUDA, with notices of its own
+        return module
+
+
+@contextlib.contextmanager
+def _error_stream_closed() -> Iterator[None]:
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _usage() -> str:

@@ -46,4 +46,5 @@ def _box(axes: Axes, box_xyxy: np.ndarray, text: str, k: int) -> None:
     x1, y1, x2, y2 = box_xyxy
     colour = _COLOURS[k % len(_COLOURS)]
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, lw=1.5))
-    axes.text(x1, y1 - 2, text, color=colour, fontsize=7)
+    plate = {"facecolor": colour, "edgecolor": "none", "pad": 1}
+    axes.text(x1, y1 - 3, text, color="white", fontsize=7, bbox=plate)

@@ -81,6 +81,10 @@ def run(settings: TrainSettings) -> int:
             f"got {schedule.batch_size}"
         )
     _open_run(settings, manifest)
+    print(
+        f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
+        f"{schedule.batch_size} on {_devices(strategy)}"
+    )
     trainer = Trainer(settings, preset, schedule, manifest, strategy)
     trainer.train()
     return 0
@@ -111,6 +115,12 @@ def choose_strategy(logical_cpus: int) -> tf.distribute.Strategy:
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def _devices(strategy: tf.distribute.Strategy) -> str:
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    count = strategy.num_replicas_in_sync
+    return f"{count} {kind}{'s' if count > 1 else ''}"
 
 
 def _open_run(settings: TrainSettings, manifest: records.Manifest) -> None:
