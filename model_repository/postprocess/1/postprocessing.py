@@ -1,0 +1,144 @@
+"""The network's boxes in, detections out.
+
+In, for one image: boxes_xyxy float32 [K, 4], 0..1 of the image; scores float32 [K, C], a
+probability per class, without background; the upright original's height and width, pixels.
+Out: the N best detections that remain after non-maximum suppression per class, best first:
+boxes_xyxy float32 [N, 4] in pixels of the original, 0 <= x1 < x2 <= width; scores float32 [N];
+classes int32 [N], 0-based.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+
+class RequestError(ValueError):
+    """A request that cannot be answered. The message is for the person who sent it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a request may set."""
+
+    score_threshold: float  # 0..1, detections score above it
+    iou_threshold: float  # 0..1, of two boxes of a class that overlap more, the better one stays
+    max_detections: int  # per image
+
+
+class Detections(NamedTuple):
+    """The detections of one image, best first."""
+
+    boxes_xyxy: np.ndarray  # float32 [N, 4], pixels of the upright original
+    scores: np.ndarray  # float32 [N]
+    classes: np.ndarray  # int32 [N]
+
+
+class SettingsReader:
+    """Turns the parameters of a request into settings.
+
+    Args:
+        defaults: for what a request leaves out.
+        rows: how many detections fit into the output (M).
+        ignored: regular expression; parameters whose whole name matches are not looked at.
+
+    Raises:
+        RequestError: a default out of range.
+    """
+
+    def __init__(self, defaults: Settings, rows: int, ignored: str) -> None:
+        self.limits = {"score_threshold": 1, "iou_threshold": 1, "max_detections": rows}
+        self.ignored = re.compile(ignored)
+        self.defaults = self.checked(vars(defaults), defaults)
+
+    def read(self, parameters: Mapping[str, Any]) -> Settings:
+        """Check what a request sets and fill in the rest.
+
+        Raises:
+            RequestError: an unknown name, or a value of the wrong type or out of range.
+        """
+        unknown = parameters.keys() - self.limits.keys()
+        wrong = sorted(name for name in unknown if not self.ignored.fullmatch(name))
+        if wrong:
+            known_names = ", ".join(self.limits)
+            raise RequestError(f"unknown parameter {wrong[0]!r:.40}, known are {known_names}")
+        known = {name: value for name, value in parameters.items() if name in self.limits}
+        return self.checked(known, self.defaults) if known else self.defaults
+
+    def checked(self, values: Mapping[str, Any], defaults: Settings) -> Settings:
+        for name, value in values.items():
+            check(name, value, self.limits[name])
+        return replace(defaults, **values)
+
+
+def check(name: str, value: Any, most: int) -> None:
+    """Raise RequestError unless the value suits the setting; a bool is no number here."""
+    whole = name == "max_detections"
+    right_type = type(value) is int or (type(value) is float and not whole)
+    least = 1 if whole else 0
+    if not right_type or not least <= value <= most:  # NaN is in no range
+        kind = "an integer" if whole else "a number"
+        raise RequestError(f"{name} is {value!r:.40}, {kind} from {least} to {most} expected")
+
+
+def parse_settings(texts: Mapping[str, str]) -> Settings:
+    """Settings from text, as config.pbtxt has them."""
+    return Settings(
+        float(texts["score_threshold"]), float(texts["iou_threshold"]), int(texts["max_detections"])
+    )
+
+
+def check_sizes(sizes: np.ndarray) -> None:
+    """Raise RequestError unless each image has a height and a width.
+
+    Args:
+        sizes: [B, 2], height, width.
+    """
+    wrong = np.flatnonzero((sizes < 1).any(axis=1))
+    if len(wrong):
+        height, width = sizes[wrong[0]]
+        raise RequestError(
+            f"image {wrong[0]}: height {height}, width {width} in image_size, "
+            f"1 pixel or more expected"
+        )
+
+
+def detect(
+    boxes_xyxy: np.ndarray, scores: np.ndarray, image_size: np.ndarray, settings: Settings
+) -> Detections:
+    """The detections of one image.
+
+    Args:
+        boxes_xyxy: float32 [K, 4], 0..1; what reaches beyond the image is clipped, boxes without
+            an area and boxes that are not numbers are dropped.
+        scores: float32 [K, C].
+        image_size: height, width of the upright original, pixels.
+        settings: the request's.
+    """
+    height, width = image_size
+    boxes_xyxy = np.clip(boxes_xyxy, 0, 1)
+    sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
+    rows, classes = np.nonzero((scores > settings.score_threshold) & sound[:, None])  # [candidates]
+    kept = suppress(boxes_xyxy[rows], scores[rows, classes], classes, settings)
+    rows, classes = rows[kept], classes[kept]
+    pixels = np.array([width, height, width, height], np.float32)
+    return Detections(boxes_xyxy[rows] * pixels, scores[rows, classes], classes.astype(np.int32))
+
+
+def suppress(
+    boxes_xyxy: np.ndarray, scores: np.ndarray, classes: np.ndarray, settings: Settings
+) -> np.ndarray:
+    """Indices of the boxes that survive non-maximum suppression, best first; ties keep their order.
+
+    Boxes are 0..1: OpenCV keeps classes apart by moving each one to the right of all others, which
+    holds only where no coordinate is negative. Its top_k, a cut before suppression, stays off: it
+    would lose detections wherever the best boxes crowd together, and K is small already.
+    """
+    boxes_xywh = np.hstack([boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]])
+    kept = cv2.dnn.NMSBoxesBatched(
+        boxes_xywh.tolist(), scores.tolist(), classes.tolist(), 0.0, settings.iou_threshold
+    )
+    return np.asarray(kept, int)[: settings.max_detections]

@@ -1,0 +1,51 @@
+"""Triton's side of preprocessing; the work itself is in preprocessing.py.
+
+In:  `image`      BYTES [B, 1]        an encoded image file, as it is
+Out: `images`     UINT8 [B, H, W, 3]  RGB, upright, stretched to the network's input size
+     `image_size` INT32 [B, 2]        height, width of the upright original, pixels
+"""
+
+import json
+import traceback
+from typing import Any
+
+import cv2
+import preprocessing
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """What Triton's Python backend looks for in a model.py."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Read the settings once; Triton calls this before the first request."""
+        config = json.loads(args["model_config"])
+        dims = pb_utils.get_output_config_by_name(config, "images")["dims"]
+        self.height, self.width = (int(size) for size in dims[:2])
+        self.max_pixels = int(config["parameters"]["max_pixels"]["string_value"])
+        cv2.setNumThreads(1)  # Triton runs instances side by side; threads of their own would fight
+        cv2.setLogLevel(0)  # the client hears of a bad file, the log need not
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer some requests that arrived together, each on its own."""
+        return [self.respond(request) for request in requests]
+
+    def respond(self, request: Any) -> Any:
+        """The response to one request; a failure is that request's alone."""
+        try:
+            return pb_utils.InferenceResponse(self.outputs(request))
+        except preprocessing.ImageError as error:
+            return failure(str(error), pb_utils.TritonError.INVALID_ARG)
+        except Exception:
+            pb_utils.Logger.log_error(traceback.format_exc())
+            return failure("preprocess failed, see the server's log", pb_utils.TritonError.INTERNAL)
+
+    def outputs(self, request: Any) -> list[Any]:
+        """The output tensors of one request."""
+        files = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)
+        images, sizes = preprocessing.preprocess(files, self.height, self.width, self.max_pixels)
+        return [pb_utils.Tensor("images", images), pb_utils.Tensor("image_size", sizes)]
+
+
+def failure(message: str, code: int) -> Any:
+    return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, code))
