@@ -91,7 +91,9 @@ def from_grpc(
 def _first_line(message: str | None) -> str:
     """Return what a person can read: a Python model's failure is followed by its stack trace."""
     lines = (message or "").strip().splitlines()
-    return lines[0][:300] if lines else "it gave no reason"
+    # Through the ensemble every message of a step starts so.
+    said = re.sub(r"^in ensemble '[^']*', ", "", lines[0]) if lines else "it gave no reason"
+    return said[:300]
 
 
 def _unavailable(said: str, address: str) -> ServerUnavailable:

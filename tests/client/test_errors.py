@@ -78,6 +78,7 @@ def test_each_status_has_its_kind_and_its_words(
     error = explained(status, message)
     assert type(error) is kind
     assert text in str(error)
+    assert "in ensemble" not in str(error)
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "INTERNAL", "INVALID_ARGUMENT"])
