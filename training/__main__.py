@@ -9,7 +9,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import tyro
 
@@ -24,6 +23,7 @@ COMMANDS = {
     "export": ("export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
     "render": ("smears", "RenderSettings", "render annotated blood smears to try all this with"),
 }
+WITHOUT_TENSORFLOW = ("check", "render")
 
 
 def main(arguments: list[str]) -> int:
@@ -35,7 +35,9 @@ def main(arguments: list[str]) -> int:
         print(f"unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
         return 2
     module_name, settings_name, _ = COMMANDS[command]
-    module = _import(f"training.{module_name}")
+    if command not in WITHOUT_TENSORFLOW:
+        _start_tensorflow()
+    module = importlib.import_module(f"training.{module_name}")
     settings = tyro.cli(
         getattr(module, settings_name), args=rest, prog=f"python -m training {command}"
     )
@@ -49,20 +51,17 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def _import(name: str) -> ModuleType:
-    """The module, without the notices that TensorFlow writes as it starts.
+def _start_tensorflow() -> None:
+    """Import TensorFlow without the notices it writes as it starts and looks for CUDA.
 
     They come before its log level holds, so the error stream itself is closed to them; set
     TF_CPP_MIN_LOG_LEVEL to see them. `train` says which devices it found.
     """
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return importlib.import_module(name)
+        return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with _error_stream_closed():
-        module = importlib.import_module(name)
-        if tensorflow := sys.modules.get("tensorflow"):
-            tensorflow.config.list_physical_devices()  # looks for CUDA, with notices of its own
-        return module
+        importlib.import_module("tensorflow").config.list_physical_devices()
 
 
 @contextlib.contextmanager
