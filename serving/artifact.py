@@ -1,0 +1,137 @@
+"""Reads an artifact, the folder that training makes, and refuses one that cannot be served.
+
+In: model.onnx, labels.txt (line i is class i) and card.json. The network takes `images`, uint8
+[batch, S, S, 3], and gives `boxes`, float32 [batch, K, 4], and `scores`, float32 [batch, K, C].
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from serving.errors import PublishError
+
+TYPES = {"images": "tensor(uint8)", "boxes": "tensor(float)", "scores": "tensor(float)"}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What fixes a repository: the sizes of the tensors between its models."""
+
+    images: tuple[int, ...]  # S, S, 3
+    boxes: tuple[int, ...]  # K, 4
+    scores: tuple[int, ...]  # K, C
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An artifact that was checked and run once."""
+
+    network: Path  # model.onnx
+    labels: tuple[str, ...]
+    signature: Signature
+
+
+def read_artifact(folder: Path) -> Artifact:
+    """Read, check and try an artifact.
+
+    Raises:
+        PublishError: naming the file, what was expected and what was found.
+    """
+    for name in ("model.onnx", "labels.txt", "card.json"):
+        if not (folder / name).is_file():
+            raise PublishError(
+                f"{folder} is no artifact: {name} is missing; python -m training export makes one"
+            )
+    check_card(folder / "card.json")
+    labels = read_labels(folder / "labels.txt")
+    session = open_network(folder / "model.onnx")
+    signature = read_signature(session, len(labels))
+    try_network(session, signature)
+    return Artifact(folder / "model.onnx", labels, signature)
+
+
+def check_card(path: Path) -> None:
+    """The card is for people; here it only has to be readable."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PublishError(f"{path} is not JSON: {error}") from None
+    if not isinstance(card, dict):
+        raise PublishError(f"{path} must hold one JSON object, found a {type(card).__name__}")
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The class names, one a line."""
+    try:
+        labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise PublishError(f"{path} is not UTF-8 text") from None
+    for number, label in enumerate(labels, start=1):
+        if not label.strip():
+            raise PublishError(f"{path}: line {number} is empty, expected a class name")
+    if not labels or len(set(labels)) < len(labels):
+        raise PublishError(f"{path}: expected class names, each once, found {list(labels)}")
+    return labels
+
+
+def open_network(path: Path) -> onnxruntime.InferenceSession:
+    """Check the file by the rules of ONNX, then open it."""
+    try:
+        onnx.checker.check_model(path)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # its errors arrive as exceptions
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # both raise many types of their own
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise PublishError(f"{path} is not a valid ONNX network: {lines[0]}") from None
+
+
+def read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signature:
+    """The sizes of the tensors, each with a free batch dimension before it."""
+    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+    outputs = {tensor.name: tensor for tensor in session.get_outputs()}
+    if inputs.keys() != {"images"} or outputs.keys() != {"boxes", "scores"}:
+        raise PublishError(
+            "model.onnx must have the input images and the outputs boxes and scores, found "
+            f"{', '.join(inputs)} and {', '.join(outputs)}"
+        )
+    sizes = {name: read_sizes(tensor) for name, tensor in (inputs | outputs).items()}
+    size, keep = sizes["images"][0], sizes["boxes"][0]
+    expected = {"images": (size, size, 3), "boxes": (keep, 4), "scores": (keep, classes)}
+    for name, shape in expected.items():
+        if sizes[name] != shape:
+            raise PublishError(
+                f"model.onnx: {name} must be {['batch', *shape]} for {classes} labels, found "
+                f"{['batch', *sizes[name]]}"
+            )
+    return Signature(**sizes)
+
+
+def read_sizes(tensor: onnxruntime.NodeArg) -> tuple[int, ...]:
+    """The tensor's shape without the batch dimension, which must be free."""
+    batch, *sizes = tensor.shape or [0]
+    if tensor.type != TYPES[tensor.name] or isinstance(batch, int):
+        raise PublishError(
+            f"model.onnx: {tensor.name} must be {TYPES[tensor.name]} with a free batch dimension, "
+            f"found {tensor.type} {tensor.shape}"
+        )
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        raise PublishError(f"model.onnx: {tensor.name} has free sizes, found {tensor.shape}")
+    return tuple(sizes)
+
+
+def try_network(session: onnxruntime.InferenceSession, signature: Signature) -> None:
+    """Run a blank and a random image as one batch: every output must be finite."""
+    noise = np.random.default_rng(0).integers(0, 256, signature.images, np.uint8)
+    images = np.stack([np.zeros(signature.images, np.uint8), noise])
+    try:
+        results = session.run(["boxes", "scores"], {"images": images})
+    except Exception as error:
+        raise PublishError(f"model.onnx fails on a blank image: {error}") from None
+    for name, result in zip(("boxes", "scores"), results, strict=True):
+        if not np.isfinite(result).all():
+            raise PublishError(f"model.onnx gives {name} that are not finite on a test image")

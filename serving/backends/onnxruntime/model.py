@@ -1,0 +1,187 @@
+"""Triton's backend "onnxruntime", in Python, for servers that lack the one in C++.
+
+Serves any model whose config.pbtxt says `backend: "onnxruntime"`, with the onnxruntime package on
+the CPU. It reads the same settings as the C++ backend: `default_model_filename` (else model.onnx),
+and the parameters `intra_op_thread_count` and `inter_op_thread_count`. With max_batch_size > 0 the
+requests that Triton hands over together go through the network as one batch.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+BYTES = "TYPE_STRING"
+DEFAULT_MAX_BATCH_SIZE = 4  # what the C++ backend assumes as well
+Feed = dict[str, np.ndarray]  # a request's tensors by name
+
+
+class TritonPythonModel:
+    """One instance of one ONNX model."""
+
+    @staticmethod
+    def auto_complete_config(config: Any) -> Any:
+        """Add the inputs, outputs and max_batch_size that config.pbtxt leaves out."""
+        given = config.as_dict()
+        session = open_session(Path(pb_utils.get_model_dir()), given)
+        batches = accepts_batches(session)
+        if not given["max_batch_size"] and not given["input"] and batches:
+            config.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
+        batched = config.as_dict()["max_batch_size"] > 0
+        known = {tensor["name"] for tensor in given["input"] + given["output"]}
+        for tensor in session.get_inputs():
+            if tensor.name not in known:
+                config.add_input(describe(tensor, batched))
+        for tensor in session.get_outputs():
+            if tensor.name not in known:
+                config.add_output(describe(tensor, batched))
+        return config
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the network and check that it has what the configuration names."""
+        config = json.loads(args["model_config"])
+        self.batched = config["max_batch_size"] > 0
+        self.session = open_session(Path(pb_utils.get_model_dir()), config)
+        self.inputs = {tensor["name"]: tensor["data_type"] for tensor in config["input"]}
+        self.outputs = [tensor["name"] for tensor in config["output"]]
+        check_names("input", list(self.inputs), self.session.get_inputs())
+        check_names("output", self.outputs, self.session.get_outputs())
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer the requests, together if they can be joined, else one by one."""
+        feeds = [self.read(request) for request in requests]
+        if self.batched and len(feeds) > 1 and joinable(feeds):
+            return self.run_joined(feeds)
+        return [self.run_alone(feed) for feed in feeds]
+
+    def finalize(self) -> None:
+        """Close the network."""
+        self.session = None
+
+    def read(self, request: Any) -> Feed:
+        """The request's tensors by name. Text is UTF-8, as ONNX has it."""
+        feed = {}
+        for name, data_type in self.inputs.items():
+            tensor = pb_utils.get_input_tensor_by_name(request, name)
+            if tensor is not None:
+                array = tensor.as_numpy()
+                feed[name] = decode(array) if data_type == BYTES else array
+        return feed
+
+    def run_joined(self, feeds: list[Feed]) -> list[Any]:
+        """One run for all requests; if it fails, each on its own to find the one at fault."""
+        joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
+        sizes = [len(next(iter(feed.values()))) for feed in feeds]
+        try:
+            results = self.session.run(self.outputs, joined)
+        except Exception:
+            return [self.run_alone(feed) for feed in feeds]
+        cuts = np.cumsum(sizes)[:-1]
+        parts = zip(*(np.split(result, cuts) for result in results), strict=True)
+        return [self.respond(part) for part in parts]
+
+    def run_alone(self, feed: Feed) -> Any:
+        """One run for one request; a failure is that request's alone."""
+        try:
+            return self.respond(self.session.run(self.outputs, feed))
+        except Exception as error:
+            reason = str(error).splitlines()[0][:200]
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(f"onnxruntime: {reason}"))
+
+    def respond(self, arrays: Sequence[np.ndarray]) -> Any:
+        """A response that carries the outputs in the configuration's order."""
+        named = zip(self.outputs, arrays, strict=True)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, array) for name, array in named])
+
+
+def decode(array: np.ndarray) -> np.ndarray:
+    """BYTES as the text that ONNX Runtime takes."""
+    return np.vectorize(bytes.decode, otypes=[object])(array)
+
+
+def joinable(feeds: list[Feed]) -> bool:
+    """Whether the requests hold the same tensors, equal in all but the batch dimension."""
+    shapes = [{name: array.shape[1:] for name, array in feed.items()} for feed in feeds]
+    return bool(shapes[0]) and all(shape == shapes[0] for shape in shapes)
+
+
+def open_session(version_folder: Path, config: dict[str, Any]) -> onnxruntime.InferenceSession:
+    """Open the version's ONNX file with the configured number of threads."""
+    path = version_folder / (config.get("default_model_filename") or "model.onnx")
+    if not path.is_file():
+        raise pb_utils.TritonModelException(f"{path.name} not found in {version_folder}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_op_threads(config)
+    options.inter_op_num_threads = parameter(config, "inter_op_thread_count") or 1
+    options.log_severity_level = 3  # errors; its warnings about the machine say nothing to act on
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def intra_op_threads(config: dict[str, Any]) -> int:
+    """Threads of one session: as configured, else this process's cores shared by the instances."""
+    instances = sum(group.get("count") or 1 for group in config.get("instance_group", [])) or 1
+    return parameter(config, "intra_op_thread_count") or max(1, usable_cores() // instances)
+
+
+def parameter(config: dict[str, Any], name: str) -> int:
+    """A parameter of config.pbtxt as a whole number, 0 where it is not given."""
+    given = config.get("parameters", {}).get(name, {})
+    text = given.get("string_value", "0") if isinstance(given, dict) else str(given)
+    if not text.isdecimal():
+        raise pb_utils.TritonModelException(f"parameter {name} is {text!r}, not a whole number")
+    return int(text)
+
+
+def usable_cores() -> int:
+    """Cores this process may use: its affinity, and its container's quota where there is one."""
+    cores = len(os.sched_getaffinity(0))
+    quota = cgroup_cores(Path("/sys/fs/cgroup"))
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+def cgroup_cores(root: Path) -> float | None:
+    """The CPU quota of the control group in cores (versions 2 and 1), None without one."""
+    try:
+        if (root / "cpu.max").exists():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        return int(quota) / int(period) if quota.strip() not in ("max", "-1") else None
+    except (OSError, ValueError):
+        return None
+
+
+def accepts_batches(session: onnxruntime.InferenceSession) -> bool:
+    """Whether the first dimension of every tensor is free."""
+    tensors = session.get_inputs() + session.get_outputs()
+    return all(tensor.shape and not isinstance(tensor.shape[0], int) for tensor in tensors)
+
+
+def describe(tensor: onnxruntime.NodeArg, batched: bool) -> dict[str, Any]:
+    """A network's tensor in the terms of config.pbtxt; free dimensions are -1."""
+    shape = tensor.shape[1:] if batched else tensor.shape
+    dims = [size if isinstance(size, int) else -1 for size in shape]
+    return {"name": tensor.name, "data_type": triton_type(tensor.type), "dims": dims}
+
+
+def triton_type(onnx_type: str) -> str:
+    """tensor(float) -> TYPE_FP32."""
+    name = onnx_type.removeprefix("tensor(").removesuffix(")")
+    special = {"float": "FP32", "double": "FP64", "float16": "FP16", "bfloat16": "BF16"}
+    return "TYPE_" + special.get(name, name.upper())
+
+
+def check_names(kind: str, configured: list[str], tensors: list[onnxruntime.NodeArg]) -> None:
+    """Refuse a configuration that names a tensor the network lacks."""
+    present = [tensor.name for tensor in tensors]
+    missing = sorted(set(configured) - set(present))
+    if missing:
+        raise pb_utils.TritonModelException(
+            f"the network has no {kind} named {', '.join(missing)}; it has {', '.join(present)}"
+        )

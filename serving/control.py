@@ -1,0 +1,106 @@
+"""Talks to a running tritonserver over gRPC: a real inference, loading and unloading."""
+
+from functools import cache
+
+import cv2
+import numpy as np
+import tritonclient.grpc as grpc_client
+from tritonclient.grpc import model_config_pb2
+from tritonclient.utils import InferenceServerException
+
+# Of its own, so that failed attempts before a restart do not delay the first one after it.
+CHANNEL = [
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+]
+KEY_HEADER = "triton-grpc-protocol-admin-key"
+
+
+class Control:
+    """One connection to one server. A context manager.
+
+    Args:
+        grpc_url: host and port.
+        admin_key: opens the calls that are restricted, loading and unloading among them.
+
+    Every method raises InferenceServerException, with the status and message of a failure.
+    """
+
+    def __init__(self, grpc_url: str, admin_key: str) -> None:
+        self._client = grpc_client.InferenceServerClient(grpc_url, channel_args=CHANNEL)
+        self._headers = {KEY_HEADER: admin_key}
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def infer(self, model: str, timeout: float) -> None:
+        """Send a small generated photo through the model.
+
+        Args:
+            model: the model that takes encoded images, by its name.
+            timeout: seconds.
+        """
+        image = grpc_client.InferInput("image", [1, 1], "BYTES")
+        image.set_data_from_numpy(np.array([[sample_photo()]], dtype=object))
+        self._client.infer(model, [image], client_timeout=timeout)
+
+    def is_ready(self, timeout: float = 2.0) -> bool:
+        """Whether the server answers and all its models are ready."""
+        try:
+            return bool(self._client.is_server_ready(client_timeout=timeout))
+        except InferenceServerException:
+            return False
+
+    def models(self, *states: str, timeout: float = 5.0) -> list[str]:
+        """The name of each version of a model that is in one of the states, READY and the like."""
+        index = self._client.get_model_repository_index(
+            headers=self._headers, client_timeout=timeout
+        )
+        return sorted(model.name for model in index.models if model.state in states)
+
+    def config(self, model: str, timeout: float = 5.0) -> model_config_pb2.ModelConfig:
+        """The configuration a model runs with."""
+        return self._client.get_model_config(model, client_timeout=timeout).config
+
+    def ensembles(self) -> list[str]:
+        """The ready models that consist of others."""
+        ready = set(self.models("READY"))
+        return sorted(name for name in ready if self.config(name).platform == "ensemble")
+
+    def has_version(self, model: str, version: str, timeout: float = 5.0) -> bool:
+        """Whether this version of the model is ready."""
+        return bool(self._client.is_model_ready(model, version, client_timeout=timeout))
+
+    def is_python(self, model: str) -> bool:
+        """Whether stubs run the model: the Python backend, or a backend written in Python."""
+        config = self.config(model)
+        return config.backend == "python" or config.runtime == "model.py"
+
+    def instances(self, model: str) -> int:
+        """How many instances of one version of the model there should be."""
+        return sum(max(1, group.count) for group in self.config(model).instance_group) or 1
+
+    def load(self, model: str, timeout: float = 120.0) -> None:
+        """Load the model, or what is new of it."""
+        self._client.load_model(model, headers=self._headers, client_timeout=timeout)
+
+    def unload(self, model: str, timeout: float = 60.0) -> None:
+        """Unload the model and nothing that depends on it. Returns before that is finished."""
+        self._client.unload_model(model, headers=self._headers, client_timeout=timeout)
+
+
+@cache
+def sample_photo() -> bytes:
+    """A small grey JPEG with one dark disc: enough for a real inference."""
+    photo = np.full((64, 64, 3), 200, np.uint8)
+    cv2.circle(photo, (32, 32), 20, (80, 60, 160), thickness=-1)
+    return bytes(cv2.imencode(".jpg", photo)[1])

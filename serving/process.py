@@ -1,0 +1,118 @@
+"""One tritonserver process and the stub processes of its Python models."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+LAUNCHER = Path(__file__).parent / "launch.py"
+PROC = Path("/proc")
+STUB_PROGRAM = b"triton_python_backend_stub"
+REGION, INSTANCE = 2, 8  # positions among a stub's arguments
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A living process that runs one instance of a Python model."""
+
+    pid: int
+    region: str  # name of its file in /dev/shm
+    instance: str  # model, group and number, for example ssd_0_1
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs."""
+        return read_stub(self.pid) == self
+
+    def model(self, models: Iterable[str]) -> str | None:
+        """Which of the models it runs: the longest name that begins the instance's."""
+        fitting = [name for name in models if self.instance.startswith(f"{name}_")]
+        return max(fitting, key=len, default=None)
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        if self.is_alive():
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+
+class TritonProcess:
+    """A running tritonserver. It ends with the thread that created this object.
+
+    Args:
+        command: the program and its arguments.
+        environment: its whole environment.
+        prefix: of its stubs' shared memory; by it they are found.
+        log: takes what it prints; None: this process's own output.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        prefix: str,
+        log: IO[bytes] | None,
+    ) -> None:
+        self._prefix = prefix
+        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())]
+        self._stubs: list[Stub] = []
+        self._process = subprocess.Popen(
+            [*launcher, *command],
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log or sys.stderr,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is ours to handle: it must not skip the drain
+        )
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        return self._process.pid
+
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def stubs(self) -> list[Stub]:
+        """Look which stubs live, and remember them."""
+        self._stubs = find_stubs(self._prefix)
+        return list(self._stubs)
+
+    def dead_stubs(self) -> list[Stub]:
+        """Those of the remembered stubs that have ended since."""
+        return [stub for stub in self._stubs if not stub.is_alive()]
+
+    def stop(self, grace: float) -> None:
+        """Ask the server to end, insist after `grace` seconds, and end stubs that outlive it."""
+        self._process.terminate()
+        try:
+            self._process.wait(grace)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for stub in self.stubs():  # orphans would hold the server's ports
+            stub.kill()
+
+
+def find_stubs(prefix: str) -> list[Stub]:
+    """The living stubs whose shared memory has this prefix, orphans included."""
+    pids = (int(path.name) for path in PROC.iterdir() if path.name.isdecimal())
+    found = (read_stub(pid) for pid in pids)
+    return [stub for stub in found if stub and stub.region.startswith(prefix)]
+
+
+def read_stub(pid: int) -> Stub | None:
+    """The stub with this process id, None if it is dead or something else."""
+    try:
+        arguments = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    if len(arguments) <= INSTANCE or not arguments[0].endswith(STUB_PROGRAM):
+        return None  # a zombie has no arguments
+    return Stub(pid, arguments[REGION].decode(), arguments[INSTANCE].decode())

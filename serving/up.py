@@ -1,0 +1,86 @@
+"""`serving up`: runs the embedded server in the foreground until a signal ends it."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from serving.server import EmbeddedServer, ServerSettings
+
+POLL = 0.1  # seconds
+
+
+class Signals:
+    """Counts the signals that end a program instead of dying of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        self.count += 1
+
+
+def up(settings: ServerSettings) -> None:
+    """Serve until a signal; a second one gives up requests in flight.
+
+    Raises:
+        ServingError: it could not start, or ended although nobody asked.
+    """
+    signals = Signals()
+    server = EmbeddedServer(settings, say)
+    server.launch()
+    say(f"starting tritonserver over {settings.repository}" + describe_log(server))
+    wait(lambda: server.is_ready or server.has_ended or signals.count > 0)
+    if server.is_ready:
+        describe(server)
+    wait(lambda: server.has_ended or signals.count > 0)
+    if not server.has_ended:
+        finish(server, signals)
+    server.stop()
+    if server.failure:
+        raise server.failure
+    say("stopped")
+
+
+def describe(server: EmbeddedServer) -> None:
+    """Say what is served where, now that a real inference has succeeded."""
+    settings = server.settings
+    with server.control() as control:
+        models = ", ".join(dict.fromkeys(control.models("READY")))
+    say(f"ready: a real inference through {settings.model} succeeded")
+    say(f"  models   {models}")
+    say(f"  gRPC     {server.grpc_url}")
+    say(f"  HTTP     http://{server.http_url}")
+    say(f"  metrics  http://{server.metrics_url}/metrics")
+    if not settings.admin_key:
+        say(f"  admin key for loading and unloading models: {server.admin_key}")
+    if settings.watch:
+        say(f"  watching {settings.repository} for changes")
+    say("stop with Ctrl-C or SIGTERM: requests in flight are finished first")
+
+
+def describe_log(server: EmbeddedServer) -> str:
+    """Where the log goes, as the end of a sentence."""
+    return f", its log: {server.log_file}" if server.log_file else ""
+
+
+def finish(server: EmbeddedServer, signals: Signals) -> None:
+    """Drain; a further signal cuts that short."""
+    say(f"stopping: requests in flight have up to {server.settings.drain_seconds:.0f} s")
+    server.request_stop()
+    wait(lambda: server.has_ended or signals.count > 1)
+    server.request_stop()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Look again and again: unlike a lock this lets signal handlers run at once."""
+    while not condition():
+        time.sleep(POLL)
+
+
+def say(line: str) -> None:
+    """One line to the terminal, at once."""
+    print(line, file=sys.stdout, flush=True)

@@ -1,0 +1,75 @@
+"""An artifact that cannot be served is refused with what was expected and what was found."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from serving.artifact import Signature, read_artifact
+from serving.errors import PublishError
+
+
+def test_good_artifact(make_artifact: Callable[..., Path]) -> None:
+    artifact = read_artifact(make_artifact(["crack", "hole"], size=64, keep=20))
+    assert artifact.labels == ("crack", "hole")
+    assert artifact.signature == Signature(images=(64, 64, 3), boxes=(20, 4), scores=(20, 2))
+
+
+def test_absent_folder(tmp_path: Path) -> None:
+    with pytest.raises(PublishError, match=r"no artifact: model\.onnx is missing"):
+        read_artifact(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ("", "each once, found"),
+        ("RBC\n\nWBC\n", "line 2 is empty"),
+        ("RBC\nRBC\nWBC\n", "each once, found"),
+        ("RBC\nWBC\n", r"scores must be \['batch', 400, 2\] for 2 labels, found"),
+    ],
+)
+def test_bad_labels(labels: str, words: str, make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    (folder / "labels.txt").write_text(labels)
+    with pytest.raises(PublishError, match=words):
+        read_artifact(folder)
+
+
+def test_bad_card(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    (folder / "card.json").write_text("{")
+    with pytest.raises(PublishError, match=r"card\.json is not JSON"):
+        read_artifact(folder)
+
+
+@pytest.mark.parametrize("keep", [0, 100, 3000])
+def test_truncated_network(keep: int, make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:keep])
+    with pytest.raises(PublishError, match=r"model\.onnx is not a valid ONNX network"):
+        read_artifact(folder)
+
+
+def test_wrong_tensor_names(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    model = onnx.load(folder / "model.onnx")
+    model.graph.output.pop()
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(PublishError, match="outputs boxes and scores, found images and boxes"):
+        read_artifact(folder)
+
+
+def test_fixed_batch_dimension(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    model = onnx.load(folder / "model.onnx")
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(PublishError, match=r"images must be .* with a free batch dimension"):
+        read_artifact(folder)
+
+
+def test_output_that_is_not_finite(make_artifact: Callable[..., Path]) -> None:
+    with pytest.raises(PublishError, match="scores that are not finite"):
+        read_artifact(make_artifact(score=float("nan")))

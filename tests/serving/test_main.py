@@ -1,0 +1,51 @@
+"""The command line: what it accepts, what it refuses, which exit code tells."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from serving.__main__ import main, split
+
+
+def test_nothing_after_dashes() -> None:
+    assert split([]) == ([], ())
+    assert split(["up"]) == (["up"], ())
+
+
+def test_what_follows_the_dashes_is_tritonservers() -> None:
+    assert split(["up", "--", "--log-verbose=1", "--", "x"]) == (
+        ["up"],
+        ("--log-verbose=1", "--", "x"),
+    )
+
+
+@pytest.mark.parametrize("arguments", [[], ["up", "--nonsense"], ["publish"], ["nothing"]])
+def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("command", [["up"], ["publish"]])
+def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    assert caught.value.code == 0
+    assert "--repository" in capsys.readouterr().out
+
+
+def test_refusal_is_one_line_and_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--repository", str(tmp_path / "absent")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: model repository {tmp_path / 'absent'} does not exist: "
+        "name one with --repository\n"
+    )
+
+
+def test_publish(
+    make_artifact: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "models"
+    assert main(["publish", str(make_artifact(["a"])), "--repository", str(target)]) == 0
+    assert capsys.readouterr().out.startswith(f"made {target} for a: ssd version 1\n")

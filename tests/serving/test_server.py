@@ -1,0 +1,162 @@
+"""The embedded server answers where it says, guards what it should, and leaves nothing behind."""
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tritonclient.grpc as grpc_client
+from tritonclient.utils import InferenceServerException
+
+from serving import shared_memory
+from serving.process import find_stubs
+from serving.server import (
+    EmbeddedServer,
+    PrerequisiteError,
+    ServerSettings,
+    StartError,
+    reachable,
+)
+
+
+def get(url: str, path: str) -> tuple[int, str]:
+    """HTTP GET: status and body."""
+    connection = http.client.HTTPConnection(url, timeout=5)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    return response.status, body
+
+
+def post(url: str, path: str, headers: dict[str, str]) -> int:
+    """HTTP POST without a body: status."""
+    connection = http.client.HTTPConnection(url, timeout=20)
+    connection.request("POST", path, headers=headers)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response.status
+
+
+def leftovers(server: EmbeddedServer) -> list[object]:
+    """What is still there of a server."""
+    prefix = server._region.prefix
+    files = [*shared_memory.FOLDER.glob(f"{prefix}*"), *Path("/tmp").glob(f"{prefix}*")]
+    return [*files, *find_stubs(prefix)]
+
+
+def test_it_is_a_real_triton(server: EmbeddedServer) -> None:
+    status, body = get(server.http_url, "/v2")
+    assert (status, json.loads(body)["name"]) == (200, "triton")
+    assert get(server.http_url, "/v2/health/ready")[0] == 200
+
+
+def test_metrics(server: EmbeddedServer) -> None:
+    status, body = get(server.metrics_url, "/metrics")
+    assert status == 200
+    assert 'nv_inference_request_success{model="ensemble"' in body
+
+
+def test_everything_listens_on_loopback_only(server: EmbeddedServer) -> None:
+    for url in (server.http_url, server.grpc_url, server.metrics_url):
+        with pytest.raises(ConnectionRefusedError):  # another address of this machine
+            socket.create_connection(("127.0.0.2", int(url.split(":")[1])), timeout=2)
+
+
+def test_models_cannot_be_unloaded_without_the_key(server: EmbeddedServer) -> None:
+    with (
+        grpc_client.InferenceServerClient(server.grpc_url) as client,
+        pytest.raises(InferenceServerException, match=r"not allowed|unavailable|restricted"),
+    ):
+        client.unload_model("ssd")
+    path = "/v2/repository/models/ssd/unload"
+    assert post(server.http_url, path, {}) == 403
+    assert post(server.http_url, path, {"admin-key": "a-wrong-one"}) == 403
+
+
+def test_key_opens_the_index(server: EmbeddedServer) -> None:
+    path = "/v2/repository/index"
+    assert post(server.http_url, path, {"admin-key": server.admin_key}) == 200
+    with server.control() as control:
+        assert "ensemble" in control.models("READY")
+
+
+def test_key_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_ADMIN_KEY", "from-the-environment")
+    assert EmbeddedServer(ServerSettings(Path())).admin_key == "from-the-environment"
+    given = ServerSettings(Path(), admin_key="given-in-settings")
+    assert EmbeddedServer(given).admin_key == "given-in-settings"
+
+
+def test_serving_writes_nothing_into_the_repository_and_leaves_nothing(repository: Path) -> None:
+    before = sorted(repository.rglob("*"))
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        assert server.log_file is not None
+        assert server.log_file.is_file()
+    assert sorted(repository.rglob("*")) == before
+    assert leftovers(server) == []
+    server.stop()  # a second time does nothing
+
+
+def test_port_in_use(project_repository: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        server = EmbeddedServer(ServerSettings(project_repository, metrics_port=port))
+        with pytest.raises(PrerequisiteError, match=f"--metrics-port {port}"):
+            server.start()
+    assert leftovers(server) == []
+
+
+def test_failing_model_is_named_with_its_message(repository: Path) -> None:
+    (repository / "preprocess" / "1" / "model.py").write_text("import no_such_module\n")
+    server = EmbeddedServer(ServerSettings(repository))
+    with pytest.raises(StartError, match=r"model preprocess: .*No module named 'no_such_module'"):
+        server.start()
+    assert leftovers(server) == []
+
+
+def test_no_such_model(repository: Path) -> None:
+    server = EmbeddedServer(ServerSettings(repository, model="detector"))
+    with pytest.raises(StartError, match=r"no model detector, only ensemble.*--model"):
+        server.start()
+    assert leftovers(server) == []
+
+
+def test_refused_argument_of_tritonserver(project_repository: Path) -> None:
+    settings = ServerSettings(project_repository, arguments=("--no-such-option=1",))
+    with pytest.raises(StartError, match="unrecognized option '--no-such-option=1'"):
+        EmbeddedServer(settings).start()
+
+
+def test_watched_repository_loads_what_changes(
+    repository: Path, make_artifact: Callable[..., Path]
+) -> None:
+    lines: list[str] = []
+    with EmbeddedServer(ServerSettings(repository, watch=True), lines.append) as server:
+        network = (make_artifact() / "model.onnx").read_bytes()
+        (repository / "ssd" / "2").mkdir()
+        (repository / "ssd" / "2" / "model.onnx").write_bytes(network[:1000])
+        wait_for("ssd was not loaded: ", lines)
+        with server.control() as control:
+            control.infer("ensemble", 10)  # the old version goes on
+            (repository / "ssd" / "2" / "model.onnx").write_bytes(network)
+            wait_for("loaded ssd anew", lines)
+            assert control.has_version("ssd", "2")
+
+
+def wait_for(start: str, lines: list[str]) -> None:
+    """Until the server reported a line that starts so."""
+    end = time.monotonic() + 20
+    while not any(line.startswith(start) for line in lines):
+        assert time.monotonic() < end, f"no line starts with {start!r}: {lines}"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "localhost"])
+def test_address_for_clients_here(address: str) -> None:
+    assert reachable(address) == "127.0.0.1"
+    assert reachable("192.0.2.1") == "192.0.2.1"
