@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,13 +11,13 @@ from training import check, smears
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Any:
     path = tmp_path / "voc"
     assert smears.run(smears.RenderSettings(path, count=4, width=160, height=120)) == 0
     return path
 
 
-def test_nothing_is_wrong(folder, capsys):
+def test_nothing_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.run(check.CheckSettings(folder)) == 0
     out = capsys.readouterr().out
     assert "train: 3 images" in out
@@ -24,7 +26,7 @@ def test_nothing_is_wrong(folder, capsys):
     assert out.endswith("nothing is wrong\n")
 
 
-def test_table_counts_and_measures(folder, capsys):
+def test_table_counts_and_measures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     xml = "<annotation>{}</annotation>"
     element = (
         "<object><name>cell</name><difficult>1</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
@@ -37,7 +39,7 @@ def test_table_counts_and_measures(folder, capsys):
     assert row.split() == ["cell", "2", "2", "10x20", "12x22", "20x30", "28x38", "30x40"]
 
 
-def test_image_without_boxes(folder, capsys):
+def test_image_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     size = "<size><width>160</width><height>120</height></size>"
     for path in (folder / "Annotations").iterdir():
         path.write_text(f"<annotation>{size}</annotation>", encoding="utf-8")
@@ -45,7 +47,7 @@ def test_image_without_boxes(folder, capsys):
     assert "train: 3 images, 3 of them without boxes" in capsys.readouterr().out
 
 
-def test_problems_are_told_once(folder, capsys):
+def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """smear-1 is in train and in trainval, and a third file is in no split."""
     (folder / "JPEGImages/smear-1.jpg").write_bytes(b"no image")
     (folder / "Annotations/stray.xml").write_text("<annotation/>", encoding="utf-8")
@@ -56,13 +58,13 @@ def test_problems_are_told_once(folder, capsys):
     assert "Annotations/stray.xml" in out
 
 
-def test_classes_outside_the_list(folder, capsys):
+def test_classes_outside_the_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.run(check.CheckSettings(folder, labels=("RBC", "WBC", "Platelets"))) == 0
     assert check.run(check.CheckSettings(folder, labels=("RBC",))) == 1
     assert "unknown class (box left out)" in capsys.readouterr().out
 
 
-def test_bad_split_does_not_hide_the_rest(folder, capsys):
+def test_bad_split_does_not_hide_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "ImageSets/Main/train.txt").write_text("\n")
     assert check.run(check.CheckSettings(folder)) == 1
     out = capsys.readouterr().out
@@ -71,7 +73,9 @@ def test_bad_split_does_not_hide_the_rest(folder, capsys):
     assert "ImageSets/Main/train.txt" in out
 
 
-def test_folder_that_cannot_be_checked(folder, tmp_path, capsys):
+def test_folder_that_cannot_be_checked(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check.run(check.CheckSettings(tmp_path)) == 1
     assert "not a Pascal VOC folder" in capsys.readouterr().err
     for path in (folder / "ImageSets/Main").iterdir():
@@ -80,6 +84,6 @@ def test_folder_that_cannot_be_checked(folder, tmp_path, capsys):
     assert "no split; expected train.txt and val.txt" in capsys.readouterr().err
 
 
-def test_needs_no_tensorflow():
+def test_needs_no_tensorflow() -> None:
     code = "import sys; from training import check; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

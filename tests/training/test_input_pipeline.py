@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,8 +39,8 @@ def test_the_stream_depends_on_the_seed_alone(manifest: records.Manifest) -> Non
     assert len({key for key, _ in first}) == 20
 
 
-def _batches(manifest: records.Manifest, **options: object) -> tf.data.Dataset:
-    arguments = {"size": 300, "batch_size": 2, "seed": 0} | options
+def _batches(manifest: records.Manifest, **options: Any) -> tf.data.Dataset:
+    arguments: dict[str, Any] = {"size": 300, "batch_size": 2, "seed": 0} | options
     boxes = tf.constant(default_boxes(SSD_COMPACT))
     return input_pipeline.training_batches(manifest.paths, boxes, OPTIONS, **arguments)
 

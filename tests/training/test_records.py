@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ LABELS = ("RBC", "WBC", "Platelets")
 
 
 @pytest.fixture(scope="module")
-def rendered(tmp_path_factory):
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A sound VOC folder: 5 images in train, 1 in val."""
     path = tmp_path_factory.mktemp("rendered") / "voc"
     assert smears.run(smears.RenderSettings(path, count=6, width=160, height=120)) == 0
@@ -25,34 +27,34 @@ def rendered(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(rendered, tmp_path):
+def folder(rendered: Any, tmp_path: Path) -> Any:
     """A copy to write flaws into."""
     return shutil.copytree(rendered, tmp_path / "voc")
 
 
 @pytest.fixture
-def output(tmp_path):
+def output(tmp_path: Path) -> Any:
     return tmp_path / "records"
 
 
-def run(folder, output, **changes):
+def run(folder: Path, output: Path, **changes: Any) -> Any:
     return records.run(records.RecordsSettings(folder, output, **({"labels": LABELS} | changes)))
 
 
-def set_image(folder, image_id, image, suffix, **options):
+def set_image(folder: Path, image_id: str, image: Any, suffix: str, **options: Any) -> Any:
     """Replace an image of the folder by a Pillow image in another format."""
     (folder / f"JPEGImages/{image_id}.jpg").unlink()
     image.save(folder / f"JPEGImages/{image_id}{suffix}", **options)
 
 
-def replace_in_xml(folder, image_id, old, new):
+def replace_in_xml(folder: Path, image_id: str, old: str, new: str) -> Any:
     path = folder / f"Annotations/{image_id}.xml"
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def test_round_trip(rendered, output, capsys):
+def test_round_trip(rendered: Any, output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Boxes, classes and files come back as they are, in every split."""
     assert run(rendered, output, shards=2) == 0
     assert "train: 5 images in 2 files; RBC" in capsys.readouterr().out
@@ -71,7 +73,7 @@ def test_round_trip(rendered, output, capsys):
         assert not annotations
 
 
-def test_parse_gives_the_same_eagerly_and_mapped(rendered, output):
+def test_parse_gives_the_same_eagerly_and_mapped(rendered: Any, output: Path) -> None:
     run(rendered, output, shards=1)
     manifest = records.load_manifest(output, "val")
     serialized = next(iter(tf.data.TFRecordDataset(manifest.paths)))
@@ -91,7 +93,7 @@ def test_parse_gives_the_same_eagerly_and_mapped(rendered, output):
         np.testing.assert_array_equal(eager[key].numpy(), mapped[key].numpy())
 
 
-def test_image_without_boxes(folder, output):
+def test_image_without_boxes(folder: Path, output: Path) -> None:
     for path in (folder / "Annotations").iterdir():
         path.write_text("<annotation/>", encoding="utf-8")
     assert run(folder, output) == 0
@@ -101,7 +103,7 @@ def test_image_without_boxes(folder, output):
     assert example["difficult"].shape == (0,)
 
 
-def test_feature_keys_are_the_object_detection_apis(rendered, output):
+def test_feature_keys_are_the_object_detection_apis(rendered: Any, output: Path) -> None:
     """Its decoder's keys and types, with classes from 1 and a hash of the file."""
     run(rendered, output)
     manifest = records.load_manifest(output, "val")
@@ -117,14 +119,16 @@ def test_feature_keys_are_the_object_detection_apis(rendered, output):
     assert feature["image/format"].bytes_list.value[0] == b"jpeg"
 
 
-def test_label_files(rendered, output):
+def test_label_files(rendered: Any, output: Path) -> None:
     run(rendered, output)
     assert (output / "labels.txt").read_text() == "RBC\nWBC\nPlatelets\n"
     assert records.label_map(('say "a\\b"',)) == 'item {\n  id: 1\n  name: "say \\"a\\\\b\\""\n}\n'
     assert (output / "label_map.pbtxt").read_text() == records.label_map(LABELS)
 
 
-def test_bad_annotations_are_reported_and_left_out(folder, output, capsys):
+def test_bad_annotations_are_reported_and_left_out(
+    folder: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     replace_in_xml(folder, "smear-1", "<xmin>", "<xmin>9999")
     replace_in_xml(folder, "smear-2", "<name>RBC", "<name>blob")
     (folder / "JPEGImages/smear-3.jpg").write_bytes(b"no image")
@@ -142,7 +146,9 @@ def test_bad_annotations_are_reported_and_left_out(folder, output, capsys):
     assert sum(found.values()) == sum(counts)
 
 
-def test_image_is_stored_upright(folder, output, capsys):
+def test_image_is_stored_upright(
+    folder: Path, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The camera lay on its side: stored pixels are turned, as boxes already are."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -171,7 +177,15 @@ def test_image_is_stored_upright(folder, output, capsys):
         ("CMYK", ".jpg", b"jpeg", 0),
     ],
 )
-def test_formats(folder, output, mode, suffix, stored, encoded_again, capsys):
+def test_formats(
+    folder: Path,
+    output: Path,
+    mode: str,
+    suffix: str,
+    stored: Any,
+    encoded_again: Any,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Whatever the file, TensorFlow reads from the record what OpenCV reads from the file."""
     with Image.open(folder / "JPEGImages/smear-6.jpg") as image:
         set_image(folder, "smear-6", image.convert(mode), suffix)
@@ -186,7 +200,7 @@ def test_formats(folder, output, mode, suffix, stored, encoded_again, capsys):
     assert np.abs(pixels.astype(int) - opened).mean() < 3
 
 
-def test_same_input_gives_the_same_bytes(rendered, output, tmp_path):
+def test_same_input_gives_the_same_bytes(rendered: Any, output: Path, tmp_path: Path) -> None:
     run(rendered, output)
     run(rendered, tmp_path / "again")
     run(rendered, tmp_path / "one", shards=1)
@@ -201,7 +215,7 @@ def test_same_input_gives_the_same_bytes(rendered, output, tmp_path):
         assert hashlib.sha256((output / shard.name).read_bytes()).hexdigest() == shard.sha256
 
 
-def test_fingerprint_follows_the_content(folder, output, tmp_path):
+def test_fingerprint_follows_the_content(folder: Path, output: Path, tmp_path: Path) -> None:
     run(folder, output)
     replace_in_xml(folder, "smear-1", "<difficult>0", "<difficult>1")
     run(folder, tmp_path / "changed")
@@ -209,20 +223,20 @@ def test_fingerprint_follows_the_content(folder, output, tmp_path):
     assert before.fingerprint != after.fingerprint
 
 
-def test_never_more_shards_than_images(rendered, output):
+def test_never_more_shards_than_images(rendered: Any, output: Path) -> None:
     run(rendered, output, shards=100)
     assert len(records.load_manifest(output, "val").shards) == 1
     assert len(records.load_manifest(output, "train").shards) == 5
 
 
-def test_old_shards_do_not_stay_behind(rendered, output):
+def test_old_shards_do_not_stay_behind(rendered: Any, output: Path) -> None:
     run(rendered, output, shards=4)
     run(rendered, output, shards=2)
     names = {path.name for path in output.glob("train-*")}
     assert names == {shard.name for shard in records.load_manifest(output, "train").shards}
 
 
-def test_labels_are_those_of_all_splits(folder, output):
+def test_labels_are_those_of_all_splits(folder: Path, output: Path) -> None:
     """A class that only val has is a class of train too."""
     for image_id in ("smear-1", "smear-6"):
         (folder / f"Annotations/{image_id}.xml").write_text("<annotation/>", encoding="utf-8")
@@ -237,7 +251,9 @@ def test_labels_are_those_of_all_splits(folder, output):
     assert train[-1] == "rare"
 
 
-def test_split_with_other_labels_is_not_mixed_in(rendered, output, capsys):
+def test_split_with_other_labels_is_not_mixed_in(
+    rendered: Any, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(rendered, output)
     assert run(rendered, output, splits=("val",), labels=("WBC", "RBC")) == 1
     assert "was written with the labels RBC, WBC, Platelets" in capsys.readouterr().err
@@ -250,13 +266,16 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", range(6))
-def test_killed_while_publishing(folder, output, monkeypatch, moment):
+def test_killed_while_publishing(
+    folder: Path, output: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
     """Whatever file it dies at, a split is whole, or `load_manifest` refuses it."""
     run(folder, output, splits=("train",), shards=3)
     replace_in_xml(folder, "smear-1", "<difficult>0", "<difficult>1")
-    replace, calls = type(output).replace, []
+    replace = type(output).replace
+    calls: list[Path] = []
 
-    def die_at(self, target):
+    def die_at(self: Path, target: Path) -> Path:
         if len(calls) == moment:
             raise Killed
         calls.append(target)
@@ -272,14 +291,16 @@ def test_killed_while_publishing(folder, output, monkeypatch, moment):
     assert records.load_manifest(output, "train").count == 5
 
 
-def test_killed_while_writing_leaves_the_older_split(rendered, output, monkeypatch):
+def test_killed_while_writing_leaves_the_older_split(
+    rendered: Any, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(rendered, output)
     before = records.load_manifest(output, "train")
     leftover = output / ".partial-killed"
     leftover.mkdir()
     (leftover / "train-00000-of-00004.tfrecord").write_bytes(b"half")
 
-    def die(annotation):
+    def die(annotation: Any) -> Any:
         raise Killed
 
     monkeypatch.setattr(records, "upright", die)
@@ -289,7 +310,7 @@ def test_killed_while_writing_leaves_the_older_split(rendered, output, monkeypat
     assert not leftover.exists()
 
 
-def test_manifest_that_does_not_fit(rendered, output):
+def test_manifest_that_does_not_fit(rendered: Any, output: Path) -> None:
     run(rendered, output)
     shard = output / "train-00000-of-00004.tfrecord"
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -303,13 +324,15 @@ def test_manifest_that_does_not_fit(rendered, output):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"shards": [{"name": "a"}]})])
-def test_no_manifest(tmp_path, text):
+def test_no_manifest(tmp_path: Path, text: str) -> None:
     (tmp_path / "train.json").write_text(text)
     with pytest.raises(records.ManifestError, match="not a manifest of records"):
         records.load_manifest(tmp_path, "train")
 
 
-def test_what_cannot_be_written(folder, output, tmp_path, capsys):
+def test_what_cannot_be_written(
+    folder: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(folder, output, shards=0) == 1
     assert "expected 1 shard or more, found 0" in capsys.readouterr().err
     assert run(folder, output, splits=("test",)) == 1

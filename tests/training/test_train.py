@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from training.presets import SSD_COMPACT
 STEPS = 3
 
 
-def _settings(records_folder: Path, output: Path, **changes: object) -> train.TrainSettings:
+def _settings(records_folder: Path, output: Path, **changes: Any) -> train.TrainSettings:
     """One epoch is two steps of four images."""
     defaults = train.TrainSettings(
         records_folder,

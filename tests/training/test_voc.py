@@ -3,6 +3,7 @@
 import tempfile
 import zlib
 from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import cv2
@@ -18,7 +19,7 @@ WIDTH, HEIGHT = 40, 30
 BOX = ("5", "6", "20", "25")
 
 
-def object_xml(box=BOX, name="cell", extra="<difficult>0</difficult>"):
+def object_xml(box: Any = BOX, name: str = "cell", extra: str = "<difficult>0</difficult>") -> Any:
     edges = "".join(
         f"<{tag}>{value}</{tag}>"
         for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
@@ -26,7 +27,7 @@ def object_xml(box=BOX, name="cell", extra="<difficult>0</difficult>"):
     return f"<object><name>{escape(name)}</name>{extra}<bndbox>{edges}</bndbox></object>"
 
 
-def annotation_xml(*objects, size=(WIDTH, HEIGHT)):
+def annotation_xml(*objects: Any, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Any:
     width, height = size
     return (
         "<annotation><filename>../../../etc/passwd</filename>"
@@ -38,44 +39,46 @@ def annotation_xml(*objects, size=(WIDTH, HEIGHT)):
 class VocFolder:
     """A folder to write flaws into; every image is grey."""
 
-    def __init__(self, path):
+    def __init__(self, path: Path) -> None:
         self.path = path
         for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
             (path / part).mkdir(parents=True)
 
-    def add(self, image_id, xml, suffix=".png"):
+    def add(self, image_id: str, xml: str, suffix: str = ".png") -> Any:
         self.image(image_id, suffix)
         self.xml(image_id, xml)
         self.split("train", image_id)
 
-    def image(self, image_id, suffix=".png", shape=(HEIGHT, WIDTH, 3)):
+    def image(
+        self: Any, image_id: str, suffix: str = ".png", shape: Any = (HEIGHT, WIDTH, 3)
+    ) -> Any:
         path = self.path / "JPEGImages" / f"{image_id}{suffix}"
         assert cv2.imwrite(str(path), np.full(shape, 128, np.uint8))
         return path
 
-    def xml(self, image_id, text):
+    def xml(self, image_id: str, text: str) -> Any:
         (self.path / "Annotations" / f"{image_id}.xml").write_text(text, encoding="utf-8")
 
-    def split(self, name, *image_ids):
+    def split(self, name: str, *image_ids: Any) -> Any:
         with (self.path / "ImageSets/Main" / f"{name}.txt").open("a", encoding="utf-8") as file:
             file.writelines(f"{image_id}\n" for image_id in image_ids)
 
-    def read(self, labels=None, split="train"):
+    def read(self, labels: Any = None, split: Any = "train") -> Any:
         return voc.read(self.path, split, labels)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> VocFolder:
     return VocFolder(tmp_path / "voc")
 
 
-def only(dataset):
+def only(dataset: Any) -> Any:
     """The one problem of a data set."""
     assert len(dataset.problems) == 1, dataset.problems
     return dataset.problems[0]
 
 
-def test_image_without_objects_is_an_image(folder):
+def test_image_without_objects_is_an_image(folder: VocFolder) -> None:
     folder.add("a", annotation_xml())
     dataset = folder.read()
     assert dataset.problems == ()
@@ -84,7 +87,7 @@ def test_image_without_objects_is_an_image(folder):
     assert dataset.annotations[0].difficult.shape == (0,)
 
 
-def test_edges_count_from_zero(folder):
+def test_edges_count_from_zero(folder: VocFolder) -> None:
     """xmin = 1 and xmax = width is the whole image."""
     folder.add("a", annotation_xml(object_xml(("1", "1", str(WIDTH), str(HEIGHT)))))
     annotation = folder.read().annotations[0]
@@ -93,7 +96,7 @@ def test_edges_count_from_zero(folder):
     assert (annotation.width, annotation.height) == (WIDTH, HEIGHT)
 
 
-def test_flags(folder):
+def test_flags(folder: VocFolder) -> None:
     flags = "<difficult>1</difficult><truncated>Unspecified</truncated>"
     folder.add("a", annotation_xml(object_xml(extra=flags), object_xml(extra="")))
     annotation = folder.read().annotations[0]
@@ -101,7 +104,7 @@ def test_flags(folder):
     assert annotation.truncated.tolist() == [False, False]
 
 
-def test_boxes_of_parts_are_not_boxes_of_objects(folder):
+def test_boxes_of_parts_are_not_boxes_of_objects(folder: VocFolder) -> None:
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
     folder.add("a", annotation_xml(object_xml(extra=part)))
     dataset = folder.read()
@@ -109,21 +112,21 @@ def test_boxes_of_parts_are_not_boxes_of_objects(folder):
     np.testing.assert_array_equal(dataset.annotations[0].boxes_xyxy, [[4, 5, 20, 25]])
 
 
-def test_labels_are_found_most_frequent_first_then_by_name(folder):
+def test_labels_are_found_most_frequent_first_then_by_name(folder: VocFolder) -> None:
     names = ["b", "z", "a", "z"]
     folder.add("a", annotation_xml(*(object_xml(name=name) for name in names)))
     assert folder.read().labels == ("z", "a", "b")
 
 
 @pytest.mark.parametrize("labels", [("a", "a"), ("",), ("a\nb",), (" a",)])
-def test_labels_given_are_checked(folder, labels):
+def test_labels_given_are_checked(folder: VocFolder, labels: Any) -> None:
     folder.add("a", annotation_xml())
     with pytest.raises(voc.DataError, match="different, printable class names"):
         folder.read(labels)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".png", ".bmp"])
-def test_image_is_found_by_its_id(folder, suffix):
+def test_image_is_found_by_its_id(folder: VocFolder, suffix: str) -> None:
     folder.add("my cell.1", annotation_xml(object_xml()), suffix)
     dataset = folder.read()
     assert dataset.problems == ()
@@ -145,7 +148,7 @@ def test_image_is_found_by_its_id(folder, suffix):
         (("1", "", "4", "9"), "bad object", "box"),
     ],
 )
-def test_flawed_box(folder, box, kind, fatal_for):
+def test_flawed_box(folder: VocFolder, box: Any, kind: str, fatal_for: str) -> None:
     """The flawed one is named by its file and index; the sound one beside it stays."""
     folder.add("a", annotation_xml(object_xml(), object_xml(box)))
     dataset = folder.read()
@@ -158,7 +161,7 @@ def test_flawed_box(folder, box, kind, fatal_for):
     assert boxes_xyxy.max() <= WIDTH
 
 
-def test_rounding_of_one_pixel_is_clipped_without_a_word(folder):
+def test_rounding_of_one_pixel_is_clipped_without_a_word(folder: VocFolder) -> None:
     folder.add("a", annotation_xml(object_xml(("0", "0", "41", "30.5"))))
     dataset = folder.read()
     assert dataset.problems == ()
@@ -174,7 +177,7 @@ def test_rounding_of_one_pixel_is_clipped_without_a_word(folder):
         (object_xml(name="\x9b31m"), "cannot be printed"),
     ],
 )
-def test_flawed_object(folder, element, message):
+def test_flawed_object(folder: VocFolder, element: str, message: str) -> None:
     folder.add("a", annotation_xml(element))
     problem = only(folder.read())
     assert message in problem.message
@@ -182,7 +185,7 @@ def test_flawed_object(folder, element, message):
     assert (problem.kind, problem.index, problem.fatal_for) == ("bad object", 0, "box")
 
 
-def test_class_outside_the_list(folder):
+def test_class_outside_the_list(folder: VocFolder) -> None:
     folder.add("a", annotation_xml(object_xml(name="cell"), object_xml(name="Cell")))
     dataset = folder.read(labels=["cell"])
     assert dataset.annotations[0].labels == ("cell",)
@@ -205,7 +208,7 @@ FILE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</a
         (" " * (voc.XML_LIMIT + 1), "the limit is"),
     ],
 )
-def test_malformed_and_hostile_xml(folder, xml, message):
+def test_malformed_and_hostile_xml(folder: VocFolder, xml: str, message: str) -> None:
     folder.add("a", xml)
     folder.add("b", annotation_xml())
     dataset = folder.read()
@@ -215,7 +218,7 @@ def test_malformed_and_hostile_xml(folder, xml, message):
 
 
 @pytest.mark.parametrize("content", ["", "no image", "truncated", "bomb"])
-def test_image_that_does_not_decode(folder, content):
+def test_image_that_does_not_decode(folder: VocFolder, content: Any) -> None:
     folder.add("a", annotation_xml(), ".jpg")
     path = folder.path / "JPEGImages/a.jpg"
     whole = path.read_bytes()
@@ -228,19 +231,19 @@ def test_image_that_does_not_decode(folder, content):
     assert only(dataset).file == "JPEGImages/a.jpg"
 
 
-def png_header(width, height):
+def png_header(width: int, height: int) -> Any:
     header = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\0\0\0"
     checksum = zlib.crc32(header).to_bytes(4, "big")
     return b"\x89PNG\r\n\x1a\n\0\0\0\x0d" + header + checksum
 
 
-def test_two_images_of_one_id(folder):
+def test_two_images_of_one_id(folder: VocFolder) -> None:
     folder.add("a", annotation_xml())
     folder.image("a", ".jpg")
     assert "several images: a.jpg and a.png" in only(folder.read()).message
 
 
-def test_missing_image_and_missing_annotation(folder):
+def test_missing_image_and_missing_annotation(folder: VocFolder) -> None:
     folder.xml("a", annotation_xml())
     folder.image("b")
     folder.split("train", "a", "b")
@@ -252,12 +255,12 @@ def test_missing_image_and_missing_annotation(folder):
 
 
 @pytest.mark.parametrize("image_id", ["../JPEGImages/a", "..\\a", "/etc/passwd", "a\0b"])
-def test_id_is_no_path(folder, image_id):
+def test_id_is_no_path(folder: VocFolder, image_id: str) -> None:
     folder.split("train", image_id)
     assert only(folder.read()).kind == "bad id"
 
 
-def test_duplicate_id_is_read_once(folder):
+def test_duplicate_id_is_read_once(folder: VocFolder) -> None:
     folder.add("a", annotation_xml())
     folder.split("train", "a", "a")
     dataset = folder.read()
@@ -274,7 +277,12 @@ def test_duplicate_id_is_read_once(folder):
         ((80, 60), ("50", "40", "70", "60"), "image"),
     ],
 )
-def test_size_that_disagrees(folder, size, box, fatal_for):
+def test_size_that_disagrees(
+    folder: VocFolder,
+    size: tuple[int, int],
+    box: Any,
+    fatal_for: str,
+) -> None:
     folder.add("a", annotation_xml(object_xml(box), size=size))
     dataset = folder.read()
     assert only(dataset).kind == "size disagrees"
@@ -284,7 +292,7 @@ def test_size_that_disagrees(folder, size, box, fatal_for):
     )
 
 
-def rotate(path):
+def rotate(path: Path) -> Any:
     """Mark an image as taken with the camera on its side: 40x30 is shown as 30x40."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -292,7 +300,7 @@ def rotate(path):
         image.save(path, exif=exif)
 
 
-def test_sizes_are_of_the_upright_image(folder):
+def test_sizes_are_of_the_upright_image(folder: VocFolder) -> None:
     folder.add("a", annotation_xml(object_xml(), size=(HEIGHT, WIDTH)), ".jpg")
     rotate(folder.path / "JPEGImages/a.jpg")
     dataset = folder.read()
@@ -300,7 +308,7 @@ def test_sizes_are_of_the_upright_image(folder):
     assert (dataset.annotations[0].width, dataset.annotations[0].height) == (HEIGHT, WIDTH)
 
 
-def test_boxes_before_rotation_are_left_out(folder):
+def test_boxes_before_rotation_are_left_out(folder: VocFolder) -> None:
     """They might fit into the upright image, and would be wrong there."""
     folder.add("a", annotation_xml(object_xml(), size=(WIDTH, HEIGHT)), ".jpg")
     rotate(folder.path / "JPEGImages/a.jpg")
@@ -309,12 +317,12 @@ def test_boxes_before_rotation_are_left_out(folder):
     assert problem.fatal_for == "image"
 
 
-def test_folder_without_the_layout(tmp_path):
+def test_folder_without_the_layout(tmp_path: Path) -> None:
     with pytest.raises(voc.DataError, match="not a Pascal VOC folder, Annotations/ is missing"):
         voc.read(tmp_path, "train")
 
 
-def test_split_that_is_missing_empty_or_no_text(folder):
+def test_split_that_is_missing_empty_or_no_text(folder: VocFolder) -> None:
     with pytest.raises(voc.BadSplitError, match="no such split; splits here: none"):
         folder.read()
     folder.split("train")
@@ -327,14 +335,14 @@ def test_split_that_is_missing_empty_or_no_text(folder):
         folder.read(split="val")
 
 
-def test_class_lists_are_no_splits(folder):
+def test_class_lists_are_no_splits(folder: VocFolder) -> None:
     """VOC's own aeroplane_train.txt says of each image whether it has an aeroplane."""
     folder.split("aeroplane_train", "a -1", "b  1")
     folder.split("train", "a", "b")
     assert voc.Folder(folder.path).splits() == ["train"]
 
 
-def test_strays(folder):
+def test_strays(folder: VocFolder) -> None:
     folder.add("a", annotation_xml())
     folder.xml("lost", annotation_xml())
     opened = voc.Folder(folder.path)
@@ -342,7 +350,7 @@ def test_strays(folder):
     assert [problem.file for problem in opened.strays()] == ["Annotations/lost.xml"]
 
 
-def test_describe_groups_and_counts():
+def test_describe_groups_and_counts() -> None:
     flaw = voc.Problem("a.xml", 0, "zero area", "no area", "box")
     other = voc.Problem("b\x1b.xml", None, "bad XML", "broken", "image")
     assert voc.describe([]) == []
@@ -364,7 +372,7 @@ names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S"]), m
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(corners, names, st.booleans()), max_size=8))
-def test_round_trip(objects):
+def test_round_trip(objects: Any) -> None:
     """Whatever is written comes back: boxes, names, flags, in their order."""
     with tempfile.TemporaryDirectory() as path:
         folder = VocFolder(Path(path) / "voc")
