@@ -143,6 +143,8 @@ def row_difference(rows: np.ndarray, others: np.ndarray) -> float:
 def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
     description = run_folder.read_description(folder)
     metrics = folder / "metrics.json"
+    paths = ("records", "output")  # say nothing on another machine
+    settings = {k: v for k, v in description["settings"].items() if k not in paths}
     return {
         "preset": preset.name,
         "input_size": preset.input_size,
@@ -150,7 +152,7 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
         "labels": list(labels),
         "metrics": run_folder.read_json(metrics, "mAP figures") if metrics.exists() else None,
         "data_fingerprint": description["fingerprint"],
-        "settings": description["settings"],
+        "settings": settings,
         "preset_settings": asdict(preset),
         "default_boxes": {
             "count": len(default_boxes(preset)),

@@ -40,6 +40,7 @@ def test_artifact_is_complete(artifact: Path) -> None:
     assert card["preset"] == "ssd_compact"
     assert card["metrics"]["images"] == 4
     assert card["default_boxes"]["count"] == 8732
+    assert str(Path.cwd()) not in (artifact / "card.json").read_text()
 
 
 def test_onnx_has_the_tensors_of_the_seam(artifact: Path) -> None:
