@@ -58,8 +58,7 @@ def render(template: Path, artifact: Artifact, target: Path) -> None:
 
     The Python models are copied as they are: they read sizes and labels when they start.
     """
-    ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(template, target, ignore=ignore)
+    shutil.copytree(template, target)
     for path in sorted(target.glob("*/config.pbtxt")):
         config = read_config(path)
         fit(config, artifact.signature)

@@ -149,7 +149,9 @@ def detect(
     batches = images.batch(_BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
     step = tf.function(lambda images: _suppress(detector(images)), reduce_retracing=True)
     detected: list[Detected] = []
-    with tqdm(total=manifest.count, unit="image", disable=not progress, leave=False) as bar:
+    with tqdm(
+        total=manifest.count, unit="image", disable=None if progress else True, leave=False
+    ) as bar:
         for batch in batches:
             detected += _unpack(batch, step(batch["images"]))
             bar.update(len(batch["images"]))
@@ -304,7 +306,9 @@ def _draw(
     found = {image.image_id: image for image in detected}
     examples = records.dataset(manifest).take(most).as_numpy_iterator()
     for example, image in zip(
-        tqdm(examples, total=min(most, len(truth)), unit="picture"), truth, strict=False
+        tqdm(examples, total=min(most, len(truth)), unit="picture", disable=None),
+        truth,
+        strict=False,
     ):
         picture = input_pipeline.decode_image(example["encoded"]).numpy()
         pictures.draw(
