@@ -29,6 +29,7 @@ from typing import Any
 
 import cv2
 import gradio as gr
+import httpx
 import numpy as np
 import tyro
 from gradio.exceptions import ServerFailedToStartError
@@ -122,7 +123,7 @@ def explained(error: DetectorError, name: str) -> tuple[str, str]:
         case InvalidImage():
             return f"{name} cannot be used", text
         case InvalidParameter():
-            return "This setting cannot be used", text
+            return "This setting cannot be used", str(error)  # starts with the setting's name
         case _:
             return "The Triton server reported a problem", text
 
@@ -406,7 +407,7 @@ def served(page: gr.Blocks, settings: AppSettings, samples: Path) -> Iterator[st
             css=CSS,
             head=f"<style>{SMALL_BOXES}</style>",  # Gradio drops @container rules from css
         )
-    except (OSError, ServerFailedToStartError) as error:
+    except (OSError, ServerFailedToStartError, httpx.HTTPError) as error:
         raise AppError(f"The page could not be served: {error}") from error
     try:
         host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host
