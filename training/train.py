@@ -80,7 +80,8 @@ def run(settings: TrainSettings) -> int:
             f"--batch-size must be a multiple of the {strategy.num_replicas_in_sync} devices, "
             f"got {schedule.batch_size}"
         )
-    _open_run(settings, manifest)
+    if _is_chief(strategy):
+        _open_run(settings, manifest)
     print(
         f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
         f"{schedule.batch_size} on {_devices(strategy)}"
@@ -202,8 +203,7 @@ class Trainer:
             print("this run is complete: nothing to do")
             return
         batches = iter(self._batches(skip=first * schedule.batch_size))
-        writer = tf.summary.create_file_writer(str(self.settings.output / "tensorboard"))
-        with writer.as_default(), self._progress_bar(first) as bar:
+        with self._writer().as_default(), self._progress_bar(first) as bar:
             for step in range(first + 1, schedule.total_steps + 1):
                 losses = self.train_step(next(batches))
                 bar.update()
@@ -259,6 +259,11 @@ class Trainer:
             )
 
         return self.strategy.distribute_datasets_from_function(pipeline)
+
+    def _writer(self) -> tf.summary.SummaryWriter:
+        if not _is_chief(self.strategy):
+            return tf.summary.create_noop_writer()
+        return tf.summary.create_file_writer(str(self.settings.output / "tensorboard"))
 
     def _progress_bar(self, first: int) -> tqdm:
         return tqdm(
