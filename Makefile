@@ -33,6 +33,8 @@ ifeq ($(strip $(PYTHON)),)
 	@echo "Install it (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2
 	@exit 1
 endif
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
+		echo "Python 3.11 or 3.12 is needed, but PYTHON=$(PYTHON) is not one." >&2; exit 1; }
 	@echo "Installing [$(EXTRAS)] into .venv: a few minutes the first time"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \

@@ -151,24 +151,27 @@ def summary(result: Result, facts: str) -> str:
 def overlay(photo: bytes, result: Result) -> str:
     """The photo with one element per detection; positions are percentages of its size."""
     picture = base64.b64encode(shown(photo)).decode("ascii")
-    boxes = "".join(boxed(found, result) for found in reversed(result.detections))
+    worst_first = result.detections[::-1]
+    boxes = "".join(boxed("box", found, result) for found in worst_first)
+    names = "".join(boxed("name", found, result) for found in worst_first)  # over all boxes
     return (
         f'<div class="photo" style="--ratio:{result.width / result.height:.5f}">'
-        f'<img alt="the photo" src="data:image/jpeg;base64,{picture}">{boxes}</div>'
+        f'<img alt="the photo" src="data:image/jpeg;base64,{picture}">{boxes}{names}</div>'
     )
 
 
-def boxed(found: Detection, result: Result) -> str:
-    """One box; its name stands where the edge of the photo does not cut it off."""
+def boxed(kind: str, found: Detection, result: Result) -> str:
+    """A "box", or its "name", which stands where the edge of the photo does not cut it off."""
     box = found.box
     left, top = 100 * box.x1 / result.width, 100 * box.y1 / result.height
     width, height = 100 * (box.x2 - box.x1) / result.width, 100 * (box.y2 - box.y1) / result.height
     name = f"{escape(found.label)} {found.score:.2f}"
+    text = f"<span>{name}</span>" if kind == "name" else ""
     side = f"{'under' if top < 5 else 'over'} {'right' if left + width / 2 > 50 else 'left'}"
     return (
-        f'<div class="box {side}" title="{name}" style="left:{left:.3f}%;'
+        f'<div class="{kind} {side}" title="{name}" style="left:{left:.3f}%;'
         f"top:{top:.3f}%;width:{width:.3f}%;height:{height:.3f}%;"
-        f'{coloured(found)}"><span>{name}</span></div>'
+        f'{coloured(found)}">{text}</div>'
     )
 
 
@@ -270,17 +273,17 @@ header p { margin: 0; color: var(--subdued); }
 .photo { position: relative; margin: auto; aspect-ratio: var(--ratio); overflow: hidden;
   width: min(100%, 80vh * var(--ratio)); border-radius: var(--radius-lg); }
 .photo img { display: block; width: 100%; height: 100%; margin: 0; }
-.box { position: absolute; border: 2px solid var(--colour); border-radius: 3px;
-  container-type: inline-size; }
-.box span { position: absolute; padding: 0 5px; white-space: nowrap; border-radius: 3px;
+.box, .name { position: absolute; border: 2px solid var(--colour); border-radius: 3px; }
+.name { border-color: transparent; container-type: inline-size; }
+.name span { position: absolute; padding: 0 5px; white-space: nowrap; border-radius: 3px;
   font-size: 11px; line-height: 16px; font-weight: 600; color: var(--ink);
   background: var(--colour); }
-.box.over span { bottom: 100%; } .box.under span { top: -2px; }
-.box.left span { left: -2px; } .box.right span { right: -2px; }
-.box:hover { z-index: 1; background: color-mix(in srgb, var(--colour) 25%, transparent); }
+.name.over span { bottom: 100%; } .name.under span { top: -2px; }
+.name.left span { left: -2px; } .name.right span { right: -2px; }
+.name:hover { z-index: 1; background: color-mix(in srgb, var(--colour) 25%, transparent); }
 .table { margin-top: 12px; }
 .table summary { cursor: pointer; padding: 6px 0; }
-.table > div { max-height: 320px; overflow: auto; }
+.table > div { max-height: 320px; overflow: auto; scrollbar-gutter: stable; }
 .gradio-container .table * { border: 0 !important; }
 .gradio-container .table table { width: 100%; margin: 0; border-collapse: collapse;
   font-variant-numeric: tabular-nums; }
@@ -291,7 +294,7 @@ header p { margin: 0; color: var(--subdued); }
 """
 
 
-SMALL_BOXES = "@container (max-width: 50px) { .box:not(:hover) span { display: none; } }"
+SMALL_BOXES = "@container (max-width: 50px) { .name:not(:hover) span { display: none; } }"
 
 
 def build_page(detector: Detector, samples: list[Path]) -> gr.Blocks:

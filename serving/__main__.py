@@ -48,9 +48,12 @@ def main(arguments: list[str]) -> int:
             up(replace(settings, arguments=passed_on))
         else:
             publish(settings)
-    except (ServingError, KeyboardInterrupt) as error:
-        print(f"error: {error or 'interrupted'}", file=sys.stderr)
+    except ServingError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -85,7 +85,10 @@ def add_version(artifact: Artifact, settings: PublishSettings) -> None:
 def check_same_task(artifact: Artifact, repository: Path) -> None:
     """A repository is one task: one label list, one set of sizes."""
     remedy = "another task is another repository: name a new one with --repository"
-    if (labels := layout.read_labels(repository)) != artifact.labels:
+    labels = layout.read_labels(repository)
+    if labels != artifact.labels and sorted(labels) == sorted(artifact.labels):
+        remedy = f"train in that order: python -m training records --labels {' '.join(labels)}"
+    if labels != artifact.labels:
         raise PublishError(
             f"{repository} has the labels {', '.join(labels)}, the artifact has "
             f"{', '.join(artifact.labels)}: {remedy}"
@@ -116,7 +119,10 @@ def check_server(settings: PublishSettings) -> None:
         with connect(settings) as control:
             models = control.models("READY")
     except InferenceServerException as error:
-        raise PublishError(f"{settings.url} refuses: {error.message()}") from None
+        raise PublishError(
+            f"{settings.url} is no server that takes orders: {error.message()}. Start one with "
+            "`python -m serving up`, and give the key that it prints with --admin-key"
+        ) from None
     if layout.NETWORK not in models:
         raise PublishError(f"{settings.url} serves no model {layout.NETWORK}, only {models}")
 

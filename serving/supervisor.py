@@ -228,7 +228,8 @@ class Supervisor:
         """Load what changed in the repository; what does not load leaves the old one serving."""
         changed, gone = watch.changes()
         for model in changed:
-            self._try(f"loaded {model} anew", f"{model} was not loaded", self.control.load, model)
+            failed = f"{model} was not loaded, the old one goes on"
+            self._try(f"loaded {model} anew", failed, self.control.load, model)
         for model in gone:
             self._try(f"unloaded {model}", f"{model} stays loaded", self.control.unload, model)
 
@@ -236,7 +237,8 @@ class Supervisor:
         try:
             call(model)
         except InferenceServerException as error:
-            self._report(f"{failed}: {error.message()}")
+            reason = error.message().splitlines()[0]  # a Python backend adds its stack trace
+            self._report(f"{failed}: {reason}")
         else:
             self._report(done)
 

@@ -1,5 +1,6 @@
 """`serving up`: runs the embedded server in the foreground until a signal ends it."""
 
+import os
 import signal
 import sys
 import time
@@ -55,7 +56,7 @@ def describe(server: EmbeddedServer) -> None:
     say(f"  gRPC     {server.grpc_url}")
     say(f"  HTTP     http://{server.http_url}")
     say(f"  metrics  http://{server.metrics_url}/metrics")
-    if not settings.admin_key:
+    if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
         say(f"  admin key for loading and unloading models: {server.admin_key}")
     if settings.watch:
         say(f"  watching {settings.repository} for changes")

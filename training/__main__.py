@@ -10,8 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import tyro
-
 from training.errors import TrainingError
 
 # command: (module, its settings, what it does)
@@ -34,21 +32,35 @@ def main(arguments: list[str]) -> int:
     if command not in COMMANDS:
         print(f"unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
         return 2
-    module_name, settings_name, _ = COMMANDS[command]
-    if command not in WITHOUT_TENSORFLOW:
-        _start_tensorflow()
-    module = importlib.import_module(f"training.{module_name}")
-    settings = tyro.cli(
-        getattr(module, settings_name), args=rest, prog=f"python -m training {command}"
-    )
     try:
-        return module.run(settings)
+        return _run(command, rest)
+    except ModuleNotFoundError as error:
+        print(
+            f"error: the package {error.name} is missing. Training needs its own: "
+            ".venv/bin/pip install -c constraints.txt -e '.[training]', "
+            "then .venv/bin/python -m training",
+            file=sys.stderr,
+        )
+        return 1
     except (TrainingError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    module_name, settings_name, _ = COMMANDS[command]
+    if command not in WITHOUT_TENSORFLOW:
+        _start_tensorflow()
+    import tyro  # here, so that even its absence is one sentence
+
+    module = importlib.import_module(f"training.{module_name}")
+    settings = tyro.cli(
+        getattr(module, settings_name), args=arguments, prog=f"python -m training {command}"
+    )
+    return module.run(settings)
 
 
 def _start_tensorflow() -> None:

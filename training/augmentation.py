@@ -86,7 +86,8 @@ def cut(image: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tensor:
     """The window of an image [H, W, 3], resized bilinearly: float32 [size, size, 3].
 
     What lies outside the image gets the image's mean colour. Sampling is at half-pixel centres
-    and without antialiasing, as OpenCV's INTER_LINEAR does in the served preprocessing.
+    and without antialiasing, as OpenCV's INTER_LINEAR does in the served preprocessing; only the
+    samples at the very edge of an enlarged image move inwards, by half a pixel at most.
     """
     image = tf.cast(image, tf.float32)
     mean = tf.reduce_mean(image, axis=(0, 1), keepdims=True)

@@ -17,6 +17,12 @@ def boxes_per_cell(preset: Preset) -> tuple[int, ...]:
     return tuple(2 + 2 * len(ratios) for ratios in preset.aspect_ratios)
 
 
+def describe(preset: Preset) -> list[dict[str, object]]:
+    """All that `default_boxes` is made of: each feature map's side and its boxes' sizes."""
+    maps = zip(preset.feature_maps, _shapes(preset), strict=True)
+    return [{"side": side, "widths_heights": shapes} for side, shapes in maps]
+
+
 def default_boxes(preset: Preset) -> np.ndarray:
     """All default boxes, cxcywh, normalised, not clipped: float32 [A, 4]."""
     maps = zip(preset.feature_maps, _shapes(preset), strict=True)

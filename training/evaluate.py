@@ -8,7 +8,7 @@ Objects marked `difficult` are COCO's crowd: finding them is neither right nor w
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,8 +28,9 @@ from training.run_folder import load_network
 MAX_DETECTIONS = 100  # an image, COCO's
 SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
 IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
-KEEP = 400  # boxes before NMS; exported graphs cut at the same number
 _BATCH_SIZE = 16
+
+DetectionStep = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
             f"{settings.run} was trained for the labels {', '.join(labels)}, "
             f"but {settings.records} holds {', '.join(manifest.labels)}"
         )
-    return detect(Detector(network, preset, KEEP), manifest, preset.input_size, progress=True)
+    step = detection_step(Detector(network, preset))
+    return detect(step, manifest, preset.input_size, progress=True)
 
 
 def read_truth(manifest: records.Manifest) -> list[Truth]:
@@ -134,8 +136,13 @@ def _truth(example: dict[str, Any]) -> Truth:
     )
 
 
+def detection_step(detector: Detector) -> DetectionStep:
+    """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once."""
+    return tf.function(lambda images: _suppress(detector(images)), reduce_retracing=True)
+
+
 def detect(
-    detector: Detector, manifest: records.Manifest, size: int, progress: bool = False
+    step: DetectionStep, manifest: records.Manifest, size: int, progress: bool = False
 ) -> list[Detected]:
     """Detections of every image of a split, with the NMS that the served model gets."""
     examples = records.dataset(manifest)
@@ -147,7 +154,6 @@ def detect(
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     batches = images.batch(_BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
-    step = tf.function(lambda images: _suppress(detector(images)), reduce_retracing=True)
     detected: list[Detected] = []
     with tqdm(
         total=manifest.count, unit="image", disable=None if progress else True, leave=False

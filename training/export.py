@@ -11,6 +11,7 @@ the best-K cut are inside; no image decoding, no resizing, no NMS.
 """
 
 import json
+import math
 import shutil
 import subprocess
 import tempfile
@@ -27,8 +28,8 @@ import tensorflow as tf
 import tf2onnx
 import tyro
 
-from training import model, run_folder
-from training.default_boxes import default_boxes
+from training import boxes, model, run_folder
+from training.default_boxes import default_boxes, describe
 from training.errors import TrainingError
 from training.presets import Preset
 
@@ -44,13 +45,15 @@ class ExportSettings:
     """Folder of a training run; its newest checkpoint is exported."""
     output: Path
     """Folder of the artifact; must not exist yet."""
-    keep: int = 400
+    keep: int = model.KEEP
     """Boxes that leave the network for NMS, the best ones by score (K)."""
 
 
 def run(settings: ExportSettings) -> int:
     if settings.output.exists():
         raise TrainingError(f"{settings.output} exists already: choose another --output")
+    if settings.keep < 1:
+        raise TrainingError(f"--keep must be 1 or more, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
     detector = model.Detector(network, preset, settings.keep)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +115,10 @@ def to_onnx(
 
 
 def largest_difference(detector: model.Detector, path: Path, size: int) -> float:
-    """Between Keras and ONNX Runtime over all outputs, at batch 1 and 3, on random images."""
+    """Between Keras and ONNX Runtime over all outputs, at batch 1 and 3, on random images.
+
+    Infinite where either gives a number that is not finite.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     generator = np.random.default_rng(0)
     worst = 0.0
@@ -121,6 +127,8 @@ def largest_difference(detector: model.Detector, path: Path, size: int) -> float
         wanted = detector(tf.constant(images))
         wanted_rows = np.concatenate([wanted["boxes"], wanted["scores"]], axis=-1)
         found_rows = np.concatenate(session.run(["boxes", "scores"], {"images": images}), axis=-1)
+        if not (np.isfinite(wanted_rows).all() and np.isfinite(found_rows).all()):
+            return math.inf
         for one, other in zip(wanted_rows, found_rows, strict=True):
             worst = max(worst, row_difference(one, other), row_difference(other, one))
     return worst
@@ -142,7 +150,6 @@ def row_difference(rows: np.ndarray, others: np.ndarray) -> float:
 
 def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
     description = run_folder.read_description(folder)
-    metrics = folder / "metrics.json"
     paths = ("records", "output")  # say nothing on another machine
     settings = {k: v for k, v in description["settings"].items() if k not in paths}
     return {
@@ -150,13 +157,15 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
         "input_size": preset.input_size,
         "keep": keep,
         "labels": list(labels),
-        "metrics": run_folder.read_json(metrics, "mAP figures") if metrics.exists() else None,
+        "step": run_folder.newest_step(folder),
+        "metrics": run_folder.read_metrics(folder),
         "data_fingerprint": description["fingerprint"],
         "settings": settings,
         "preset_settings": asdict(preset),
         "default_boxes": {
             "count": len(default_boxes(preset)),
-            "format": "cxcywh, 0..1, of feature maps, scales and aspect ratios in preset_settings",
+            "variances": boxes.VARIANCES,
+            "feature_maps": describe(preset),
         },
         "git_commit": _git_commit(),
         "versions": {

@@ -6,22 +6,14 @@ it is made, so a resumed run skips to where it stopped, and N workers each take 
 """
 
 import os
-from dataclasses import dataclass
 
 import tensorflow as tf
 
 from training import augmentation, matching, records
+from training.default_boxes import default_boxes
+from training.presets import Preset
 
 _SHUFFLE_BUFFER = 4096  # serialised examples, each the size of a JPEG
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What `prepare_training_example` may do beside SSD's standard steps."""
-
-    zoom_out: float  # largest expansion of the canvas, 1 is off
-    smallest_crop: float  # side of the smallest crop, a fraction of the image's
-    vertical_flip: bool  # for images without an up and down, such as smears or aerial photos
 
 
 def decode_image(encoded: tf.Tensor) -> tf.Tensor:
@@ -42,30 +34,36 @@ def prepare_evaluation_example(example: dict[str, tf.Tensor], size: int) -> dict
 
 
 def prepare_training_example(
-    example: dict[str, tf.Tensor], seed: tf.Tensor, size: int, options: Augmentation
+    example: dict[str, tf.Tensor], seed: tf.Tensor, preset: Preset, vertical_flip: bool
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """One augmented example.
 
+    Args:
+        example: as `records.parse` gives it.
+        seed: int32 [2].
+        preset: how far to zoom and crop, and the input size S.
+        vertical_flip: also mirror top and bottom, for images without an up and down.
+
     Returns:
-        image: float32 [size, size, 3], 0..255.
+        image: float32 [S, S, 3], 0..255.
         boxes_xyxy: float32 [N, 4], 0..1.
         classes: int32 [N].
         difficult: bool [N].
     """
     keys = tf.unstack(tf.random.split(seed, 4))
     boxes_xyxy = example["boxes_xyxy"]
-    outer = augmentation.zoom_out_window(keys[0], options.zoom_out)
+    outer = augmentation.zoom_out_window(keys[0], preset.zoom_out)
     # The crop is taken from the zoomed-out canvas, hence its boxes and then its coordinates.
     on_canvas, _ = augmentation.move_boxes(boxes_xyxy, outer)
-    inner = augmentation.crop_window(on_canvas, keys[1], options.smallest_crop)
+    inner = augmentation.crop_window(on_canvas, keys[1], preset.smallest_crop)
     origin, extent = tf.tile(outer[:2], [2]), tf.tile(outer[2:] - outer[:2], [2])
     window = origin + inner * extent
-    image = augmentation.cut(decode_image(example["encoded"]), window, size)
+    image = augmentation.cut(decode_image(example["encoded"]), window, preset.input_size)
     boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
     image = augmentation.photometric(image, keys[2])
-    image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], options.vertical_flip)
-    image = tf.ensure_shape(image, [size, size, 3])
+    image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], vertical_flip)
+    image = tf.ensure_shape(image, [preset.input_size, preset.input_size, 3])
     return (
         image,
         boxes_xyxy,
@@ -74,11 +72,11 @@ def prepare_training_example(
     )
 
 
-def stream(paths: list[str], seed: int) -> tf.data.Dataset:
-    """The endless sequence of (seed int32 [2], serialised example)."""
+def stream(manifest: records.Manifest, seed: int, skip: int = 0) -> tf.data.Dataset:
+    """The endless sequence of (seed int32 [2], serialised example), without its first `skip`."""
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        examples = tf.data.TFRecordDataset(paths)
+        examples = tf.data.TFRecordDataset(manifest.paths)
         order = examples.shuffle(
             _SHUFFLE_BUFFER,
             seed=number + tf.constant(seed, tf.int64) * 1_000_003,
@@ -86,7 +84,8 @@ def stream(paths: list[str], seed: int) -> tf.data.Dataset:
         )
         return order.enumerate().map(lambda i, x: (_example_seed(seed, number, i), x))
 
-    return tf.data.Dataset.range(2**31 - 1).flat_map(epoch)
+    epochs_done, examples_done = divmod(skip, manifest.count)
+    return tf.data.Dataset.range(epochs_done, 2**31 - 1).flat_map(epoch).skip(examples_done)
 
 
 def _example_seed(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -94,13 +93,12 @@ def _example_seed(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
 
 
 def training_batches(
-    paths: list[str],
-    default_cxcywh: tf.Tensor,
-    augment: Augmentation,
+    manifest: records.Manifest,
+    preset: Preset,
     *,
-    size: int,
     batch_size: int,
     seed: int,
+    vertical_flip: bool,
     skip: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -111,15 +109,16 @@ def training_batches(
         skip: elements of the global stream that an earlier run has used up.
         shard: (index, count) of this pipeline among those that share the stream.
     """
+    default_cxcywh = tf.constant(default_boxes(preset))
 
     def prepare(key: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
         image, boxes_xyxy, classes, difficult = prepare_training_example(
-            records.parse(serialized), key, size, augment
+            records.parse(serialized), key, preset, vertical_flip
         )
         return image, *matching.match(boxes_xyxy, classes, difficult, default_cxcywh)
 
-    examples = stream(paths, seed).skip(skip).shard(shard[1], shard[0])
-    examples = examples.map(prepare, num_parallel_calls=len(os.sched_getaffinity(0)))
+    examples = stream(manifest, seed, skip).shard(shard[1], shard[0])
+    examples = examples.map(prepare, num_parallel_calls=os.cpu_count() or 1)
     batches = examples.batch(batch_size, drop_remainder=True).prefetch(2)
     # Not AUTOTUNE: its thread does not end when the iterator of a MirroredStrategy does, and
     # whoever deletes that iterator waits for it forever (seen with TensorFlow 2.21).

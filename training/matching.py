@@ -14,9 +14,10 @@ def match(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Targets of one image.
 
-    Each ground truth box gets the default box with which it overlaps best, whatever the overlap;
-    then each other default box gets the ground truth with which its IoU is largest, if that is
-    at least MATCHING_IOU. What would match a `difficult` box takes no part in the loss.
+    Each ground truth box gets the default box with which it overlaps best, whatever the overlap
+    (of two with one favourite only the later); then each other default box gets the ground truth
+    with which its IoU is largest, if that is at least MATCHING_IOU. A `difficult` box claims no
+    favourite, and what overlaps it takes no part in the loss.
 
     Args:
         boxes_xyxy: float32 [N, 4], normalised; N may be 0.
@@ -32,7 +33,7 @@ def match(
     if tf.shape(boxes_xyxy)[0] == 0:
         return tf.zeros([count, 4]), tf.fill([count], BACKGROUND)
     iou = boxes.pairwise_iou(boxes_xyxy, boxes.to_xyxy(default_cxcywh))  # [N, A]
-    owner, overlap = _owners(iou)
+    owner, overlap = _owners(iou, difficult)
     offsets = boxes.encode(tf.gather(boxes_xyxy, owner), default_cxcywh)
     matched = overlap >= MATCHING_IOU
     targets = tf.where(tf.gather(difficult, owner), IGNORED, tf.gather(classes, owner) + 1)
@@ -42,15 +43,13 @@ def match(
     )
 
 
-def _owners(iou: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _owners(iou: tf.Tensor, difficult: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """For each default box the ground truth it belongs to and their IoU: [A], [A]."""
     owner = tf.argmax(iou, axis=0, output_type=tf.int32)
     overlap = tf.reduce_max(iou, axis=0)
     favourite = tf.argmax(iou, axis=1, output_type=tf.int32)  # [N], may repeat
-    # Of two boxes with one favourite the later wins, as in the authors' code. A scatter with
-    # repeated indices has no defined order, so the winner is chosen by a maximum.
-    claimed = tf.tensor_scatter_nd_max(
-        tf.fill(tf.shape(owner), -1), favourite[:, None], tf.range(tf.shape(iou)[0])
-    )
+    # A scatter with repeated indices has no defined order, so the later box wins by a maximum.
+    claims = tf.where(difficult, -1, tf.range(tf.shape(iou)[0]))
+    claimed = tf.tensor_scatter_nd_max(tf.fill(tf.shape(owner), -1), favourite[:, None], claims)
     forced = claimed >= 0
     return tf.where(forced, claimed, owner), tf.where(forced, 2.0, overlap)

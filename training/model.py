@@ -15,6 +15,8 @@ from training import boxes
 from training.default_boxes import boxes_per_cell, default_boxes
 from training.presets import Preset
 
+KEEP = 400  # boxes that leave the network for NMS, unless an export says otherwise
+
 # A rare-object prior as in focal loss (arXiv 1708.02002, section 4.1) keeps the first steps calm:
 # background starts at this probability, the rest is shared by the classes.
 BACKGROUND_PRIOR = 0.9
@@ -39,7 +41,7 @@ class Detector(keras.Model):
     `scores` float32 [B, K, C] without background, ordered by each box's best score. No NMS.
     """
 
-    def __init__(self, network: keras.Model, preset: Preset, keep: int) -> None:
+    def __init__(self, network: keras.Model, preset: Preset, keep: int = KEEP) -> None:
         super().__init__(name="detector")
         self.network = network
         self.default_boxes = default_boxes(preset)  # not a tensor: constants stay in the graph

@@ -20,17 +20,15 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
+import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
 from training import voc
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 FEATURES = {
     "image/height": "int64",  # pixels, upright
@@ -204,8 +202,6 @@ def _write_partial(dataset: voc.Dataset, partial: Path, shards: int) -> tuple[Ma
 
 def _write_shards(dataset: voc.Dataset, paths: list[Path]) -> tuple[list[str], int]:
     """Deal the images out to the shards; the digest of each example, and how many were recoded."""
-    import tensorflow as tf
-
     writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
     digests, encoded_again = [], 0
     bar = tqdm(dataset.annotations, desc=f"writing {dataset.split}", unit="image", disable=None)
@@ -317,8 +313,6 @@ def upright(annotation: voc.Annotation) -> tuple[bytes, str, bool]:
 
 def _tensorflow_reads(encoded: bytes, image_bgr: np.ndarray) -> bool:
     """Whether tf.io.decode_image gives the same picture, for it misreads a BMP with a palette."""
-    import tensorflow as tf
-
     try:
         image = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError:
@@ -329,10 +323,8 @@ def _tensorflow_reads(encoded: bytes, image_bgr: np.ndarray) -> bool:
 
 def to_example(
     annotation: voc.Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
-) -> "tf.train.Example":
+) -> tf.train.Example:
     """One image under the Object Detection API's feature keys."""
-    import tensorflow as tf
-
     kinds = {
         "bytes": lambda value: tf.train.Feature(bytes_list=tf.train.BytesList(value=value)),
         "float": lambda value: tf.train.Feature(float_list=tf.train.FloatList(value=value)),
@@ -367,14 +359,12 @@ def _values(
     }
 
 
-def dataset(manifest: Manifest) -> "tf.data.Dataset":
+def dataset(manifest: Manifest) -> tf.data.Dataset:
     """The split's images in a fixed order, shard after shard, each as `parse` gives it."""
-    import tensorflow as tf
-
     return tf.data.TFRecordDataset(manifest.paths).map(parse, tf.data.AUTOTUNE)
 
 
-def parse(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
+def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
     """One serialized example as tensors.
 
     Returns:
@@ -384,8 +374,6 @@ def parse(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
         classes: int32 [N], from 0.
         difficult: bool [N].
     """
-    import tensorflow as tf
-
     example = tf.io.parse_single_example(serialized, _specification())
     edges = [example[f"image/object/bbox/{edge}"] for edge in ("xmin", "ymin", "xmax", "ymax")]
     return {
@@ -400,8 +388,6 @@ def parse(serialized: "tf.Tensor") -> dict[str, "tf.Tensor"]:
 
 
 def _specification() -> dict[str, Any]:
-    import tensorflow as tf
-
     dtypes = {"bytes": tf.string, "float": tf.float32, "int64": tf.int64}
     return {
         key: tf.io.RaggedFeature(dtypes[kind])  # as many values as the image has boxes

@@ -42,10 +42,28 @@ def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
     """The network of a run with the weights of its newest checkpoint, its preset and labels."""
     description = read_description(run)
     preset, labels = PRESETS[description["settings"]["preset"]], tuple(description["labels"])
-    newest = tf.train.latest_checkpoint(run / "checkpoints")
-    if newest is None:
-        raise TrainingError(f"{run / 'checkpoints'} holds no checkpoint yet: train first")
+    newest = _newest_checkpoint(run)
     network = model.build(preset, len(labels))
     checkpoint = tf.train.Checkpoint(network=network)
     checkpoint.restore(newest).assert_existing_objects_matched().expect_partial()
     return network, preset, labels
+
+
+def newest_step(run: Path) -> int:
+    """The step at which the newest checkpoint was written."""
+    return int(_newest_checkpoint(run).rpartition("-")[2])
+
+
+def read_metrics(run: Path) -> dict[str, Any] | None:
+    """mAP of the newest checkpoint's weights; None where those were not evaluated."""
+    if not (run / "metrics.json").exists():
+        return None
+    metrics = read_json(run / "metrics.json", "mAP figures")
+    return metrics if metrics.get("step") == newest_step(run) else None
+
+
+def _newest_checkpoint(run: Path) -> str:
+    newest = tf.train.latest_checkpoint(run / "checkpoints")
+    if newest is None:
+        raise TrainingError(f"{run / 'checkpoints'} holds no checkpoint yet: train first")
+    return newest

@@ -10,16 +10,17 @@ import json
 import math
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
 from training import evaluate, input_pipeline, model, records, run_folder
-from training.default_boxes import default_boxes
 from training.errors import TrainingError
 from training.loss import multibox_loss
 from training.presets import PRESETS, Preset
@@ -84,7 +85,7 @@ def run(settings: TrainSettings) -> int:
         _open_run(settings, manifest)
     print(
         f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
-        f"{schedule.batch_size} on {_devices(strategy)}"
+        f"{schedule.batch_size} on {_devices(settings, strategy)}"
     )
     trainer = Trainer(settings, preset, schedule, manifest, strategy)
     trainer.train()
@@ -92,9 +93,15 @@ def run(settings: TrainSettings) -> int:
 
 
 def plan(settings: TrainSettings, preset: Preset, images: int) -> Schedule:
+    """The steps of a run over so many images.
+
+    Raises:
+        TrainingError: a setting is out of its range.
+    """
+    _check_ranges(settings)
     batch_size = settings.batch_size or preset.batch_size
     epochs = settings.epochs or preset.epochs
-    steps_per_epoch = max(1, math.ceil(images / batch_size))
+    steps_per_epoch = math.ceil(images / batch_size)
     return Schedule(
         batch_size,
         steps_per_epoch,
@@ -104,6 +111,17 @@ def plan(settings: TrainSettings, preset: Preset, images: int) -> Schedule:
     )
 
 
+def _check_ranges(settings: TrainSettings) -> None:
+    positive = ("epochs", "batch_size", "learning_rate", "checkpoint_every", "logical_cpus")
+    least = dict.fromkeys(positive, 1) | {"learning_rate": 1e-12}
+    least |= {"warmup_epochs": 0, "evaluate_every": 0, "seed": 0}
+    for name, minimum in least.items():
+        value = getattr(settings, name)
+        if value is not None and not minimum <= value < math.inf:
+            expected = "more than 0" if name == "learning_rate" else f"{minimum} or more"
+            raise TrainingError(f"--{name.replace('_', '-')} must be {expected}, got {value}")
+
+
 def choose_strategy(logical_cpus: int) -> tf.distribute.Strategy:
     """All machines of TF_CONFIG, else all GPUs, else this CPU."""
     if logical_cpus > 1:
@@ -111,15 +129,21 @@ def choose_strategy(logical_cpus: int) -> tf.distribute.Strategy:
         parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
         tf.config.set_logical_device_configuration(cpu, parts)
         return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(logical_cpus)])
-    if "cluster" in json.loads(os.environ.get("TF_CONFIG") or "{}"):
+    if "cluster" in _tf_config():
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
 
 
-def _devices(strategy: tf.distribute.Strategy) -> str:
-    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+def _tf_config() -> dict[str, Any]:
+    """Which machines train together, see TensorFlow's multi-worker guide; {} is this one alone."""
+    return json.loads(os.environ.get("TF_CONFIG") or "{}")
+
+
+def _devices(settings: TrainSettings, strategy: tf.distribute.Strategy) -> str:
+    on_gpus = settings.logical_cpus == 1 and tf.config.list_physical_devices("GPU")
+    kind = "GPU" if on_gpus else "CPU"
     count = strategy.num_replicas_in_sync
     return f"{count} {kind}{'s' if count > 1 else ''}"
 
@@ -189,6 +213,7 @@ class Trainer:
         if newest:
             self.checkpoints.checkpoint.restore(newest).assert_existing_objects_matched()
         self.val = self._val_split()
+        self.detect = evaluate.detection_step(model.Detector(self.network, preset))
         self.metrics: evaluate.Metrics | None = None
 
     @property
@@ -204,13 +229,20 @@ class Trainer:
             return
         batches = iter(self._batches(skip=first * schedule.batch_size))
         with self._writer().as_default(), self._progress_bar(first) as bar:
-            for step in range(first + 1, schedule.total_steps + 1):
-                losses = self.train_step(next(batches))
-                bar.update()
-                if step % _REPORT_EVERY == 0 or step == schedule.total_steps:
-                    self._report(step, losses, bar)
-                if step % schedule.steps_per_epoch == 0:
-                    self._end_epoch(step // schedule.steps_per_epoch)
+            try:
+                for step in range(first + 1, schedule.total_steps + 1):
+                    losses = self.train_step(next(batches))
+                    bar.update()
+                    if step % _REPORT_EVERY == 0 or step == schedule.total_steps:
+                        self._report(step, losses, bar)
+                    if step % schedule.steps_per_epoch == 0:
+                        self._end_epoch(step // schedule.steps_per_epoch)
+            except KeyboardInterrupt:
+                # Of several workers each would stop at another step: their last checkpoint counts.
+                if "cluster" not in _tf_config():
+                    self._save()
+                    tqdm.write(f"stopped at step {self.step}: the same command continues")
+                raise
 
     @tf.function
     def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
@@ -241,19 +273,13 @@ class Trainer:
         }
 
     def _batches(self, skip: int) -> tf.distribute.DistributedDataset:
-        boxes = tf.constant(default_boxes(self.preset))
-        options = input_pipeline.Augmentation(
-            self.preset.zoom_out, self.preset.smallest_crop, self.settings.vertical_flip
-        )
-
         def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
             return input_pipeline.training_batches(
-                self.manifest.paths,
-                boxes,
-                options,
-                size=self.preset.input_size,
+                self.manifest,
+                self.preset,
                 batch_size=context.get_per_replica_batch_size(self.schedule.batch_size),
                 seed=self.settings.seed,
+                vertical_flip=self.settings.vertical_flip,
                 skip=skip,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
             )
@@ -301,27 +327,36 @@ class Trainer:
         bar.set_postfix(shown)
 
     def _end_epoch(self, epoch: int) -> None:
-        settings, last = self.settings, epoch * self.schedule.steps_per_epoch
-        final = last == self.schedule.total_steps
-        if final or epoch % settings.checkpoint_every == 0:
-            self.checkpoints.save(checkpoint_number=last)
+        settings = self.settings
+        final = self.step == self.schedule.total_steps
         if self.val and settings.evaluate_every and (final or epoch % settings.evaluate_every == 0):
             self._evaluate(epoch)
+        if final or epoch % settings.checkpoint_every == 0:
+            self._save()
+
+    def _save(self) -> None:
+        """A checkpoint, unless its weights are spoilt: resuming from such would be in vain."""
+        spoilt = [w.path for w in self.network.weights if not np.isfinite(w).all()]
+        if spoilt:
+            raise TrainingError(
+                f"{len(spoilt)} weights are not finite at step {self.step}, first {spoilt[0]}: "
+                f"lower --learning-rate (now {self.schedule.learning_rate:g})"
+            )
+        self.checkpoints.save(checkpoint_number=self.step)
 
     def _evaluate(self, epoch: int) -> None:
         """mAP on the val split. Every worker does it, because reading a mirrored variable may
         need all of them; only the chief writes."""
         assert self.val is not None
-        detector = model.Detector(self.network, self.preset, evaluate.KEEP)
-        detected = evaluate.detect(detector, self.val, self.preset.input_size)
+        detected = evaluate.detect(self.detect, self.val, self.preset.input_size)
         self.metrics = evaluate.score(evaluate.read_truth(self.val), detected, self.val.labels)
-        step = epoch * self.schedule.steps_per_epoch
-        tf.summary.scalar("val/mAP@0.5", self.metrics.map50, step=step)
-        tf.summary.scalar("val/mAP@[.5:.95]", self.metrics.map, step=step)
+        tf.summary.scalar("val/mAP@0.5", self.metrics.map50, step=self.step)
+        tf.summary.scalar("val/mAP@[.5:.95]", self.metrics.map, step=self.step)
         if _is_chief(self.strategy):
             tqdm.write(f"epoch {epoch}\n{evaluate.table(self.metrics)}")
             run_folder.write_json(
-                self.settings.output / "metrics.json", {"epoch": epoch} | self.metrics.to_dict()
+                self.settings.output / "metrics.json",
+                {"epoch": epoch, "step": self.step} | self.metrics.to_dict(),
             )
 
     def _val_split(self) -> records.Manifest | None:
@@ -349,12 +384,16 @@ def _optimizer(preset: Preset, schedule: Schedule) -> keras.optimizers.Optimizer
 
 
 def _is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run folder; of a cluster exactly one does."""
     resolver = strategy.cluster_resolver
-    return not resolver or not resolver.task_type or resolver.task_id in (None, 0)
+    if not resolver or not resolver.task_type:
+        return True
+    has_chief = "chief" in resolver.cluster_spec().as_dict()
+    return (resolver.task_type, resolver.task_id) == ("chief" if has_chief else "worker", 0)
 
 
 def _checkpoint_folder(output: Path, strategy: tf.distribute.Strategy) -> str:
-    """Every worker must save, but only the chief's files are kept (TensorFlow's guide)."""
+    """Every worker must save, but only the chief's files count (TensorFlow's guide)."""
     if _is_chief(strategy):
         return str(output / "checkpoints")
-    return str(output / f"worker-{strategy.cluster_resolver.task_id}" / "checkpoints")
+    return tempfile.mkdtemp(prefix="training-checkpoints-")

@@ -140,7 +140,7 @@ def test_watched_repository_loads_what_changes(
         network = (make_artifact() / "model.onnx").read_bytes()
         (repository / "ssd" / "2").mkdir()
         (repository / "ssd" / "2" / "model.onnx").write_bytes(network[:1000])
-        wait_for("ssd was not loaded: ", lines)
+        wait_for("ssd was not loaded, the old one goes on: ", lines)
         with server.control() as control:
             control.infer("ensemble", 10)  # the old version goes on
             (repository / "ssd" / "2" / "model.onnx").write_bytes(network)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from serving import shared_memory
 from serving.process import find_stubs
 
@@ -63,9 +65,14 @@ def test_lines_and_sigterm(project_repository: Path) -> None:
     assert (errors, process.returncode) == ("", 0)
 
 
-def test_given_admin_key_is_not_shown(project_repository: Path) -> None:
-    key = "--admin-key=never-to-be-shown"
-    with running(f"--repository={project_repository}", key, *QUICK) as process:
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_given_admin_key_is_not_shown(
+    project_repository: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = ["--admin-key=never-to-be-shown"] if way == "option" else []
+    if not key:
+        monkeypatch.setenv("TRITON_ADMIN_KEY", "never-to-be-shown")
+    with running(f"--repository={project_repository}", *key, *QUICK) as process:
         read = read_until(process, "ready")
         process.send_signal(signal.SIGINT)
         rest, errors = process.communicate(timeout=60)

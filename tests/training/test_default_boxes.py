@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.default_boxes import boxes_per_cell, default_boxes
+from training.default_boxes import boxes_per_cell, default_boxes, describe
 from training.presets import PRESETS, SSD300_VGG16, Preset
 
 
@@ -19,6 +19,18 @@ def test_ssd300s_first_cell() -> None:
     wanted = [(0.1, 0.1), (middle, middle), (0.1 * root, 0.1 / root), (0.1 / root, 0.1 * root)]
     np.testing.assert_allclose(first[:, :2], centre, rtol=1e-6)
     np.testing.assert_allclose(first[:, 2:], wanted, rtol=1e-6)
+
+
+def test_description_is_enough_to_make_them() -> None:
+    """What a card says, in another language, must give the same boxes."""
+    count = 0
+    for entry, side in zip(describe(SSD300_VGG16), (38, 19, 10, 5, 3, 1), strict=True):
+        assert entry["side"] == side
+        sizes = np.array(entry["widths_heights"])
+        cell = default_boxes(SSD300_VGG16)[count : count + len(sizes), 2:]
+        np.testing.assert_allclose(cell, sizes, rtol=1e-6)
+        count += side * side * len(sizes)
+    assert count == 8732
 
 
 def test_order_is_row_then_column() -> None:

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,26 @@ def test_row_difference_sees_a_moved_box() -> None:
     assert export.row_difference(rows, other) == 0.0
     other[3, 0] += 0.01
     assert export.row_difference(rows, other) == pytest.approx(0.01)
+
+
+def test_a_graph_that_gives_nan_agrees_with_nothing(artifact: Path, tmp_path: Path) -> None:
+    graph = onnx.load(artifact / "model.onnx")
+    for initializer in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(initializer)
+        if values.dtype == np.float32 and values.size > 10_000:
+            spoilt = np.full_like(values, np.nan)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(spoilt, initializer.name))
+    onnx.save(graph, tmp_path / "model.onnx")
+    detector = model.Detector(model.build(PRESETS["ssd_compact"], 3), PRESETS["ssd_compact"], 100)
+    assert export.largest_difference(detector, tmp_path / "model.onnx", 300) == np.inf
+
+
+def test_metrics_of_other_weights_are_not_the_cards(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    assert run_folder.read_metrics(run) is not None
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"step": 1}))
+    assert run_folder.read_metrics(run) is None
 
 
 def test_an_artifact_is_not_overwritten(trained: Path, artifact: Path) -> None:

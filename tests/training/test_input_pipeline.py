@@ -7,10 +7,7 @@ import pytest
 import tensorflow as tf
 
 from training import input_pipeline, records
-from training.default_boxes import default_boxes
 from training.presets import SSD_COMPACT
-
-OPTIONS = input_pipeline.Augmentation(zoom_out=2.0, smallest_crop=0.5, vertical_flip=True)
 
 
 @pytest.fixture(scope="module")
@@ -24,25 +21,22 @@ def _order(dataset: tf.data.Dataset, count: int) -> list[tuple[bytes, bytes]]:
 
 
 def test_every_epoch_holds_every_example_in_another_order(manifest: records.Manifest) -> None:
-    examples = [x for _, x in _order(input_pipeline.stream(manifest.paths, 0), 3 * 8)]
+    examples = [x for _, x in _order(input_pipeline.stream(manifest, 0), 3 * 8)]
     epochs = [examples[i : i + 8] for i in (0, 8, 16)]
     assert len({frozenset(epoch) for epoch in epochs}) == 1
     assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
 def test_the_stream_depends_on_the_seed_alone(manifest: records.Manifest) -> None:
-    first, again, other = (
-        _order(input_pipeline.stream(manifest.paths, seed), 20) for seed in (0, 0, 1)
-    )
+    first, again, other = (_order(input_pipeline.stream(manifest, seed), 20) for seed in (0, 0, 1))
     assert first == again
     assert first != other
     assert len({key for key, _ in first}) == 20
 
 
 def _batches(manifest: records.Manifest, **options: Any) -> tf.data.Dataset:
-    arguments: dict[str, Any] = {"size": 300, "batch_size": 2, "seed": 0} | options
-    boxes = tf.constant(default_boxes(SSD_COMPACT))
-    return input_pipeline.training_batches(manifest.paths, boxes, OPTIONS, **arguments)
+    arguments: dict[str, Any] = {"batch_size": 2, "seed": 0, "vertical_flip": True} | options
+    return input_pipeline.training_batches(manifest, SSD_COMPACT, **arguments)
 
 
 def test_batches_have_matches(manifest: records.Manifest) -> None:
@@ -54,6 +48,11 @@ def test_batches_have_matches(manifest: records.Manifest) -> None:
     assert np.isfinite(offsets).all()
 
 
+def test_skipping_jumps_over_whole_epochs(manifest: records.Manifest) -> None:
+    straight = _order(input_pipeline.stream(manifest, 0), 20)[11:]
+    assert _order(input_pipeline.stream(manifest, 0, skip=11), 9) == straight
+
+
 def test_skipping_and_sharding_cut_the_same_stream(manifest: records.Manifest) -> None:
     whole = np.concatenate([images for images, *_ in _batches(manifest).take(4)])
     skipped = np.concatenate([images for images, *_ in _batches(manifest, skip=4).take(2)])
@@ -63,8 +62,10 @@ def test_skipping_and_sharding_cut_the_same_stream(manifest: records.Manifest) -
 
 
 def test_eager_and_mapped_steps_agree(manifest: records.Manifest) -> None:
-    key, serialized = next(iter(input_pipeline.stream(manifest.paths, 0)))
-    eager = input_pipeline.prepare_training_example(records.parse(serialized), key, 300, OPTIONS)
+    key, serialized = next(iter(input_pipeline.stream(manifest, 0)))
+    eager = input_pipeline.prepare_training_example(
+        records.parse(serialized), key, SSD_COMPACT, True
+    )
     mapped = next(iter(_batches(manifest, batch_size=1)))[0][0]
     np.testing.assert_allclose(eager[0], mapped, atol=1e-3)
 

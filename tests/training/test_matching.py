@@ -51,6 +51,12 @@ def test_of_two_boxes_with_one_favourite_the_later_wins() -> None:
     assert targets.tolist() == [2, 0, 0, 0]
 
 
+def test_a_difficult_box_takes_no_other_boxs_match() -> None:
+    """Both overlap the first default box best, and only a little."""
+    _, targets = _match([[0.11, 0.11, 0.15, 0.15], [0.2, 0.2, 0.24, 0.24]], [0, 1], [False, True])
+    assert targets.tolist() == [1, 0, 0, 0]
+
+
 def test_difficult_boxes_take_no_part() -> None:
     _, targets = _match([[0.4, 0.4, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]], [0, 0], [True, False])
     assert targets.tolist() == [0, matching.IGNORED, 1, 0]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ import tensorflow as tf
 
 from training import records, run_folder, train
 from training.errors import TrainingError
-from training.presets import SSD_COMPACT
+from training.presets import SSD_COMPACT, Preset
 
-STEPS = 3
+STEPS = 4
+# Plain gradient descent: Adam would hide a gradient of the wrong size.
+PRESET = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
 
 
 def _settings(records_folder: Path, output: Path, **changes: Any) -> train.TrainSettings:
@@ -28,63 +31,155 @@ def _settings(records_folder: Path, output: Path, **changes: Any) -> train.Train
         epochs=2,
         batch_size=4,
         learning_rate=1e-3,
+        warmup_epochs=0,
         evaluate_every=0,
         checkpoint_every=1,
     )
     return dataclasses.replace(defaults, **changes)
 
 
-def _trainer(settings: train.TrainSettings, strategy: tf.distribute.Strategy) -> train.Trainer:
+def _trainer(
+    settings: train.TrainSettings,
+    strategy: tf.distribute.Strategy | None = None,
+    preset: Preset = PRESET,
+) -> train.Trainer:
     manifest = records.load_manifest(settings.records, "train")
-    schedule = train.plan(settings, SSD_COMPACT, manifest.count)
-    return train.Trainer(settings, SSD_COMPACT, schedule, manifest, strategy)
-
-
-def _losses(trainer: train.Trainer, skip: int = 0, steps: int = STEPS) -> list[list[float]]:
-    batches = iter(trainer._batches(skip))
-    found = [trainer.train_step(next(batches)) for _ in range(steps)]
-    return [[float(losses[key]) for key in sorted(losses)] for losses in found]
+    schedule = train.plan(settings, preset, manifest.count)
+    strategy = strategy or tf.distribute.get_strategy()
+    return train.Trainer(settings, preset, schedule, manifest, strategy)
 
 
 @pytest.fixture(scope="module")
-def one_replica(
-    records_folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[train.Trainer, list[list[float]]]:
-    settings = _settings(records_folder, tmp_path_factory.mktemp("one"))
-    trainer = _trainer(settings, tf.distribute.get_strategy())
-    return trainer, _losses(trainer)
+def one_replica(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> train.Trainer:
+    """Four steps on one device, without a pause."""
+    trainer = _trainer(_settings(records_folder, tmp_path_factory.mktemp("one")))
+    trainer.train()
+    assert trainer.step == STEPS
+    return trainer
+
+
+def _moved(trainer: train.Trainer, start: list[np.ndarray]) -> np.ndarray:
+    """How far training moved all trainable weights, as one vector."""
+    pairs = zip(trainer.network.trainable_weights, start, strict=True)
+    return np.concatenate([(np.asarray(now) - then).ravel() for now, then in pairs])
+
+
+@pytest.fixture(scope="module")
+def start(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """The trainable weights before the first step."""
+    trainer = _trainer(_settings(records_folder, tmp_path_factory.mktemp("start")))
+    return [np.asarray(weight) for weight in trainer.network.trainable_weights]
+
+
+def _assert_same_way(
+    one: train.Trainer, other: train.Trainer, start: list[np.ndarray], tolerance: float
+) -> None:
+    """Both went from `start` to the same place, up to a share of the way."""
+    way, other_way = _moved(one, start), _moved(other, start)
+    assert np.linalg.norm(way) > 1e-3
+    assert np.linalg.norm(way - other_way) < tolerance * np.linalg.norm(way)
+    for a, b in zip(one.network.non_trainable_weights, other.network.non_trainable_weights,
+                    strict=True):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.01, err_msg=a.path)
 
 
 def test_two_replicas_give_the_numbers_of_one(
-    records_folder: Path, tmp_path: Path, one_replica: tuple[train.Trainer, list[list[float]]]
+    records_folder: Path, tmp_path: Path, one_replica: train.Trainer, start: list[np.ndarray]
 ) -> None:
-    alone, losses = one_replica
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     both = _trainer(_settings(records_folder, tmp_path), mirrored)
-    np.testing.assert_allclose(_losses(both), losses, rtol=2e-3)
-    for one, two in zip(alone.network.weights, both.network.weights, strict=True):
-        # Adam moves each weight by about the learning rate, so a step in the other direction,
-        # where a gradient is all rounding, is at most twice that apart.
-        np.testing.assert_allclose(one, two, atol=STEPS * 2 * 1e-3, rtol=2e-2, err_msg=one.path)
+    both.train()
+    # Hard negatives that tie but for rounding change places, and that adds up over the steps:
+    # 7% were seen. Gradients averaged where they should be summed would be half the way off.
+    _assert_same_way(one_replica, both, start, tolerance=0.15)
 
 
-def test_training_learns(one_replica: tuple[train.Trainer, list[list[float]]]) -> None:
-    trainer, losses = one_replica
-    assert np.isfinite(losses).all()
-    assert trainer.step == STEPS
-
-
-def test_a_resumed_run_continues_where_it_stopped(
-    records_folder: Path, tmp_path: Path, one_replica: tuple[train.Trainer, list[list[float]]]
+def test_an_interrupted_run_continues_where_it_stopped(
+    records_folder: Path,
+    tmp_path: Path,
+    one_replica: train.Trainer,
+    start: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    _, straight = one_replica
-    strategy = tf.distribute.get_strategy()
-    first = _trainer(_settings(records_folder, tmp_path), strategy)
-    assert _losses(first, steps=2) == pytest.approx(np.array(straight[:2]), rel=1e-3)
-    first.checkpoints.save(checkpoint_number=2)
-    resumed = _trainer(_settings(records_folder, tmp_path), strategy)
-    assert resumed.step == 2
-    np.testing.assert_allclose(_losses(resumed, skip=2 * 4, steps=1), straight[2:], rtol=1e-2)
+    """Ctrl-C in the middle of the second epoch, then the same command again."""
+    first = _trainer(_settings(records_folder, tmp_path))
+    step = first.train_step
+
+    def interrupted(batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        if first.step == 3:
+            raise KeyboardInterrupt
+        return step(batch)
+
+    monkeypatch.setattr(first, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    again = _trainer(_settings(records_folder, tmp_path))
+    assert again.step == 3
+    again.train()
+    # Lost momentum would be a quarter of the way off.
+    _assert_same_way(one_replica, again, start, tolerance=0.001)
+
+
+def test_training_learns(records_folder: Path, tmp_path: Path) -> None:
+    """The compact preset as it is, on one batch again and again."""
+    trainer = _trainer(_settings(records_folder, tmp_path, epochs=20), preset=SSD_COMPACT)
+    batch = next(iter(trainer._batches(skip=0)))
+    losses = [float(trainer.train_step(batch)["loss"]) for _ in range(15)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_spoilt_weights_are_not_saved(records_folder: Path, tmp_path: Path) -> None:
+    trainer = _trainer(_settings(records_folder, tmp_path))
+    weight = trainer.network.trainable_weights[0]
+    weight.assign(np.full(weight.shape, np.nan))
+    with pytest.raises(TrainingError, match="1 weights are not finite"):
+        trainer._save()
+    assert not list((tmp_path / "checkpoints").glob("ckpt-*"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be 1 or more, got 0"),
+        ({"batch_size": -4}, "--batch-size must be 1 or more, got -4"),
+        ({"learning_rate": 0.0}, "--learning-rate must be more than 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "--learning-rate must be more than 0, got nan"),
+        ({"checkpoint_every": 0}, "--checkpoint-every must be 1 or more, got 0"),
+        ({"seed": -1}, "--seed must be 0 or more, got -1"),
+    ],
+)
+def test_settings_out_of_range(
+    records_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TrainingError, match=message):
+        train.plan(_settings(records_folder, tmp_path, **changes), SSD_COMPACT, 8)
+
+
+@dataclasses.dataclass
+class Resolver:
+    """What a worker of a cluster says of itself."""
+
+    task_type: str
+    task_id: int
+    jobs: tuple[str, ...]
+
+    def cluster_spec(self) -> tf.train.ClusterSpec:
+        return tf.train.ClusterSpec({job: ["127.0.0.1:1"] for job in self.jobs})
+
+
+@pytest.mark.parametrize(
+    ("resolver", "chief"),
+    [
+        (None, True),
+        (Resolver("worker", 0, ("worker",)), True),
+        (Resolver("worker", 1, ("worker",)), False),
+        (Resolver("chief", 0, ("chief", "worker")), True),
+        (Resolver("worker", 0, ("chief", "worker")), False),
+    ],
+)
+def test_a_cluster_has_one_chief(resolver: Resolver | None, chief: bool) -> None:
+    strategy = SimpleNamespace(cluster_resolver=resolver)
+    assert train._is_chief(strategy) == chief
 
 
 def test_a_batch_must_divide_over_the_devices(records_folder: Path, tmp_path: Path) -> None:
@@ -105,7 +200,7 @@ def test_nothing_to_do_in_a_complete_run(
     records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = _settings(records_folder, tmp_path, epochs=1)
-    trainer = _trainer(settings, tf.distribute.get_strategy())
+    trainer = _trainer(settings)
     trainer.optimizer.iterations.assign(trainer.schedule.total_steps)
     trainer.train()
     assert "complete" in capsys.readouterr().out
