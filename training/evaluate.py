@@ -29,6 +29,7 @@ MAX_DETECTIONS = 100  # an image, COCO's
 SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
 IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
 _BATCH_SIZE = 16
+_FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
 
 DetectionStep = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
@@ -80,13 +81,13 @@ class EvaluateSettings:
 
     records: Annotated[Path, tyro.conf.Positional]
     """Folder that `training records` wrote."""
-    run: Path | None = None
+    run: Annotated[Path | None, _FOLDER] = None
     """Folder of a training run, to be scored with its newest checkpoint."""
-    detections: Path | None = None
+    detections: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
     """Instead of a run: what `client detect --json --score-threshold 0.01` printed."""
     split: str = "val"
     """Which split to score on."""
-    pictures: Path | None = None
+    pictures: Annotated[Path | None, _FOLDER] = None
     """Folder for pictures of detections beside the truth."""
     max_pictures: int = 20
     """How many pictures to draw at most."""

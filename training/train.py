@@ -5,10 +5,12 @@ MultiWorkerMirroredStrategy. The loop is the same; the loss is divided by the nu
 the global batch and batch normalisation is synchronised, so N replicas give the numbers of one.
 """
 
+import atexit
 import dataclasses
 import json
 import math
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +30,10 @@ from training.presets import PRESETS, Preset
 _REPORT_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 
 
+def _of_preset(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: the preset's)")
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
     """Train a detector. The same command again continues an interrupted run."""
@@ -40,12 +46,12 @@ class TrainSettings:
     """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
     train_split: str = "train"
     """Split to train on."""
-    epochs: int | None = None
-    """Passes over the training data; the preset's if not given."""
-    batch_size: int | None = None
-    """Images a step over all devices; the preset's if not given."""
-    learning_rate: float | None = None
-    """Peak learning rate; if not given the preset's, scaled with the batch size."""
+    epochs: Annotated[int | None, _of_preset("INT")] = None
+    """Passes over the training data."""
+    batch_size: Annotated[int | None, _of_preset("INT")] = None
+    """Images a step over all devices."""
+    learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
+    """Peak learning rate; the preset's is scaled with the batch size."""
     warmup_epochs: float = 3.0
     """Epochs over which the learning rate rises from 0; then it falls along a cosine to 0."""
     vertical_flip: bool = False
@@ -396,4 +402,6 @@ def _checkpoint_folder(output: Path, strategy: tf.distribute.Strategy) -> str:
     """Every worker must save, but only the chief's files count (TensorFlow's guide)."""
     if _is_chief(strategy):
         return str(output / "checkpoints")
-    return tempfile.mkdtemp(prefix="training-checkpoints-")
+    folder = tempfile.mkdtemp(prefix="training-checkpoints-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
