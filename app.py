@@ -283,7 +283,7 @@ header p { margin: 0; color: var(--subdued); }
 .name:hover { z-index: 1; background: color-mix(in srgb, var(--colour) 25%, transparent); }
 .table { margin-top: 12px; }
 .table summary { cursor: pointer; padding: 6px 0; }
-.table > div { max-height: 320px; overflow: auto; scrollbar-gutter: stable; }
+.table > div { max-height: 332px; overflow: auto; scrollbar-gutter: stable; }
 .gradio-container .table * { border: 0 !important; }
 .gradio-container .table table { width: 100%; margin: 0; border-collapse: collapse;
   font-variant-numeric: tabular-nums; }
