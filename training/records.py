@@ -123,16 +123,8 @@ def _read_splits(settings: RecordsSettings) -> list[voc.Dataset]:
             f"{settings.directory}: neither train.txt nor val.txt in ImageSets/Main; name the "
             f"splits with --splits; here are: {', '.join(folder.splits()) or 'none'}"
         )
-    labels = settings.labels or _labels(folder, splits)
+    labels = settings.labels or folder.labels(splits)
     return [folder.read(split, labels) for split in splits]
-
-
-def _labels(folder: voc.Folder, splits: tuple[str, ...]) -> tuple[str, ...]:
-    found = [folder.read(split).annotations for split in splits]
-    counts = collections.Counter(
-        label for annotations in found for item in annotations for label in item.labels
-    )
-    return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
 
 
 def _check_labels_agree(output: Path, datasets: list[voc.Dataset]) -> None:

@@ -219,6 +219,7 @@ class Trainer:
         if newest:
             self.checkpoints.checkpoint.restore(newest).assert_existing_objects_matched()
         self.val = self._val_split()
+        self.truth = evaluate.read_truth(self.val) if self.val else []
         self.detect = evaluate.detection_step(model.Detector(self.network, preset))
         self.metrics: evaluate.Metrics | None = None
 
@@ -335,7 +336,7 @@ class Trainer:
     def _end_epoch(self, epoch: int) -> None:
         settings = self.settings
         final = self.step == self.schedule.total_steps
-        if self.val and settings.evaluate_every and (final or epoch % settings.evaluate_every == 0):
+        if self.val and (final or epoch % settings.evaluate_every == 0):
             self._evaluate(epoch)
         if final or epoch % settings.checkpoint_every == 0:
             self._save()
@@ -355,7 +356,7 @@ class Trainer:
         need all of them; only the chief writes."""
         assert self.val is not None
         detected = evaluate.detect(self.detect, self.val, self.preset.input_size)
-        self.metrics = evaluate.score(evaluate.read_truth(self.val), detected, self.val.labels)
+        self.metrics = evaluate.score(self.truth, detected, self.val.labels)
         tf.summary.scalar("val/mAP@0.5", self.metrics.map50, step=self.step)
         tf.summary.scalar("val/mAP@[.5:.95]", self.metrics.map, step=self.step)
         if _is_chief(self.strategy):
@@ -366,6 +367,7 @@ class Trainer:
             )
 
     def _val_split(self) -> records.Manifest | None:
+        """None where no mAP is wanted or none can be had."""
         if not self.settings.evaluate_every or self.settings.train_split == "val":
             return None
         if not (self.settings.records / "val.json").exists():

@@ -218,16 +218,17 @@ class Folder:
 
     def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
         """As `voc.read`."""
-        image_ids = self.image_ids(split)
-        problems = _duplicates(image_ids, f"ImageSets/Main/{split}.txt")
-        unique = list(dict.fromkeys(image_ids))
-        bar = tqdm(unique, desc=f"reading {split}", unit="image", leave=False, disable=None)
-        loaded = [self._load(image_id) for image_id in bar]
+        problems = _duplicates(self.image_ids(split), f"ImageSets/Main/{split}.txt")
+        loaded = self._load_split(split)
         names = _labels_found(loaded) if labels is None else check_labels(labels)
         for item in loaded:
             problems += item.problems + _outside_labels(item, names)
         annotations = [_annotation(item, item.info, names) for item in loaded if item.info]
         return Dataset(self.directory, split, names, tuple(annotations), tuple(problems))
+
+    def labels(self, splits: Sequence[str]) -> tuple[str, ...]:
+        """The classes found in these splits, the most frequent first, ties by name."""
+        return _labels_found(item for split in splits for item in self._load_split(split))
 
     def strays(self) -> list[Problem]:
         """Annotations without image that no split read so far has named."""
@@ -238,6 +239,11 @@ class Folder:
             for path in paths
             if path.stem not in self._images and path.stem not in self._loaded
         ]
+
+    def _load_split(self, split: str) -> list["_Loaded"]:
+        unique = dict.fromkeys(self.image_ids(split))
+        bar = tqdm(unique, desc=f"reading {split}", unit="image", leave=False, disable=None)
+        return [self._load(image_id) for image_id in bar]
 
     def _load(self, image_id: str) -> "_Loaded":
         if image_id not in self._loaded:
