@@ -77,8 +77,8 @@ def _head(
         offsets.append(layers.Reshape((-1, 4))(box))
         logits.append(layers.Reshape((-1, classes + 1))(score))
     return (
-        layers.Concatenate(axis=1, name="offsets")(offsets),
-        layers.Concatenate(axis=1, name="logits")(logits),
+        layers.Concatenate(axis=1, dtype="float32", name="offsets")(offsets),
+        layers.Concatenate(axis=1, dtype="float32", name="logits")(logits),
     )
 
 

@@ -22,9 +22,19 @@ import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
-from training import average, evaluate, input_pipeline, model, records, run_folder
+from training import (
+    average,
+    evaluate,
+    input_pipeline,
+    model,
+    optimizer,
+    precision,
+    records,
+    run_folder,
+)
 from training.errors import TrainingError
 from training.loss import multibox_loss
+from training.precision import Precision
 from training.presets import PRESETS, Preset
 
 _REPORT_EVERY = 10  # steps between two looks at the loss; each look waits for the device
@@ -54,10 +64,16 @@ class TrainSettings:
     """Peak learning rate; the preset's is scaled with the batch size."""
     warmup_epochs: float = 3.0
     """Epochs over which the learning rate rises from 0; then it falls along a cosine to 0."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient over all weights and devices; 0 is any."""
     average_decay: float = 0.999
     """Decay a step of the moving average of the weights, which is what evaluate and export use; it
     grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
     off."""
+    precision: Precision = "float32"
+    """What the network computes in while it trains; the shorter two are faster on GPUs only."""
+    xla: bool = False
+    """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
     vertical_flip: bool = False
     """Also mirror top and bottom: for images without an up and down."""
     seed: int = 0
@@ -104,6 +120,11 @@ def train(settings: TrainSettings, preset: Preset) -> None:
             f"--batch-size must be a multiple of the {strategy.num_replicas_in_sync} devices, "
             f"got {schedule.batch_size}"
         )
+    if settings.xla and strategy.num_replicas_in_sync > 1:
+        raise TrainingError(
+            f"--xla is for one device, got {strategy.num_replicas_in_sync}: what the devices tell "
+            "each other within a step cannot be compiled. Leave it out"
+        )
     if _is_chief(strategy):
         _open_run(settings, preset, manifest)
     print(
@@ -135,7 +156,7 @@ def plan(settings: TrainSettings, preset: Preset, images: int) -> Schedule:
 def _check_ranges(settings: TrainSettings) -> None:
     positive = ("epochs", "batch_size", "learning_rate", "checkpoint_every", "logical_cpus")
     least = dict.fromkeys(positive, 1) | {"learning_rate": 1e-12}
-    least |= {"warmup_epochs": 0, "evaluate_every": 0, "seed": 0}
+    least |= {"warmup_epochs": 0, "evaluate_every": 0, "clip_norm": 0, "seed": 0}
     for name, minimum in least.items():
         value = getattr(settings, name)
         if value is not None and not minimum <= value < math.inf:
@@ -196,7 +217,7 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 
 def _check_same_run(output: Path, description: dict[str, Any]) -> None:
     before = run_folder.read_description(output)
-    movable = ("records", "output", "logical_cpus", "evaluate_every", "checkpoint_every")
+    movable = ("records", "output", "xla", "logical_cpus", "evaluate_every", "checkpoint_every")
     changed = [
         f"--{key.replace('_', '-')} (was {before['settings'].get(key)!r}, now {value!r})"
         for key, value in description["settings"].items()
@@ -238,15 +259,28 @@ class Trainer:
         # Not 0: beside a global seed of 0 tf.data's shuffle refuses a tensor as its own seed.
         keras.utils.set_random_seed(settings.seed + 1)
         with strategy.scope():
-            self.network = model.build(preset, len(manifest.labels))
-            self.optimizer = _optimizer(preset, schedule)
+            with precision.of_layers(settings.precision):
+                self.network = model.build(preset, len(manifest.labels))
+            self.optimizer = optimizer.build(
+                preset,
+                schedule.learning_rate,
+                schedule.warmup_steps,
+                schedule.total_steps,
+                settings.clip_norm,
+                settings.precision,
+            )
             self.optimizer.build(self.network.trainable_variables)
             self.average = self.network
             if settings.average_decay:
                 self.average = average.start(self.network, preset, len(manifest.labels))
+            # Not the optimizer's count: that leaves out the steps that overflow in float16.
+            self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self.checkpoints = tf.train.CheckpointManager(
             tf.train.Checkpoint(
-                network=self.network, optimizer=self.optimizer, average=self.average
+                network=self.network,
+                optimizer=self.optimizer,
+                average=self.average,
+                steps=self.steps,
             ),
             _checkpoint_folder(settings.output, strategy),
             max_to_keep=2,
@@ -256,12 +290,14 @@ class Trainer:
             self.checkpoints.checkpoint.restore(newest).assert_existing_objects_matched()
         self.val = self._val_split()
         self.truth = evaluate.read_truth(self.val) if self.val else []
+        if settings.xla:
+            self._gradients = tf.function(self._gradients, jit_compile=True)
         self.detect = evaluate.detection_step(model.Detector(self.average, preset))
         self.metrics: evaluate.Metrics | None = None
 
     @property
     def step(self) -> int:
-        return int(self.optimizer.iterations.numpy())
+        return int(self.steps.numpy())
 
     def train(self) -> None:
         schedule, first = self.schedule, self.step
@@ -291,9 +327,10 @@ class Trainer:
     def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         """One step on every replica; the losses of the global batch."""
         losses = self.strategy.run(self._replica_step, args=(batch,))
+        self.steps.assign_add(1)
         if self.average is not self.network:
-            decay, steps = self.settings.average_decay, self.optimizer.iterations
-            average.update(self.strategy, self.average, self.network, decay, steps)
+            decay = self.settings.average_decay
+            average.update(self.strategy, self.average, self.network, decay, self.steps)
         return {
             k: self.strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None)
             for k, v in losses.items()
@@ -301,6 +338,16 @@ class Trainer:
 
     def _replica_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         images, offsets, targets, _ = batch
+        gradients, losses = self._gradients(images, offsets, targets)
+        context = tf.distribute.get_replica_context()
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        self.optimizer.apply(gradients, self.network.trainable_variables)
+        return losses
+
+    def _gradients(
+        self, images: tf.Tensor, offsets: tf.Tensor, targets: tf.Tensor
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """This replica's part of the gradients and losses of the global batch."""
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
@@ -309,10 +356,8 @@ class Trainer:
             )
             matches = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, matches), 1.0)
             loss = (localisation + classification) / matches
-        variables = self.network.trainable_variables
-        # Keras sums the gradients over the replicas.
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return {
+            scaled = self.optimizer.scale_loss(loss)
+        return tape.gradient(scaled, self.network.trainable_variables), {
             "loss": loss,
             "localisation": localisation / matches,
             "classification": classification / matches,
@@ -413,21 +458,6 @@ class Trainer:
             print(f"{self.settings.records} holds no val split: no mAP while training")
             return None
         return records.load_manifest(self.settings.records, "val")
-
-
-def _optimizer(preset: Preset, schedule: Schedule) -> keras.optimizers.Optimizer:
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(1, schedule.total_steps - schedule.warmup_steps),
-        warmup_target=schedule.learning_rate,
-        warmup_steps=schedule.warmup_steps,
-    )
-    if preset.optimizer == "sgd":
-        optimizer = keras.optimizers.SGD(rate, momentum=0.9, weight_decay=preset.weight_decay)
-    else:
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=preset.weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale"])
-    return optimizer
 
 
 def _is_chief(strategy: tf.distribute.Strategy) -> bool:

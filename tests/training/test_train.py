@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import runpy
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,13 +16,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import records, run_folder, train
+from training import model, records, run_folder, train
 from training.errors import TrainingError
 from training.presets import SSD_COMPACT, Preset
 
 STEPS = 4
 # Plain gradient descent: Adam would hide a gradient of the wrong size.
 PRESET = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
+
+
+COMPACT = model._compact
+TINY = Path(__file__).with_name("tiny_training.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network() -> Iterator[None]:
+    """A backbone of few channels, for what does not depend on its size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_compact", runpy.run_path(str(TINY))["backbone"])
+        yield
 
 
 def _settings(records_folder: Path, output: Path, **changes: Any) -> train.TrainSettings:
@@ -72,11 +86,15 @@ def start(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def _assert_same_way(
-    one: train.Trainer, other: train.Trainer, start: list[np.ndarray], tolerance: float
+    one: train.Trainer,
+    other: train.Trainer,
+    start: list[np.ndarray],
+    tolerance: float,
+    least: float = 1e-3,
 ) -> None:
     """Both went from `start` to the same place, up to a share of the way."""
     way, other_way = _moved(one, start), _moved(other, start)
-    assert np.linalg.norm(way) > 1e-3
+    assert np.linalg.norm(way) > least
     assert np.linalg.norm(way - other_way) < tolerance * np.linalg.norm(way)
     for a, b in zip(one.network.non_trainable_weights, other.network.non_trainable_weights,
                     strict=True):  # fmt: skip
@@ -94,6 +112,60 @@ def test_two_replicas_give_the_numbers_of_one(
     # Hard negatives that tie but for rounding change places, and that adds up over the steps:
     # 7% were seen. Gradients averaged where they should be summed would be half the way off.
     _assert_same_way(one_replica, both, start, tolerance=0.15)
+
+
+def test_clipping_sees_the_gradient_of_all_replicas(
+    records_folder: Path, tmp_path: Path, start: list[np.ndarray]
+) -> None:
+    """The norm is the global batch's: clipped by parts, two replicas would go another way."""
+    strategies = (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+    trainers = []
+    for number, strategy in enumerate(strategies):
+        settings = _settings(records_folder, tmp_path / str(number), clip_norm=0.01, epochs=1)
+        trainers.append(_trainer(settings, strategy))
+        trainers[-1].train_step(next(iter(trainers[-1]._batches(skip=0))))
+    way = np.linalg.norm(_moved(trainers[0], start))
+    assert way == pytest.approx(1e-3 * 0.01, rel=0.01)  # learning rate times norm
+    _assert_same_way(*trainers, start, tolerance=0.01, least=0.0)
+
+
+def _losses(trainer: train.Trainer, steps: int = 3) -> list[float]:
+    batches = iter(trainer._batches(skip=0))
+    return [float(trainer.train_step(next(batches))["loss"]) for _ in range(steps)]
+
+
+@pytest.fixture(scope="module")
+def usual_losses(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    return _losses(_trainer(_settings(records_folder, tmp_path_factory.mktemp("usual"))))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"precision": "bfloat16"},
+        {"precision": "float16", "clip_norm": 100.0},
+        {"xla": True},
+    ],
+    ids=str,
+)
+def test_options_for_speed_give_nearly_the_same_losses(
+    records_folder: Path, tmp_path: Path, usual_losses: list[float], options: dict[str, Any]
+) -> None:
+    losses = _losses(_trainer(_settings(records_folder, tmp_path, **options)))
+    assert losses == pytest.approx(usual_losses, rel=0.03)
+    assert losses[2] != losses[0]
+
+
+def test_float16_leaves_out_a_step_that_overflows(records_folder: Path, tmp_path: Path) -> None:
+    """On two replicas, one of which alone overflows; the step still counts."""
+    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    trainer = _trainer(_settings(records_folder, tmp_path, precision="float16"), mirrored)
+    before = [np.asarray(weight) for weight in trainer.network.trainable_weights]
+    trainer.optimizer.dynamic_scale.assign(1e30)
+    trainer.train_step(next(iter(trainer._batches(skip=0))))
+    assert trainer.step == 1
+    assert float(trainer.optimizer.dynamic_scale.numpy()) == pytest.approx(0.5e30)
+    assert not _moved(trainer, before).any()
 
 
 def test_a_run_is_read_back_as_its_average(
@@ -137,8 +209,11 @@ def test_an_interrupted_run_continues_where_it_stopped(
     _assert_same_way(one_replica, again, start, tolerance=0.001)
 
 
-def test_training_learns(records_folder: Path, tmp_path: Path) -> None:
+def test_training_learns(
+    records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The compact preset as it is, on one batch again and again."""
+    monkeypatch.setattr(model, "_compact", COMPACT)
     trainer = _trainer(_settings(records_folder, tmp_path, epochs=20), preset=SSD_COMPACT)
     batch = next(iter(trainer._batches(skip=0)))
     losses = [float(trainer.train_step(batch)["loss"]) for _ in range(15)]
@@ -162,6 +237,7 @@ def test_spoilt_weights_are_not_saved(records_folder: Path, tmp_path: Path) -> N
         ({"learning_rate": 0.0}, "--learning-rate must be more than 0, got 0.0"),
         ({"learning_rate": float("nan")}, "--learning-rate must be more than 0, got nan"),
         ({"checkpoint_every": 0}, "--checkpoint-every must be 1 or more, got 0"),
+        ({"clip_norm": -1.0}, "--clip-norm must be 0 or more, got -1.0"),
         ({"seed": -1}, "--seed must be 0 or more, got -1"),
         ({"average_decay": 1.0}, "--average-decay must be 0 or more and below 1, got 1.0"),
     ],
@@ -205,6 +281,11 @@ def test_a_batch_must_divide_over_the_devices(records_folder: Path, tmp_path: Pa
         train.run(_settings(records_folder, tmp_path, batch_size=3, logical_cpus=2))
 
 
+def test_xla_is_for_one_device(records_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="--xla is for one device, got 2"):
+        train.run(_settings(records_folder, tmp_path, xla=True, logical_cpus=2))
+
+
 def test_other_settings_do_not_continue_a_run(records_folder: Path, tmp_path: Path) -> None:
     settings = _settings(records_folder, tmp_path)
     manifest = records.load_manifest(records_folder, "train")
@@ -221,7 +302,7 @@ def test_nothing_to_do_in_a_complete_run(
 ) -> None:
     settings = _settings(records_folder, tmp_path, epochs=1)
     trainer = _trainer(settings)
-    trainer.optimizer.iterations.assign(trainer.schedule.total_steps)
+    trainer.steps.assign(trainer.schedule.total_steps)
     trainer.train()
     assert "complete" in capsys.readouterr().out
 
