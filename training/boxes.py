@@ -52,3 +52,15 @@ def decode(offsets: tf.Tensor, default_cxcywh: tf.Tensor) -> tf.Tensor:
     centre = offsets[..., :2] * VARIANCES[0] * default_cxcywh[..., 2:] + default_cxcywh[..., :2]
     size = tf.exp(offsets[..., 2:] * VARIANCES[1]) * default_cxcywh[..., 2:]
     return to_xyxy(tf.concat([centre, size], axis=-1))
+
+
+def giou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
+    """Generalized IoU of boxes [..., 4] pair by pair, -1 to 1: [...] (arXiv 1902.09630)."""
+    low = tf.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    high = tf.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    intersection = area(tf.concat([low, high], axis=-1))
+    union = area(a_xyxy) + area(b_xyxy) - intersection
+    hull_low = tf.minimum(a_xyxy[..., :2], b_xyxy[..., :2])
+    hull_high = tf.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    hull = area(tf.concat([hull_low, hull_high], axis=-1))
+    return tf.math.divide_no_nan(intersection, union) - tf.math.divide_no_nan(hull - union, hull)

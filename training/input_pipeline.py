@@ -61,7 +61,8 @@ def prepare_training_example(
     image = augmentation.cut(decode_image(example["encoded"]), window, preset.input_size)
     boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
-    image = augmentation.photometric(image, keys[2])
+    if preset.photometric:
+        image = augmentation.photometric(image, keys[2])
     image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], vertical_flip)
     image = tf.ensure_shape(image, [preset.input_size, preset.input_size, 3])
     return (
@@ -115,7 +116,9 @@ def training_batches(
         image, boxes_xyxy, classes, difficult = prepare_training_example(
             records.parse(serialized), key, preset, vertical_flip
         )
-        return image, *matching.match(boxes_xyxy, classes, difficult, default_cxcywh)
+        return image, *matching.match(
+            boxes_xyxy, classes, difficult, default_cxcywh, preset.matching_iou
+        )
 
     examples = stream(manifest, seed, skip).shard(shard[1], shard[0])
     examples = examples.map(prepare, num_parallel_calls=os.cpu_count() or 1)

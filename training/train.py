@@ -23,6 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from training import evaluate, input_pipeline, model, records, run_folder
+from training.default_boxes import default_boxes
 from training.errors import TrainingError
 from training.loss import multibox_loss
 from training.presets import PRESETS, Preset
@@ -210,6 +211,7 @@ class Trainer:
             self.network = model.build(preset, len(manifest.labels))
             self.optimizer = _optimizer(preset, schedule)
             self.optimizer.build(self.network.trainable_variables)
+        self.default_boxes = default_boxes(preset)
         self.checkpoints = tf.train.CheckpointManager(
             tf.train.Checkpoint(network=self.network, optimizer=self.optimizer),
             _checkpoint_folder(settings.output, strategy),
@@ -265,8 +267,16 @@ class Trainer:
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            localisation, classification, matches = multibox_loss(
-                outputs["offsets"], outputs["logits"], offsets, targets
+            localisation, classification, matches = (
+                tf.reduce_sum(part)
+                for part in multibox_loss(
+                    outputs["offsets"],
+                    outputs["logits"],
+                    offsets,
+                    targets,
+                    self.default_boxes,
+                    self.preset,
+                )
             )
             matches = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, matches), 1.0)
             loss = (localisation + classification) / matches
