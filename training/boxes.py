@@ -31,10 +31,12 @@ def pairwise_iou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
 
     Two boxes of zero area have an IoU of 0.
     """
-    low = tf.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = tf.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    size = tf.maximum(high - low, 0.0)
-    intersection = size[..., 0] * size[..., 1]
+    # Coordinate by coordinate: long rows of [N, M] instead of pairs, several times as fast.
+    ax1, ay1, ax2, ay2 = tf.unstack(a_xyxy[:, :, None], axis=1)
+    bx1, by1, bx2, by2 = tf.unstack(b_xyxy, axis=1)
+    width = tf.maximum(tf.minimum(ax2, bx2) - tf.maximum(ax1, bx1), 0.0)
+    height = tf.maximum(tf.minimum(ay2, by2) - tf.maximum(ay1, by1), 0.0)
+    intersection = width * height
     union = area(a_xyxy)[:, None] + area(b_xyxy)[None, :] - intersection
     return tf.math.divide_no_nan(intersection, union)
 

@@ -33,17 +33,20 @@ def match(
         offsets: float32 [A, 4], see `boxes.encode`; 0 where nothing matched.
         targets: int32 [A], 0 is background, k + 1 is class k, -1 is ignored.
     """
-    count = tf.shape(default_cxcywh)[0]
+    count = default_cxcywh.shape[0]
     if tf.shape(boxes_xyxy)[0] == 0:
         return tf.zeros([count, 4]), tf.fill([count], BACKGROUND)
     iou = boxes.pairwise_iou(boxes_xyxy, boxes.to_xyxy(default_cxcywh))  # [N, A]
     owner, overlap = _owners(iou, difficult)
-    offsets = boxes.encode(tf.gather(boxes_xyxy, owner), default_cxcywh)
-    matched = overlap >= matching_iou
+    matched = tf.where(overlap >= matching_iou)  # [M, 1], few of all A
+    owner = tf.gather_nd(owner, matched)
+    offsets = boxes.encode(
+        tf.gather(boxes_xyxy, owner), tf.gather_nd(default_cxcywh, matched)
+    )  # [M, 4]
     targets = tf.where(tf.gather(difficult, owner), IGNORED, tf.gather(classes, owner) + 1)
     return (
-        tf.where(matched[:, None], offsets, 0.0),
-        tf.where(matched, targets, BACKGROUND),
+        tf.scatter_nd(matched, offsets, tf.constant([count, 4], tf.int64)),
+        tf.tensor_scatter_nd_update(tf.fill([count], BACKGROUND), matched, targets),
     )
 
 

@@ -7,6 +7,7 @@ A preset fixes everything that the artifact's graph depends on; the command line
 from dataclasses import dataclass
 from typing import Literal
 
+PresetName = Literal["ssd_compact", "ssd300_vgg16"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
 BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
 

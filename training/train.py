@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import keras
 import numpy as np
@@ -22,11 +22,11 @@ import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
-from training import average, evaluate, input_pipeline, model, records, run_folder
+from training import average, evaluate, fit, input_pipeline, model, records, run_folder
 from training.default_boxes import default_boxes
 from training.errors import TrainingError
 from training.loss import multibox_loss
-from training.presets import PRESETS, Preset
+from training.presets import PRESETS, Preset, PresetName
 
 _REPORT_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 
@@ -43,8 +43,10 @@ class TrainSettings:
     """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
     output: Path
     """Run folder: checkpoints, TensorBoard scalars, metrics."""
-    preset: Literal["ssd_compact", "ssd300_vgg16"] = "ssd_compact"
+    preset: PresetName = "ssd_compact"
     """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
+    """Default boxes that `training fit` fitted to the data."""
     train_split: str = "train"
     """Split to train on."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
@@ -83,7 +85,10 @@ class Schedule:
 
 
 def run(settings: TrainSettings) -> int:
-    train(settings, PRESETS[settings.preset])
+    preset = PRESETS[settings.preset]
+    if settings.default_boxes:
+        preset = fit.load(settings.default_boxes, preset)
+    train(settings, preset)
     return 0
 
 
@@ -197,7 +202,14 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 
 def _check_same_run(output: Path, description: dict[str, Any]) -> None:
     before = run_folder.read_description(output)
-    movable = ("records", "output", "logical_cpus", "evaluate_every", "checkpoint_every")
+    movable = (
+        "records",
+        "output",
+        "default_boxes",
+        "logical_cpus",
+        "evaluate_every",
+        "checkpoint_every",
+    )
     changed = [
         f"--{key.replace('_', '-')} (was {before['settings'].get(key)!r}, now {value!r})"
         for key, value in description["settings"].items()
@@ -242,8 +254,10 @@ class Trainer:
             self.network = model.build(preset, len(manifest.labels))
             self.optimizer = _optimizer(preset, schedule)
             self.optimizer.build(self.network.trainable_variables)
-from training import average, evaluate, input_pipeline, model, records, run_folder
-from training.default_boxes import default_boxes
+            self.average = self.network
+            if settings.average_decay:
+                self.average = average.start(self.network, preset, len(manifest.labels))
+        self.default_boxes = default_boxes(preset)
         self.checkpoints = tf.train.CheckpointManager(
             tf.train.Checkpoint(
                 network=self.network, optimizer=self.optimizer, average=self.average
