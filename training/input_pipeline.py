@@ -61,7 +61,8 @@ def prepare_training_example(
     image = augmentation.cut(decode_image(example["encoded"]), window, preset.input_size)
     boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
-    image = augmentation.photometric(image, keys[2])
+    if preset.photometric:
+        image = augmentation.photometric(image, keys[2])
     image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], vertical_flip)
     image = tf.ensure_shape(image, [preset.input_size, preset.input_size, 3])
     return (
@@ -118,7 +119,8 @@ def training_batches(
     def prepare(key: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
         example = records.parse(serialized)
         image, *annotated = prepare_training_example(example, key, preset, vertical_flip)
-        return image, *matching.match(*annotated, default_cxcywh), example["image_id"]
+        targets = matching.match(*annotated, default_cxcywh, preset.matching_iou)
+        return image, *targets, example["image_id"]
 
     examples = stream(manifest, seed, skip).shard(shard[1], shard[0])
     examples = examples.map(prepare, num_parallel_calls=os.cpu_count() or 1)

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import keras
 import numpy as np
@@ -25,6 +25,7 @@ from tqdm import tqdm
 from training import (
     average,
     evaluate,
+    fit,
     input_pipeline,
     model,
     optimizer,
@@ -32,10 +33,11 @@ from training import (
     records,
     run_folder,
 )
+from training.default_boxes import default_boxes
 from training.errors import TrainingError
 from training.loss import multibox_loss
 from training.precision import Precision
-from training.presets import PRESETS, Preset
+from training.presets import PRESETS, Preset, PresetName
 
 _REPORT_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 
@@ -52,8 +54,10 @@ class TrainSettings:
     """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
     output: Path
     """Run folder: checkpoints, TensorBoard scalars, metrics."""
-    preset: Literal["ssd_compact", "ssd300_vgg16"] = "ssd_compact"
+    preset: PresetName = "ssd_compact"
     """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
+    """Default boxes that `training fit` fitted to the data."""
     train_split: str = "train"
     """Split to train on."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
@@ -98,7 +102,10 @@ class Schedule:
 
 
 def run(settings: TrainSettings) -> int:
-    train(settings, PRESETS[settings.preset])
+    preset = PRESETS[settings.preset]
+    if settings.default_boxes:
+        preset = fit.load(settings.default_boxes, preset)
+    train(settings, preset)
     return 0
 
 
@@ -217,7 +224,15 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 
 def _check_same_run(output: Path, description: dict[str, Any]) -> None:
     before = run_folder.read_description(output)
-    movable = ("records", "output", "xla", "logical_cpus", "evaluate_every", "checkpoint_every")
+    movable = (
+        "records",
+        "output",
+        "default_boxes",
+        "xla",
+        "logical_cpus",
+        "evaluate_every",
+        "checkpoint_every",
+    )
     changed = [
         f"--{key.replace('_', '-')} (was {before['settings'].get(key)!r}, now {value!r})"
         for key, value in description["settings"].items()
@@ -275,6 +290,7 @@ class Trainer:
                 self.average = average.start(self.network, preset, len(manifest.labels))
             # Not the optimizer's count: that leaves out the steps that overflow in float16.
             self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+        self.default_boxes = default_boxes(preset)
         self.checkpoints = tf.train.CheckpointManager(
             tf.train.Checkpoint(
                 network=self.network,
@@ -351,8 +367,16 @@ class Trainer:
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            localisation, classification, matches = multibox_loss(
-                outputs["offsets"], outputs["logits"], offsets, targets
+            localisation, classification, matches = (
+                tf.reduce_sum(part)
+                for part in multibox_loss(
+                    outputs["offsets"],
+                    outputs["logits"],
+                    offsets,
+                    targets,
+                    self.default_boxes,
+                    self.preset,
+                )
             )
             matches = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, matches), 1.0)
             loss = (localisation + classification) / matches
