@@ -139,36 +139,50 @@ class L2Normalization(layers.Layer):
         )
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        return keras.ops.normalize(x, axis=-1) * self.scale
+        # In float32 also under mixed precision: in float16 the square of 256 is infinite.
+        wide = tf.cast(x, tf.float32)
+        squares = tf.reduce_sum(wide**2, axis=-1, keepdims=True)
+        return tf.cast(wide * tf.math.rsqrt(squares + 1e-10), x.dtype) * self.scale
 
 
-def _plain(x: tf.Tensor, filters: int, kernel: int = 3, **options: object) -> tf.Tensor:
-    return layers.Conv2D(filters, kernel, activation="relu", **({"padding": "same"} | options))(x)
+def _plain(x: tf.Tensor, name: str, filters: int, kernel: int = 3, **options: object) -> tf.Tensor:
+    """Convolution and ReLU, "xavier" initialised (SSD, section 3.1): Keras' glorot_uniform."""
+    options = {"padding": "same", "activation": "relu", "name": name} | options
+    return layers.Conv2D(filters, kernel, **options)(x)
 
 
 def _vgg16(image: tf.Tensor) -> list[tf.Tensor]:
-    """SSD300's VGG-16 (section 3 "Base network", figure 2): dilated fc6, extra layers to 1x1."""
+    """SSD300's VGG-16 (section 3 "Base network", figure 2): dilated fc6, extra layers to 1x1.
+
+    Layers have the paper's names, by which `imagenet.load` finds them.
+    """
     # The mean of ImageNet in BGR, as the published VGG-16 weights expect.
     x = layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68])(image[..., ::-1])
-    for filters, depth in ((64, 2), (128, 2), (256, 3)):
-        for _ in range(depth):
-            x = _plain(x, filters)
+    for block, (filters, depth) in enumerate(((64, 2), (128, 2), (256, 3)), start=1):
+        for index in range(1, depth + 1):
+            x = _plain(x, f"conv{block}_{index}", filters)
         x = layers.MaxPooling2D(2, padding="same")(x)  # "same" keeps 75 -> 38
-    for _ in range(3):
-        x = _plain(x, 512)
+    for index in (1, 2, 3):
+        x = _plain(x, f"conv4_{index}", 512)
     maps = [L2Normalization(name="conv4_3_norm")(x)]  # [B, 38, 38, 512]
     x = layers.MaxPooling2D(2)(x)
-    for _ in range(3):
-        x = _plain(x, 512)
+    for index in (1, 2, 3):
+        x = _plain(x, f"conv5_{index}", 512)
     x = layers.MaxPooling2D(3, strides=1, padding="same")(x)
-    x = _plain(_plain(x, 1024, dilation_rate=6), 1024, 1)
+    x = _plain(x, "fc6", 1024, dilation_rate=6)
+    x = _plain(x, "fc7", 1024, 1)
     maps.append(x)  # [B, 19, 19, 1024]
-    for squeeze, filters, options in (
-        (256, 512, {"strides": 2}),  # [B, 10, 10, 512]
-        (128, 256, {"strides": 2}),  # [B, 5, 5, 256]
-        (128, 256, {"padding": "valid"}),  # [B, 3, 3, 256]
-        (128, 256, {"padding": "valid"}),  # [B, 1, 1, 256]
+    for block, squeeze, filters, stride in (
+        (8, 256, 512, 2),  # [B, 10, 10, 512]
+        (9, 128, 256, 2),  # [B, 5, 5, 256]
+        (10, 128, 256, 1),  # [B, 3, 3, 256]
+        (11, 128, 256, 1),  # [B, 1, 1, 256]
     ):
-        x = _plain(_plain(x, squeeze, 1), filters, **options)
+        x = _plain(x, f"conv{block}_1", squeeze, 1)
+        if stride == 2:
+            # One pixel on every side, as in the authors' Caffe code: TensorFlow's "same" pads an
+            # even side only behind, which would shift the 5x5 map by a cell of the 10x10 one.
+            x = layers.ZeroPadding2D(1)(x)
+        x = _plain(x, f"conv{block}_2", filters, strides=stride, padding="valid")
         maps.append(x)
     return maps
