@@ -142,7 +142,9 @@ class L2Normalization(layers.Layer):
         # In float32 also under mixed precision: in float16 the square of 256 is infinite.
         wide = tf.cast(x, tf.float32)
         squares = tf.reduce_sum(wide**2, axis=-1, keepdims=True)
-        return tf.cast(wide * tf.math.rsqrt(squares + 1e-10), x.dtype) * self.scale
+        # Where no channel fires, 0 with a gradient of 0, not of 1 / epsilon.
+        squares = tf.where(squares > 0.0, squares, math.inf)
+        return tf.cast(wide * tf.math.rsqrt(squares), x.dtype) * self.scale
 
 
 def _plain(x: tf.Tensor, name: str, filters: int, kernel: int = 3, **options: object) -> tf.Tensor:
