@@ -40,7 +40,7 @@ def _illumination(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
 
 def _lens(rng: np.random.Generator, light: np.ndarray, scale: float) -> np.ndarray:
     """Out of focus, blue more than green, and blue shifted: cells have violet and yellow edges."""
-    blur = float(np.clip(rng.lognormal(0.25, 0.35), 0.6, 3.5)) * scale
+    blur = float(np.clip(rng.lognormal(0.15, 0.35), 0.6, 3.5)) * scale
     blue_blur = np.hypot(blur, rng.uniform(0.5, 4.5) * scale)
     # Blue's shift against green: measured -1 to 0 to the right, 0 to 5 down.
     shifts = (rng.normal((-0.6, 1.8), (1.0, 2.0)), np.zeros(2), rng.normal(0, 0.3, 2))
@@ -58,7 +58,7 @@ def _lens(rng: np.random.Generator, light: np.ndarray, scale: float) -> np.ndarr
 def _sharpen(rng: np.random.Generator, light: np.ndarray, scale: float) -> np.ndarray:
     """The camera sharpens: a bright seam around dark cells."""
     wide = cv2.GaussianBlur(light, (0, 0), rng.uniform(3, 6) * max(scale, 0.1))
-    return light + float(rng.uniform(0, 0.25)) * (light - wide)
+    return light + float(rng.uniform(0.05, 0.4)) * (light - wide)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -66,5 +66,5 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     noise = rng.standard_normal(shape, np.float32)
     fine = cv2.GaussianBlur(noise, (0, 0), 0.75, sigmaY=1.3)
     coarse = cv2.GaussianBlur(noise[..., 0], (0, 0), 1.7)
-    fine[..., 0] = coarse * 4.0
-    return fine * float(rng.lognormal(1.75, 0.25))
+    fine[..., 0] = coarse * 3.6
+    return fine * float(rng.lognormal(1.9, 0.25))

@@ -28,7 +28,8 @@ WHITE_DIAMETERS = (80.0, 108.0, 136.0, 176.0, 198.0, 214.0, 236.0)  # at the qua
 WHITE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 PLATELET_DIAMETER = (20.0, 0.28)  # median, and deviation of its logarithm
 # How near two cells' centres may come, as a share of the sum of their radii.
-NEARNESS = {RBC: 0.55, WBC: 0.85, PLATELET: 0.9}
+NEARNESS = {RBC: 0.55, WBC: 0.88, PLATELET: 0.92}
+APART = 0.9  # the same for red cells that lie by themselves, not in a clump
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +178,7 @@ def place(rng: np.random.Generator, size: tuple[int, int]) -> list[Cell]:
     Red cells clump, more in some photos than in others.
     """
     radii = {kind: RADII[kind](rng) * _scale(size) for kind in (WBC, RBC, PLATELET)}
-    clumping = rng.uniform(0, 0.85)
+    clumping = rng.uniform(0, 0.7)
     cells: list[Cell] = []
     for kind, kind_radii in radii.items():
         for radius in kind_radii:
@@ -194,7 +195,7 @@ def _white_radii(rng: np.random.Generator) -> np.ndarray:
 def _red_radii(rng: np.random.Generator) -> np.ndarray:
     """Annotated are 12 a photo, 9 to 15 in most; the many that nobody annotated count here."""
     mean, between, within = RED_DIAMETER
-    count = int(np.clip(rng.normal(20, 5), 3, 34))
+    count = int(np.clip(rng.normal(23, 5), 3, 36))
     return rng.normal(mean, between) * rng.normal(1, within, count).clip(0.7, 1.35) / 2
 
 
@@ -219,27 +220,29 @@ def _find_room(
     reds = [cell for cell in cells if cell.kind == RBC]
     # The border cuts cells, but leaves nearly half of each.
     edge = radius * {RBC: -0.05, WBC: 0.6, PLATELET: 0.5}[kind]
-    for _ in range(40):
-        if kind == RBC and reds and rng.random() < clumping:
+    for _ in range(30):
+        clumped = kind == RBC and bool(reds) and rng.random() < clumping
+        if clumped:
             x, y = _beside(rng, reds[int(rng.integers(len(reds)))], radius)
         else:
             x, y = (float(rng.uniform(edge, side - edge)) for side in size)
         inside = edge <= x <= size[0] - edge and edge <= y <= size[1] - edge
         cell = Cell(x, y, radius, kind)
-        if inside and all(_have_room(cell, other) for other in cells):
+        near = NEARNESS[kind] if clumped or kind != RBC else APART
+        if inside and all(_have_room(cell, other, near) for other in cells):
             return cell
     return None
 
 
 def _beside(rng: np.random.Generator, other: Cell, radius: float) -> tuple[float, float]:
     """Where a cell touches another, or lies on it."""
-    distance = (radius + other.radius) * rng.uniform(0.58, 1.05)
+    distance = (radius + other.radius) * rng.uniform(0.6, 1.05)
     angle = rng.uniform(0, 2 * np.pi)
     return other.x + float(distance * np.cos(angle)), other.y + float(distance * np.sin(angle))
 
 
-def _have_room(a: Cell, b: Cell) -> bool:
-    nearness = max(NEARNESS[a.kind], NEARNESS[b.kind])
+def _have_room(a: Cell, b: Cell, nearness: float = 0) -> bool:
+    nearness = max(NEARNESS[a.kind], NEARNESS[b.kind], nearness)
     return float(np.hypot(a.x - b.x, a.y - b.y)) > nearness * (a.radius + b.radius)
 
 

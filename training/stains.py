@@ -16,9 +16,9 @@ RBC, WBC, PLATELET = range(3)
 
 CYTOPLASM = np.array([0.03, 0.23, 0.11], np.float32)  # measured -.02..08, .19...26, .07...18
 GREY_CYTOPLASM = np.array([0.06, 0.21, 0.15], np.float32)
-GRANULES = np.array([0.10, 0.42, 0.13], np.float32)
+GRANULES = np.array([0.20, 0.44, 0.09], np.float32)
 RIM = np.array([-0.03, 0.09, 0.05], np.float32)
-GLINT = np.array([0.22, -0.02, 0.12], np.float32)
+GLINT = np.array([0.30, 0.12, 0.20], np.float32)
 SMUDGE = np.array([0.22, 0.20, 0.26], np.float32)
 # The photos' pixels are a little wider than high: red cells measure 1.04 by 1, white ones 1.06.
 PIXEL_ASPECT = 1.045
@@ -31,7 +31,7 @@ class Stain:
     haemoglobin: np.ndarray
     """Optical density of a red cell, BGR [3]."""
     pallor: float
-    """How pale the red cells' middle is, 0 to 1."""
+    """Share of the red cells that are pale in the middle."""
     droplets: float
     """Refracting droplets a red cell has, on average."""
     nucleus: float
@@ -39,34 +39,33 @@ class Stain:
     platelet: np.ndarray
     """Optical density of a platelet's middle, BGR [3]."""
     merging: float
-    """How little overlapping cells add up, 0 (densities add) to 1 (the upper one hides)."""
+    """How little overlapping cells add up, 0 (densities add) to 1 (the denser one hides)."""
 
 
 def stain(rng: np.random.Generator) -> Stain:
     """One laboratory's stain and one smear's thickness."""
     green = float(np.clip(rng.normal(0.215, 0.04), 0.12, 0.33))  # measured .17 to .25
-    blue, red = green * rng.uniform(0.4, 1.05), green * rng.uniform(0.28, 0.5)
+    blue, red = green * rng.uniform(0.45, 1.05), green * rng.uniform(0.28, 0.5)
     violet = float(np.clip(rng.lognormal(-0.8, 0.3), 0.2, 0.85))
     return Stain(
         haemoglobin=np.array([blue, green, red], np.float32),
-        pallor=rng.uniform(0.1, 1.0),
+        pallor=rng.uniform(0.2, 1.0),
         droplets=float(rng.choice([0.02, 0.2, 1.0], p=[0.4, 0.35, 0.25])),
         nucleus=float(np.clip(rng.normal(1.0, 0.13), 0.7, 1.4)),
-        platelet=np.array([rng.uniform(-0.05, 0.06), violet, violet * rng.uniform(0.45, 0.8)]),
-        merging=rng.uniform(0.1, 0.85),
+        platelet=np.array([rng.uniform(-0.05, 0.06), violet, violet * rng.uniform(0.5, 0.95)]),
+        merging=rng.uniform(0.3, 0.95),
     )
 
 
 def add(density: np.ndarray, patch: np.ndarray, style: Stain) -> None:
     """Lay a patch over a window of the photo, in place; both float32 [h, w, 3]."""
-    cover = np.clip(density[..., 1:2] / style.haemoglobin[1], 0, 1)
-    density += patch * (1 - style.merging * cover)
+    density += patch - style.merging * np.maximum(np.minimum(density, patch), 0)
 
 
 def red_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     """A disc, paler in the middle where the cell is thinner; some are bent, torn or spiked."""
     stretch = rng.uniform(0.3, 0.6) if rng.random() < 0.07 else rng.uniform(0, 0.32)
-    rho = radial(rng, radius, rng.uniform(0.02, 0.1), stretch, outline=_odd_outline(rng))
+    rho = radial(rng, radius, 0.03 + 0.2 * rng.random() ** 2, stretch, outline=_odd_outline(rng))
     mask = disc(rho, radius, softness=rng.uniform(1.5, 4.0))
     depth = rng.normal(1, 0.12) * (1 - _hollow(rng, radius, rho, style)) * mask
     rim = np.exp(-(((rho - 0.93) / 0.06) ** 2)) * rng.uniform(0, 0.8)
@@ -81,18 +80,18 @@ def _odd_outline(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]
     turn, odd = rng.uniform(-np.pi, np.pi), rng.random()
     if odd < 0.04:
         return lambda angle: 0.45 * np.exp((np.cos(angle - turn) - 1) / 0.06)
-    if odd < 0.14:
-        return lambda angle: -0.2 * np.exp((np.cos(angle - turn) - 1) / 0.2)
-    if odd < 0.17:
+    if odd < 0.2:
+        return lambda angle: -0.25 * np.exp((np.cos(angle - turn) - 1) / 0.2)
+    if odd < 0.215:
         spikes = int(rng.integers(9, 15))
-        return lambda angle: 0.05 * np.cos(spikes * angle + turn)
+        return lambda angle: 0.04 * np.cos(spikes * angle + turn)
     return None
 
 
 def _hollow(rng: np.random.Generator, radius: float, rho: np.ndarray, style: Stain) -> np.ndarray:
     """[side, side], 0..1: how much thinner than at its rim the cell is."""
-    pale = float(np.clip(rng.normal(style.pallor, 0.3), 0, 1))
-    width, steep = rng.uniform(0.25, 0.5) + 0.25 * pale, rng.uniform(2, 6)
+    pale = float(rng.random() < style.pallor) * rng.uniform(0.4, 1.0)
+    width, steep = rng.uniform(0.2, 0.45) + 0.2 * pale, rng.uniform(2, 7)
     if rng.random() < 0.5:
         hollow = np.exp(-((rho / width) ** steep))
     else:  # of its own shape: off the middle, or a slit
@@ -108,7 +107,7 @@ def _hollow(rng: np.random.Generator, radius: float, rho: np.ndarray, style: Sta
 def _add_droplet(rng: np.random.Generator, patch: np.ndarray, radius: float) -> None:
     """A bubble in a red cell that breaks the light: a small dark ring, bright within."""
     centre = tuple(rng.uniform(-0.55, 0.55, 2) * radius)
-    small = radius * rng.uniform(0.07, 0.2)
+    small = radius * rng.uniform(0.06, 0.22)
     rho = radial(rng, small, 0.2, rng.choice([0.2, 0.9]), len(patch), centre)
     ring = np.exp(-(((rho - 1) / 0.4) ** 2))[..., None] * RIM * rng.uniform(1, 4)
     bright = np.exp(-((rho / 0.75) ** 4))[..., None] * GLINT * rng.uniform(-0.4, 1.3)
@@ -118,26 +117,28 @@ def _add_droplet(rng: np.random.Generator, patch: np.ndarray, radius: float) -> 
 def white_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     """A violet nucleus in its cytoplasm, of the kinds in WHITE_CELLS; small ones stain darker."""
     kind = str(rng.choice(list(WHITE_CELLS), p=[share for share, _ in WHITE_CELLS.values()]))
-    if radius_share(radius) < 0.62 and rng.random() < 0.45:
-        kind = "lymphocyte"
-    rho = radial(rng, radius, roughness=0.08, stretch=0.12)
+    if _smallness(radius) > 0.1 and rng.random() < 0.4:
+        kind = "lymphocyte"  # the small ones of the others are shrunken
+    elif _smallness(radius) == 0 and kind == "lymphocyte":
+        kind = "monocyte"
+    rho = radial(rng, radius, roughness=rng.uniform(0.03, 0.18), stretch=0.12)
     mask = disc(rho, radius, softness=rng.uniform(2.0, 5.0))
     lobes = WHITE_CELLS[kind][1](rng, radius, len(mask)) * (mask if kind != "smudge" else 1)
-    dark = lobes * (1 + 0.1 * texture(rng, mask.shape, grain=5.0 * radius / 90))
+    dark = lobes * (1 + rng.uniform(0.06, 0.2) * texture(rng, mask.shape, grain=0.02 * radius + 2))
     body = _cytoplasm(rng, kind, radius, mask) * (1 - lobes)[..., None]
     patch = body + dark[..., None] * _chromatin(rng, radius, style)
     return patch.astype(np.float32), mask
 
 
-def radius_share(radius: float) -> float:
-    """A white cell's radius over that of the largest ones, at 640x480."""
-    return radius / 115
+def _smallness(radius: float) -> float:
+    """0 for white cells 170 pixels wide or wider, 0.4 for the smallest."""
+    return max(0.75 - radius / 113, 0.0)
 
 
 def _chromatin(rng: np.random.Generator, radius: float, style: Stain) -> np.ndarray:
     """Optical density of a nucleus, BGR; measured -.12...03, .51...81, .24...54."""
-    strength = style.nucleus * rng.normal(1.0, 0.06) + 0.7 * max(0.75 - radius_share(radius), 0)
-    blue = -0.07 + 0.3 * (strength - 1) + rng.normal(0, 0.03)
+    strength = style.nucleus * rng.normal(1.0, 0.06) + _smallness(radius)
+    blue = -0.09 + 0.35 * (strength - 1) + rng.normal(0, 0.03)
     return np.array([blue, 0.66 * strength, 0.36 * strength**1.5 * rng.normal(1, 0.08)])
 
 
@@ -149,7 +150,11 @@ def _cytoplasm(rng: np.random.Generator, kind: str, radius: float, mask: np.ndar
     if kind == "eosinophil":
         grains = texture(rng, mask.shape, grain=rng.uniform(1.5, 3.0) * radius / 90)
         solid = 1 / (1 + np.exp(-2 * (grains + rng.uniform(-0.2, 1.2))))
-        body = body * 0.8 + (mask * solid * rng.uniform(0.5, 1.0))[..., None] * GRANULES
+        spread = mask
+        if rng.random() < 0.25:  # a burst one spills them
+            rho = radial(rng, radius, 0.3, 0.3, len(mask))
+            spread = disc(rho, radius, softness=radius * rng.uniform(0.1, 0.4))
+        body = body * 0.8 + (spread * solid * rng.uniform(0.5, 1.0))[..., None] * GRANULES
     elif rng.random() < 0.3:  # vacuoles
         holes = texture(rng, mask.shape, grain=5.0 * radius / 90)
         body = body * (1 / (1 + np.exp(5 * (holes - 1.8))))[..., None]
@@ -158,9 +163,11 @@ def _cytoplasm(rng: np.random.Generator, kind: str, radius: float, mask: np.ndar
 
 def _segmented(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
     """Two to five lobes on an arc, or the arc itself: a neutrophil's nucleus."""
-    count = int(rng.integers(2, 7))
-    step, lobe = rng.uniform(0.9, 1.35), rng.uniform(0.24, 0.32) + 0.3 / count**2
-    return _lobes(rng, radius, side, count, step, lobe, rng.uniform(0.44, 0.56))
+    count = int(rng.choice([2, 3, 4, 5, 6], p=[0.15, 0.3, 0.3, 0.2, 0.05]))
+    lobe, ring = rng.uniform(0.23, 0.28) + 0.4 / count**2, rng.uniform(0.44, 0.56)
+    return _lobes(
+        rng, radius, side, count, min(rng.uniform(1.6, 2.2) * lobe / ring, 5 / count), lobe, ring
+    )
 
 
 def _bilobed(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
@@ -195,12 +202,14 @@ def _lobes(
 
     lobe, ring: radii, as shares of the cell's.
     """
-    turn = rng.uniform(0, 2 * np.pi)
+    turn, swelling = rng.uniform(0, 2 * np.pi), 1 + 0.5 * _smallness(radius) * (count > 1)
     field = np.zeros((side, side), np.float32)
     for number in range(count):
         angle, distance = turn + number * step, radius * ring * rng.uniform(0.75, 1.2)
         centre = (distance * np.cos(angle), distance * np.sin(angle))
-        rho = radial(rng, radius * lobe * rng.uniform(0.85, 1.15), 0.1, 0.3, side, centre)
+        rho = radial(
+            rng, radius * lobe * swelling * rng.uniform(0.85, 1.15), 0.1, 0.3, side, centre
+        )
         field += np.exp(-np.log(2) * rho**4)
     return 1 / (1 + np.exp(-(field - 0.5) * radius * lobe / rng.uniform(1.0, 2.5)))
 
@@ -217,8 +226,8 @@ WHITE_CELLS: dict[str, tuple[float, Callable[[np.random.Generator, float, int], 
 
 def platelet(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     """A blurred violet speck, often in a pale halo; `radius` is where it is half as dense."""
-    rho = radial(rng, radius, roughness=0.15, stretch=0.4, room=2.4)
-    steep = rng.uniform(1.6, 4.0)
+    rho = radial(rng, radius, roughness=0.15, stretch=0.28, room=2.4)
+    steep = rng.uniform(1.4, 3.5)
     depth = np.exp(-np.log(2) * rho**steep) * rng.lognormal(0, 0.2)
     depth *= 1 + rng.uniform(0, 0.3) * texture(rng, rho.shape, grain=2.5 * radius / 12)
     halo = np.exp(-((rho / rng.uniform(1.5, 2.0)) ** 4)) * rng.uniform(0, 0.08)
