@@ -28,7 +28,7 @@ WHITE_DIAMETERS = (80.0, 108.0, 136.0, 176.0, 198.0, 214.0, 236.0)  # at the qua
 WHITE_QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 PLATELET_DIAMETER = (20.0, 0.28)  # median, and deviation of its logarithm
 # How near two cells' centres may come, as a share of the sum of their radii.
-NEARNESS = {RBC: 0.55, WBC: 0.88, PLATELET: 0.92}
+NEARNESS = {RBC: 0.55, WBC: 0.95, PLATELET: 0.95}
 APART = 0.9  # the same for red cells that lie by themselves, not in a clump
 
 
@@ -151,13 +151,13 @@ def render(
         boxes_xyxy: float32 [N, 4], whole pixels, edges from 0, within the image, with MARGINS.
         classes: int32 [N]: 0 red cell, 1 white cell, 2 platelet.
     """
-    style, scale = stains.stain(rng), _scale(size)
+    style = stains.stain(rng, _scale(size))
     density = np.zeros((size[1], size[0], 3), np.float32)
     boxes, classes = [], []
     for cell in place(rng, size):
         patch, mask = stains.DRAWINGS[cell.kind](rng, cell.radius, style)
         _add(density, patch, cell, style)
-        margins = np.maximum(rng.normal(*MARGINS[cell.kind], 4), 1) * scale
+        margins = np.maximum(rng.normal(*MARGINS[cell.kind], 4), 1) * style.scale
         boxes.append(_box(mask, cell, density.shape, margins))
         classes.append(cell.kind)
     _add_dirt(rng, density, style)
@@ -219,7 +219,7 @@ def _find_room(
 ) -> Cell | None:
     reds = [cell for cell in cells if cell.kind == RBC]
     # The border cuts cells, but leaves nearly half of each.
-    edge = radius * {RBC: -0.05, WBC: 0.6, PLATELET: 0.5}[kind]
+    edge = radius * {RBC: 0.1, WBC: 0.7, PLATELET: 0.5}[kind]
     for _ in range(30):
         clumped = kind == RBC and bool(reds) and rng.random() < clumping
         if clumped:

@@ -28,6 +28,8 @@ PIXEL_ASPECT = 1.045
 class Stain:
     """What all cells of one photo share."""
 
+    scale: float
+    """Size of its cells against those of a photo of 640x480."""
     haemoglobin: np.ndarray
     """Optical density of a red cell, BGR [3]."""
     pallor: float
@@ -42,12 +44,13 @@ class Stain:
     """How little overlapping cells add up, 0 (densities add) to 1 (the denser one hides)."""
 
 
-def stain(rng: np.random.Generator) -> Stain:
+def stain(rng: np.random.Generator, scale: float = 1.0) -> Stain:
     """One laboratory's stain and one smear's thickness."""
     green = float(np.clip(rng.normal(0.215, 0.04), 0.12, 0.33))  # measured .17 to .25
     blue, red = green * rng.uniform(0.45, 1.05), green * rng.uniform(0.28, 0.5)
     violet = float(np.clip(rng.lognormal(-0.8, 0.3), 0.2, 0.85))
     return Stain(
+        scale=scale,
         haemoglobin=np.array([blue, green, red], np.float32),
         pallor=rng.uniform(0.2, 1.0),
         droplets=float(rng.choice([0.02, 0.2, 1.0], p=[0.4, 0.35, 0.25])),
@@ -66,7 +69,7 @@ def red_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     """A disc, paler in the middle where the cell is thinner; some are bent, torn or spiked."""
     stretch = rng.uniform(0.3, 0.6) if rng.random() < 0.07 else rng.uniform(0, 0.32)
     rho = radial(rng, radius, 0.03 + 0.2 * rng.random() ** 2, stretch, outline=_odd_outline(rng))
-    mask = disc(rho, radius, softness=rng.uniform(1.5, 4.0))
+    mask = disc(rho, radius, softness=radius * rng.uniform(0.03, 0.09))
     depth = rng.normal(1, 0.12) * (1 - _hollow(rng, radius, rho, style)) * mask
     rim = np.exp(-(((rho - 0.93) / 0.06) ** 2)) * rng.uniform(0, 0.8)
     patch = depth[..., None] * style.haemoglobin + rim[..., None] * RIM
@@ -116,28 +119,28 @@ def _add_droplet(rng: np.random.Generator, patch: np.ndarray, radius: float) -> 
 
 def white_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     """A violet nucleus in its cytoplasm, of the kinds in WHITE_CELLS; small ones stain darker."""
-    kind = str(rng.choice(list(WHITE_CELLS), p=[share for share, _ in WHITE_CELLS.values()]))
-    if _smallness(radius) > 0.1 and rng.random() < 0.4:
-        kind = "lymphocyte"  # the small ones of the others are shrunken
-    elif _smallness(radius) == 0 and kind == "lymphocyte":
-        kind = "monocyte"
+    # 0 for cells 170 pixels wide or wider, 0.4 for the smallest.
+    small = max(0.75 - radius / (113 * style.scale), 0.0)
+    kind = _white_kind(rng, small)
     rho = radial(rng, radius, roughness=rng.uniform(0.03, 0.18), stretch=0.12)
-    mask = disc(rho, radius, softness=rng.uniform(2.0, 5.0))
-    lobes = WHITE_CELLS[kind][1](rng, radius, len(mask)) * (mask if kind != "smudge" else 1)
-    dark = lobes * (1 + rng.uniform(0.06, 0.2) * texture(rng, mask.shape, grain=0.02 * radius + 2))
+    mask = disc(rho, radius, softness=radius * rng.uniform(0.02, 0.06))
+    lobes = WHITE_CELLS[kind][1](rng, radius * (1 + 0.35 * small), len(mask)) * mask
+    dark = lobes * (1 + rng.uniform(0.06, 0.2) * texture(rng, mask.shape, grain=0.045 * radius))
     body = _cytoplasm(rng, kind, radius, mask) * (1 - lobes)[..., None]
-    patch = body + dark[..., None] * _chromatin(rng, radius, style)
+    patch = body + dark[..., None] * _chromatin(rng, small, style)
     return patch.astype(np.float32), mask
 
 
-def _smallness(radius: float) -> float:
-    """0 for white cells 170 pixels wide or wider, 0.4 for the smallest."""
-    return max(0.75 - radius / 113, 0.0)
+def _white_kind(rng: np.random.Generator, small: float) -> str:
+    if small > 0.1 and rng.random() < 0.4:
+        return "lymphocyte"  # the other small ones are shrunken
+    kind = str(rng.choice(list(WHITE_CELLS), p=[share for share, _ in WHITE_CELLS.values()]))
+    return "monocyte" if kind == "lymphocyte" and small == 0 else kind
 
 
-def _chromatin(rng: np.random.Generator, radius: float, style: Stain) -> np.ndarray:
+def _chromatin(rng: np.random.Generator, small: float, style: Stain) -> np.ndarray:
     """Optical density of a nucleus, BGR; measured -.12...03, .51...81, .24...54."""
-    strength = style.nucleus * rng.normal(1.0, 0.06) + _smallness(radius)
+    strength = style.nucleus * rng.normal(1.0, 0.06) + small
     blue = -0.09 + 0.35 * (strength - 1) + rng.normal(0, 0.03)
     return np.array([blue, 0.66 * strength, 0.36 * strength**1.5 * rng.normal(1, 0.08)])
 
@@ -164,10 +167,9 @@ def _cytoplasm(rng: np.random.Generator, kind: str, radius: float, mask: np.ndar
 def _segmented(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
     """Two to five lobes on an arc, or the arc itself: a neutrophil's nucleus."""
     count = int(rng.choice([2, 3, 4, 5, 6], p=[0.15, 0.3, 0.3, 0.2, 0.05]))
-    lobe, ring = rng.uniform(0.23, 0.28) + 0.4 / count**2, rng.uniform(0.44, 0.56)
-    return _lobes(
-        rng, radius, side, count, min(rng.uniform(1.6, 2.2) * lobe / ring, 5 / count), lobe, ring
-    )
+    lobe, ring = rng.uniform(0.25, 0.3) + 0.4 / count**2, rng.uniform(0.46, 0.58)
+    step = min(rng.uniform(1.5, 2.1) * lobe / ring, 5.2 / count)
+    return _lobes(rng, radius, side, count, step, lobe, ring)
 
 
 def _bilobed(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
@@ -202,16 +204,14 @@ def _lobes(
 
     lobe, ring: radii, as shares of the cell's.
     """
-    turn, swelling = rng.uniform(0, 2 * np.pi), 1 + 0.5 * _smallness(radius) * (count > 1)
+    turn = rng.uniform(0, 2 * np.pi)
     field = np.zeros((side, side), np.float32)
     for number in range(count):
         angle, distance = turn + number * step, radius * ring * rng.uniform(0.75, 1.2)
         centre = (distance * np.cos(angle), distance * np.sin(angle))
-        rho = radial(
-            rng, radius * lobe * swelling * rng.uniform(0.85, 1.15), 0.1, 0.3, side, centre
-        )
+        rho = radial(rng, radius * lobe * rng.uniform(0.85, 1.15), 0.1, 0.3, side, centre)
         field += np.exp(-np.log(2) * rho**4)
-    return 1 / (1 + np.exp(-(field - 0.5) * radius * lobe / rng.uniform(1.0, 2.5)))
+    return 1 / (1 + np.exp((0.5 - field) * rng.uniform(10, 25)))
 
 
 # Share of each kind, about as in 60 cells of the photos' 213, and what draws its nucleus.
