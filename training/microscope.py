@@ -35,7 +35,10 @@ def _illumination(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarra
     right, down = (float(rng.normal(mean, 0.015)) for mean in TILT)
     falloff = 1 - float(rng.uniform(0, 0.045)) * (x**2 + y**2) + right * x + down * y
     tint = np.array(BACKGROUND_BGR) * rng.normal(1, 0.018) * rng.normal(1, 0.012, 3)
-    return falloff[..., None] * tint.astype(np.float32)
+    lean = rng.normal(0, 0.008, (2, 3)).astype(np.float32)  # of the colour, across the photo
+    return (falloff[..., None] + lean[0] * x[:, None] + lean[1] * y[..., None]) * tint.astype(
+        np.float32
+    )
 
 
 def _lens(rng: np.random.Generator, light: np.ndarray, scale: float) -> np.ndarray:

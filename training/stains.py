@@ -45,18 +45,21 @@ class Stain:
 
 
 def stain(rng: np.random.Generator, scale: float = 1.0) -> Stain:
-    """One laboratory's stain and one smear's thickness."""
-    green = float(np.clip(rng.normal(0.215, 0.04), 0.12, 0.33))  # measured .17 to .25
-    blue, red = green * rng.uniform(0.45, 1.05), green * rng.uniform(0.28, 0.5)
+    """One laboratory's stain and one smear's thickness: thick ones are brown, flat, and bubble."""
+    thickness = rng.random()
+    green = float(
+        np.clip(rng.normal(0.212 + 0.03 * thickness, 0.035), 0.12, 0.33)
+    )  # measured .17 to .25
+    blue, red = green * (0.52 + 0.4 * thickness + rng.normal(0, 0.1)), green * rng.uniform(0.28, 0.5)
     violet = float(np.clip(rng.lognormal(-0.8, 0.3), 0.2, 0.85))
     return Stain(
         scale=scale,
         haemoglobin=np.array([blue, green, red], np.float32),
-        pallor=rng.uniform(0.2, 1.0),
-        droplets=float(rng.choice([0.02, 0.2, 1.0], p=[0.4, 0.35, 0.25])),
+        pallor=rng.uniform(0.5, 1.0) - 0.4 * thickness,
+        droplets=float(0.02 + 1.2 * thickness**2 * rng.random()),
         nucleus=float(np.clip(rng.normal(1.0, 0.13), 0.7, 1.4)),
         platelet=np.array([rng.uniform(-0.05, 0.06), violet, violet * rng.uniform(0.5, 0.95)]),
-        merging=rng.uniform(0.3, 0.95),
+        merging=float(np.clip(rng.normal(0.5 + 0.3 * thickness, 0.2), 0.1, 0.95)),
     )
 
 
@@ -70,7 +73,8 @@ def red_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     stretch = rng.uniform(0.3, 0.6) if rng.random() < 0.07 else rng.uniform(0, 0.32)
     rho = radial(rng, radius, 0.03 + 0.2 * rng.random() ** 2, stretch, outline=_odd_outline(rng))
     mask = disc(rho, radius, softness=radius * rng.uniform(0.03, 0.09))
-    depth = rng.normal(1, 0.12) * (1 - _hollow(rng, radius, rho, style)) * mask
+    full = rng.normal(1, 0.12) * (rng.uniform(0.35, 0.8) if rng.random() < 0.1 else 1)
+    depth = full * (1 - _hollow(rng, radius, rho, style)) * mask
     rim = np.exp(-(((rho - 0.93) / 0.06) ** 2)) * rng.uniform(0, 0.8)
     patch = depth[..., None] * style.haemoglobin + rim[..., None] * RIM
     for _ in range(min(int(rng.poisson(style.droplets)), 4)):
@@ -93,7 +97,7 @@ def _odd_outline(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]
 
 def _hollow(rng: np.random.Generator, radius: float, rho: np.ndarray, style: Stain) -> np.ndarray:
     """[side, side], 0..1: how much thinner than at its rim the cell is."""
-    pale = float(rng.random() < style.pallor) * rng.uniform(0.4, 1.0)
+    pale = float(rng.random() < style.pallor) * rng.uniform(0.5, 1.0)
     width, steep = rng.uniform(0.2, 0.45) + 0.2 * pale, rng.uniform(2, 7)
     if rng.random() < 0.5:
         hollow = np.exp(-((rho / width) ** steep))
@@ -112,7 +116,7 @@ def _add_droplet(rng: np.random.Generator, patch: np.ndarray, radius: float) -> 
     centre = tuple(rng.uniform(-0.55, 0.55, 2) * radius)
     small = radius * rng.uniform(0.06, 0.22)
     rho = radial(rng, small, 0.2, rng.choice([0.2, 0.9]), len(patch), centre)
-    ring = np.exp(-(((rho - 1) / 0.4) ** 2))[..., None] * RIM * rng.uniform(1, 4)
+    ring = np.exp(-(((rho - 1) / 0.4) ** 2))[..., None] * RIM * rng.uniform(1, 6)
     bright = np.exp(-((rho / 0.75) ** 4))[..., None] * GLINT * rng.uniform(-0.4, 1.3)
     patch += ring - bright
 
