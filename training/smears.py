@@ -178,7 +178,7 @@ def place(rng: np.random.Generator, size: tuple[int, int]) -> list[Cell]:
     Red cells clump, more in some photos than in others.
     """
     radii = {kind: RADII[kind](rng) * _scale(size) for kind in (WBC, RBC, PLATELET)}
-    clumping = rng.uniform(0, 0.7)
+    clumping = rng.uniform(0.05, 0.85)
     cells: list[Cell] = []
     for kind, kind_radii in radii.items():
         for radius in kind_radii:

@@ -23,6 +23,8 @@ SMUDGE = np.array([0.22, 0.20, 0.26], np.float32)
 # The photos' pixels are a little wider than high: red cells measure 1.04 by 1, white ones 1.06.
 PIXEL_ASPECT = 1.045
 
+Drawing = tuple[np.ndarray, np.ndarray]  # patch and mask
+
 
 @dataclasses.dataclass(frozen=True)
 class Stain:
@@ -55,7 +57,7 @@ def stain(rng: np.random.Generator, scale: float = 1.0) -> Stain:
     return Stain(
         scale=scale,
         haemoglobin=np.array([blue, green, red], np.float32),
-        pallor=rng.uniform(0.5, 1.0) - 0.4 * thickness,
+        pallor=rng.uniform(0.6, 1.0) - 0.35 * thickness,
         droplets=float(0.02 + 1.2 * thickness**2 * rng.random()),
         nucleus=float(np.clip(rng.normal(1.0, 0.13), 0.7, 1.4)),
         platelet=np.array([rng.uniform(-0.05, 0.06), violet, violet * rng.uniform(0.5, 0.95)]),
@@ -68,14 +70,14 @@ def add(density: np.ndarray, patch: np.ndarray, style: Stain) -> None:
     density += patch - style.merging * np.maximum(np.minimum(density, patch), 0)
 
 
-def red_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
+def red_cell(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
     """A disc, paler in the middle where the cell is thinner; some are bent, torn or spiked."""
     stretch = rng.uniform(0.3, 0.6) if rng.random() < 0.07 else rng.uniform(0, 0.32)
     rho = radial(rng, radius, 0.03 + 0.2 * rng.random() ** 2, stretch, outline=_odd_outline(rng))
     mask = disc(rho, radius, softness=radius * rng.uniform(0.03, 0.09))
     full = rng.normal(1, 0.16) * (rng.uniform(0.35, 0.8) if rng.random() < 0.12 else 1)
     depth = full * (1 - _hollow(rng, radius, rho, style)) * mask
-    rim = np.exp(-(((rho - 0.93) / 0.06) ** 2)) * rng.uniform(0, 0.8)
+    rim = np.exp(-(((rho - 0.9) / rng.uniform(0.05, 0.15)) ** 2)) * rng.uniform(0, 0.8)
     patch = depth[..., None] * style.haemoglobin + rim[..., None] * RIM
     for _ in range(min(int(rng.poisson(style.droplets)), 4)):
         _add_droplet(rng, patch, radius)
@@ -121,13 +123,14 @@ def _add_droplet(rng: np.random.Generator, patch: np.ndarray, radius: float) -> 
     patch += ring - bright
 
 
-def white_cell(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
+def white_cell(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
     """A violet nucleus in its cytoplasm, of the kinds in WHITE_CELLS; small ones stain darker."""
     # 0 for cells 170 pixels wide or wider, 0.4 for the smallest.
     small = max(0.75 - radius / (113 * style.scale), 0.0)
     kind = _white_kind(rng, small)
-    rho = radial(rng, radius, roughness=rng.uniform(0.03, 0.18), stretch=0.12)
-    mask = disc(rho, radius, softness=radius * rng.uniform(0.02, 0.06))
+    burst = kind == "eosinophil" and rng.random() < 0.2  # its grains spill
+    rho = radial(rng, radius, 0.3 if burst else rng.uniform(0.03, 0.18), stretch=0.12)
+    mask = disc(rho, radius, softness=radius * (0.25 if burst else rng.uniform(0.02, 0.06)))
     lobes = WHITE_CELLS[kind][1](rng, radius * (1 + 0.35 * small), len(mask)) * mask
     dark = lobes * (1 + rng.uniform(0.06, 0.2) * texture(rng, mask.shape, grain=0.045 * radius))
     body = _cytoplasm(rng, kind, radius, mask) * (1 - lobes)[..., None]
@@ -157,11 +160,7 @@ def _cytoplasm(rng: np.random.Generator, kind: str, radius: float, mask: np.ndar
     if kind == "eosinophil":
         grains = texture(rng, mask.shape, grain=rng.uniform(1.5, 3.0) * radius / 90)
         solid = 1 / (1 + np.exp(-2 * (grains + rng.uniform(-0.2, 1.2))))
-        spread = mask
-        if rng.random() < 0.25:  # a burst one spills them
-            rho = radial(rng, radius, 0.3, 0.3, len(mask))
-            spread = disc(rho, radius, softness=radius * rng.uniform(0.1, 0.4))
-        body = body * 0.8 + (spread * solid * rng.uniform(0.5, 1.0))[..., None] * GRANULES
+        body = body * 0.8 + (mask * solid * rng.uniform(0.5, 1.0))[..., None] * GRANULES
     elif rng.random() < 0.3:  # vacuoles
         holes = texture(rng, mask.shape, grain=5.0 * radius / 90)
         body = body * (1 / (1 + np.exp(5 * (holes - 1.8))))[..., None]
@@ -169,7 +168,7 @@ def _cytoplasm(rng: np.random.Generator, kind: str, radius: float, mask: np.ndar
 
 
 def _segmented(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
-    """Two to five lobes on an arc, or the arc itself: a neutrophil's nucleus."""
+    """Two to six lobes on an arc, more or less apart: a neutrophil's nucleus."""
     count = int(rng.choice([2, 3, 4, 5, 6], p=[0.15, 0.3, 0.3, 0.2, 0.05]))
     lobe, ring = rng.uniform(0.25, 0.3) + 0.4 / count**2, rng.uniform(0.46, 0.58)
     step = min(rng.uniform(1.5, 2.1) * lobe / ring, 5.2 / count)
@@ -228,7 +227,7 @@ WHITE_CELLS: dict[str, tuple[float, Callable[[np.random.Generator, float, int], 
 }
 
 
-def platelet(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
+def platelet(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
     """A blurred violet speck, often in a pale halo; `radius` is where it is half as dense."""
     rho = radial(rng, radius, roughness=0.15, stretch=0.28, room=2.4)
     steep = rng.uniform(1.4, 3.5)
@@ -239,7 +238,7 @@ def platelet(rng: np.random.Generator, radius: float, style: Stain) -> tuple:
     return patch.astype(np.float32), np.exp(-np.log(2) * rho**2)
 
 
-DRAWINGS: dict[int, Callable[[np.random.Generator, float, Stain], tuple]] = {
+DRAWINGS: dict[int, Callable[[np.random.Generator, float, Stain], Drawing]] = {
     RBC: red_cell,
     WBC: white_cell,
     PLATELET: platelet,
