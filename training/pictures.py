@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from training.outcomes import IOUS, THRESHOLDS, Curve, Outcome
 
@@ -67,7 +67,7 @@ def panels(
     detected: "Detected",
     outcome: Outcome,
     labels: Sequence[str],
-    side: tuple[int, int] = (640, 1600),
+    side: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The annotated boxes, and the shown detections, each drawn on a copy of the image.
 
@@ -217,10 +217,10 @@ def f1_over_threshold(
     path: Path, curves: dict[int, Curve], labels: Sequence[str], best: float
 ) -> None:
     """F1 of every class over the score threshold, their mean, and where that is highest."""
-    figure = _figure(9.2, 3.4)
+    figure = _figure(5.2, 3.6)
     axes = figure.subplots()
     rates = {k: curve.at(THRESHOLDS).f1 for k, curve in curves.items() if curve.truths}
-    few = len(rates) <= len(COLOURS)
+    few = len(rates) <= len(COLOURS)  # else grey lines behind their mean
     for k, f1 in rates.items():
         look = {"color": colour(k), "label": labels[k]} if few else {"color": _INK, "alpha": 0.2}
         axes.plot(THRESHOLDS, f1, lw=1.5, **look)
@@ -230,7 +230,9 @@ def f1_over_threshold(
     axes.axvline(best, color=_INK, lw=1, linestyle=":")
     axes.annotate(f"{best:.2f}", (best, 0.02), (4, 0), textcoords="offset points")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold", ylabel="F1")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=9)
+    axes.set_title("F1 over score threshold")
+    if few:
+        axes.legend(loc="lower left", fontsize=9)
     _save(figure, path)
 
 
@@ -239,7 +241,7 @@ def history(
     path: Path, title: str, lines: dict[str, tuple[np.ndarray, np.ndarray]], log: bool = False
 ) -> None:
     """Scalars over training steps: for each name (steps [N], values [N])."""
-    figure = _figure(4.4, 3.0)
+    figure = _figure(5.2, 3.2)
     axes = figure.subplots()
     for k, (name, (steps, values)) in enumerate(lines.items()):
         few = {"marker": "o", "ms": 3} if len(steps) < 30 else {}
@@ -247,7 +249,9 @@ def history(
     axes.set(title=title, xlabel="step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if log:
-        axes.set_yscale("log")
+        axes.set_yscale("log", subs=[])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
     if len(lines) > 1:

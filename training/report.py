@@ -6,6 +6,7 @@ FOLDER/worst/*.jpg  the images with the most mistakes, annotated and detected bo
 FOLDER/report.json  the same figures for programs, and the list of these files
 """
 
+import io
 import json
 import string
 import tempfile
@@ -18,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.image import metadata as image_plugin
 from tensorboard.plugins.pr_curve import metadata as pr_curve
 
 from training import input_pipeline, outcomes, pictures, records
@@ -26,8 +28,9 @@ from training.evaluate import Detected, Metrics, Truth
 from training.outcomes import IOUS, THRESHOLDS, Curve, Outcome
 
 WORST = 20  # images
+_WORST_SIDE = (640, 1600)  # pixels, the longer side of each is brought between these
 _WATCHED = 4  # validation images in TensorBoard
-_WATCHED_SIDE = (320, 480)  # pixels, the longer side of each
+_WATCHED_SIDE = (320, 480)  # pixels
 _GENERATOR = "python -m training"
 # title: (tags without their group, logarithmic); one plot each, where there is such a scalar
 _HISTORY = {
@@ -50,7 +53,6 @@ class _Findings:
     curves: tuple[dict[int, Curve], ...]
     threshold: float
     thresholds: dict[int, float]
-    outcomes: dict[str, Outcome]
 
 
 # ---------------------------------------------------------------- the folder
@@ -128,13 +130,15 @@ def _write(
     tensorboard: Path | None,
 ) -> None:
     (folder / "worst").mkdir(parents=True)
-    found = {image.image_id: image for image in detected}
-    matrix = outcomes.confusion(truth, found, findings.outcomes, len(findings.labels))
-    worst = outcomes.worst(findings.outcomes, WORST)
-    _draw_worst(folder, manifest, truth, found, findings, worst)
+    images = _images(truth, detected, findings)
+    matrix = outcomes.confusion(truth, images.detected, images.outcomes, len(findings.labels))
+    worst = {
+        image_id: images.outcomes[image_id] for image_id in outcomes.worst(images.outcomes, WORST)
+    }
+    _draw_worst(folder, manifest, images, findings.labels, list(worst))
     plots = _draw_plots(folder, findings)
     history = _draw_history(folder, tensorboard)
-    page = _page(manifest, findings, plots, history, matrix, worst, truth)
+    page = _page(manifest, truth, findings, plots, history, matrix, worst)
     (folder / "index.html").write_text(page, encoding="utf-8")
     document = {
         "generator": _GENERATOR,
@@ -144,7 +148,7 @@ def _write(
         "score_threshold": findings.threshold,
         "score_thresholds": {findings.labels[k]: t for k, t in findings.thresholds.items()},
         "confusion": {"labels": [*findings.labels, "background"], "rows": matrix.tolist()},
-        "worst": {image_id: findings.outcomes[image_id].mistakes for image_id in worst},
+        "worst": {image_id: outcome.mistakes for image_id, outcome in worst.items()},
         "files": sorted(_files(folder)),
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
@@ -156,18 +160,30 @@ def _findings(
 ) -> _Findings:
     curves = tuple(outcomes.curves(truth, detected, metrics, iou) for iou in IOUS)
     threshold = outcomes.best_threshold(curves[0].values())
-    objects = {image.image_id: image for image in truth}
-    return _Findings(
-        labels,
-        metrics,
-        curves,
-        threshold,
-        {k: outcomes.best_threshold([c]) for k, c in curves[0].items() if c.truths},
+    thresholds = {k: outcomes.best_threshold([c]) for k, c in curves[0].items() if c.truths}
+    return _Findings(labels, metrics, curves, threshold, thresholds)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """The images of a split by id, in the records' order."""
+
+    truth: dict[str, Truth]
+    detected: dict[str, Detected]
+    outcomes: dict[str, Outcome]
+
+
+def _images(truth: Sequence[Truth], detected: Sequence[Detected], findings: _Findings) -> _Images:
+    found = {image.image_id: image for image in detected}
+    matches, threshold = findings.metrics.matches, findings.threshold
+    return _Images(
+        {image.image_id: image for image in truth},
+        found,
         {
-            image.image_id: outcomes.outcome(
-                objects[image.image_id], image, metrics.matches[image.image_id][0], threshold
+            one.image_id: outcomes.outcome(
+                one, found[one.image_id], matches[one.image_id][0], threshold
             )
-            for image in detected
+            for one in truth
         },
     )
 
@@ -178,24 +194,29 @@ def _findings(
 def _draw_worst(
     folder: Path,
     manifest: records.Manifest,
-    truth: list[Truth],
-    found: dict[str, Detected],
-    findings: _Findings,
+    images: _Images,
+    labels: tuple[str, ...],
     worst: Sequence[str],
 ) -> None:
     """Reads the split once more, and decodes only these images."""
-    objects = {image.image_id: image for image in truth if image.image_id in worst}
     for example in records.dataset(manifest).as_numpy_iterator():
         image_id = example["image_id"].decode()
-        if image_id not in objects:
-            continue
-        image = input_pipeline.decode_image(example["encoded"]).numpy()
-        outcome = findings.outcomes[image_id]
-        panels = pictures.panels(
-            image, objects[image_id], found[image_id], outcome, findings.labels
-        )
-        for panel, path in zip(panels, _worst_paths(worst.index(image_id)), strict=True):
-            Image.fromarray(panel).save(folder / path, quality=88)
+        if image_id in worst:
+            panels = _panels(example["encoded"], image_id, images, labels)
+            for panel, path in zip(panels, _worst_paths(worst.index(image_id)), strict=True):
+                Image.fromarray(panel).save(folder / path, quality=88)
+
+
+def _panels(
+    encoded: bytes | tf.Tensor,
+    image_id: str,
+    images: _Images,
+    labels: tuple[str, ...],
+    side: tuple[int, int] = _WORST_SIDE,
+) -> tuple[np.ndarray, np.ndarray]:
+    image = input_pipeline.decode_image(encoded).numpy()
+    known = (images.truth[image_id], images.detected[image_id], images.outcomes[image_id])
+    return pictures.panels(image, *known, labels, side)
 
 
 def _worst_paths(place: int) -> tuple[str, str]:
@@ -256,12 +277,12 @@ def read_scalars(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def _page(
     manifest: records.Manifest,
+    truth: list[Truth],
     findings: _Findings,
     plots: dict[str, str],
     history: dict[str, str],
     matrix: np.ndarray,
-    worst: Sequence[str],
-    truth: list[Truth],
+    worst: dict[str, Outcome],
 ) -> str:
     template = string.Template(Path(__file__).with_name("report.html").read_text("utf-8"))
     f1, *pr = [_linked(name, text) for name, text in plots.items()]
@@ -279,7 +300,7 @@ def _page(
         training=_training(history),
         worst_title=_worst_title(len(worst), len(truth)),
         worst_text=_WORST_TEXT.format(threshold=threshold),
-        worst=_LEGEND + _class_legend(findings) + _worst_list(findings, worst),
+        worst=_LEGEND + _class_legend(findings.labels) + _worst_list(worst),
         footer=f"Data fingerprint {manifest.fingerprint}. The same figures for programs: "
         '<a href="report.json">report.json</a>.',
     )
@@ -295,8 +316,9 @@ _MATRIX_TEXT = (
 )
 _WORST_TEXT = (
     "The images with the most mistakes: missed objects and false detections together, at a score "
-    "above {threshold} and an IoU of 0.5. One class taken for another is both. Click a picture for "
-    "its full size."
+    "above {threshold} and an IoU of 0.5. One class taken for another is both. Not every mistake "
+    "is the network's: an object that nobody annotated shows up as false. Click a picture for its "
+    "full size."
 )
 _LEGEND = """<ul class="legend">
 <li><svg viewBox="0 0 32 22"><rect x="2" y="2" width="28" height="18" fill="none"
@@ -412,7 +434,7 @@ def _training(history: dict[str, str]) -> str:
     if not history:
         return ""
     plots = "".join(_linked(name, text) for name, text in history.items())
-    return f'<h2>Training</h2>\n<div class="plots">{plots}</div>\n'
+    return f'<h2>Training</h2>\n<div class="plots wide">{plots}</div>\n'
 
 
 def _matrix_table(labels: tuple[str, ...], matrix: np.ndarray) -> str:
@@ -448,20 +470,17 @@ def _worst_title(worst: int, images: int) -> str:
     )
 
 
-def _class_legend(findings: _Findings) -> str:
-    items = "".join(
-        f"<li>{_chip(k)}{escape(label)}</li>" for k, label in enumerate(findings.labels)
-    )
-    few = len(findings.labels) <= len(pictures.COLOURS)
-    return f'<ul class="legend">{items}</ul>' if few else ""
+def _class_legend(labels: Sequence[str]) -> str:
+    """Nothing where there are more classes than colours: the pictures then name them."""
+    if len(labels) > len(pictures.COLOURS):
+        return ""
+    items = "".join(f"<li>{_chip(k)}{escape(label)}</li>" for k, label in enumerate(labels))
+    return f'<ul class="legend">{items}</ul>'
 
 
-def _worst_list(findings: _Findings, worst: Sequence[str]) -> str:
-    items = "".join(
-        _worst_item(place, image_id, findings.outcomes[image_id])
-        for place, image_id in enumerate(worst)
-    )
-    return f'<ol class="worst">{items}</ol>'
+def _worst_list(worst: dict[str, Outcome]) -> str:
+    items = (_worst_item(place, *item) for place, item in enumerate(worst.items()))
+    return f'<ol class="worst">{"".join(items)}</ol>'
 
 
 def _worst_item(place: int, image_id: str, outcome: Outcome) -> str:
@@ -494,7 +513,7 @@ def summaries(
     val/F1 with val/score_threshold where it is best; the first images of the split with annotated
     boxes left and detections right; precision-recall curves at an IoU of 0.5.
     """
-    if tf.summary.should_record_summaries() is False:
+    if not tf.summary.should_record_summaries():
         return
     findings = _findings(manifest.labels, truth, detected, metrics)
     _scalars(findings, step)
@@ -521,20 +540,24 @@ def _watched_images(
     findings: _Findings,
     step: int,
 ) -> None:
-    found = {image.image_id: image for image in detected}
-    objects = {image.image_id: image for image in truth}
-    for example in records.dataset(manifest).take(_WATCHED).as_numpy_iterator():
-        image_id = example["image_id"].decode()
-        image = input_pipeline.decode_image(example["encoded"]).numpy()
-        panels = pictures.panels(
-            image,
-            objects[image_id],
-            found[image_id],
-            findings.outcomes[image_id],
-            findings.labels,
-            _WATCHED_SIDE,
-        )
-        tf.summary.image(f"val/{image_id}", np.hstack(panels)[None], step=step)
+    # Not records.dataset: its parallel reading would start and stop for four images.
+    for serialized in tf.data.TFRecordDataset(manifest.paths).take(_WATCHED):
+        example = records.parse(serialized)
+        image_id = example["image_id"].numpy().decode()
+        one = [image for image in truth if image.image_id == image_id]
+        images = _images(one, detected, findings)
+        panels = _panels(example["encoded"], image_id, images, findings.labels, _WATCHED_SIDE)
+        _jpeg(f"val/{image_id}", np.hstack(panels), step)
+
+
+def _jpeg(tag: str, picture: np.ndarray, step: int) -> None:
+    """tf.summary.image would write a PNG of six times the size, in six times the time."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=88)
+    height, width = picture.shape[:2]
+    metadata = image_plugin.create_summary_metadata(None, "annotated left, detected right")
+    row = [str(width), str(height), file.getvalue()]
+    tf.summary.write(tag, tf.constant(row), step=step, metadata=metadata)
 
 
 def _pr_curve(label: str, curve: Curve, step: int) -> None:
