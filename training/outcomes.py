@@ -41,9 +41,10 @@ class Curve:
         return Rates(right, false, self.truths - right)
 
     def envelope(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recall [P] and the best precision [P] at that recall or a higher one: COCO's curve."""
+        """Recall [1 + P], from 0, and the best precision at that one or a higher: COCO's curve."""
         rates = Rates(self.right, self.false, self.truths - self.right)
-        return rates.recall, np.maximum.accumulate(rates.precision[::-1])[::-1]
+        best = np.maximum.accumulate(rates.precision[::-1])[::-1]
+        return np.append(0.0, rates.recall), np.append(best[0] if len(best) else 0.0, best)
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,6 @@ def precision_recall(path: Path, name: str, k: int, curves: Sequence[Curve], bes
     axes = figure.subplots()
     for curve, iou, style in zip(curves, IOUS, ("-", (0, (4, 2))), strict=True):
         recall, precision = curve.envelope()
-        recall, precision = np.append(0.0, recall), np.append(precision[:1], precision)
         axes.step(recall, precision, where="pre", color=colour(k), linestyle=style,
                   label=f"IoU {iou}")  # fmt: skip
     point = curves[0].at(np.array([best]))
@@ -231,7 +230,7 @@ def f1_over_threshold(
     axes.annotate(f"{best:.2f}", (best, 0.02), (4, 0), textcoords="offset points")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold", ylabel="F1")
     axes.set_title("F1 over score threshold")
-    if few:
+    if rates and few:
         axes.legend(loc="lower left", fontsize=9)
     _save(figure, path)
 

@@ -422,7 +422,8 @@ def _advice(findings: _Findings) -> str:
         f"is {rates['f1']:.3f} there, with a precision of {rates['precision']:.3f} and a recall of "
         f"{rates['recall']:.3f}. A client asks for it with "
         f"<code>--score-threshold {findings.threshold:.2f}</code>. Best for each class alone: "
-        f"{each}. Where a missed object costs more than a false alarm go lower, else higher."
+        f"{each}. Go lower where a missed object costs more than a false alarm, higher where it "
+        "costs less."
     )
 
 
