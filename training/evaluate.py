@@ -179,7 +179,9 @@ def _truth(example: dict[str, Any]) -> Truth:
     )
 
 
-def detection_step(detector: Detector, iou_threshold: float = IOU_THRESHOLD) -> DetectionStep:
+def detection_step(
+    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]], iou_threshold: float = IOU_THRESHOLD
+) -> DetectionStep:
     """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once."""
     images = tf.TensorSpec([None, None, None, 3], tf.uint8)  # a smaller last batch is no new trace
     return tf.function(

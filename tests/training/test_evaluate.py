@@ -1,7 +1,6 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -116,20 +115,18 @@ def test_a_foreign_report_folder_is_refused_before_the_work(tmp_path: Path) -> N
         evaluate.run(settings)
 
 
-class _TwoBoxes(keras.Model):
+def _two_boxes(images: tf.Tensor) -> dict[str, tf.Tensor]:
     """Two boxes whose IoU is 0.5, on every image."""
-
-    def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        count = tf.shape(images)[0]
-        boxes = tf.constant([[[0.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.8]]])
-        scores = tf.constant([[[0.9], [0.8]]])
-        return {"boxes": tf.tile(boxes, [count, 1, 1]), "scores": tf.tile(scores, [count, 1, 1])}
+    count = tf.shape(images)[0]
+    boxes = tf.constant([[[0.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.8]]])
+    scores = tf.constant([[[0.9], [0.8]]])
+    return {"boxes": tf.tile(boxes, [count, 1, 1]), "scores": tf.tile(scores, [count, 1, 1])}
 
 
 @pytest.mark.parametrize(("iou_threshold", "kept"), [(0.45, 1), (0.55, 2)])
 def test_detections_of_a_split(records_folder: Path, iou_threshold: float, kept: int) -> None:
     manifest = records.load_manifest(records_folder, "train")
-    step = evaluate.detection_step(_TwoBoxes(), iou_threshold)
+    step = evaluate.detection_step(_two_boxes, iou_threshold)
     detected = evaluate.detect(step, manifest, 32)
     assert [image.image_id for image in detected] == [
         image.image_id for image in evaluate.read_truth(manifest)
@@ -139,7 +136,7 @@ def test_detections_of_a_split(records_folder: Path, iou_threshold: float, kept:
 
 
 def test_a_smaller_last_batch_is_no_new_trace() -> None:
-    step = evaluate.detection_step(_TwoBoxes())
+    step = evaluate.detection_step(_two_boxes)
     for count in (16, 7):
         step(tf.zeros([count, 8, 8, 3], tf.uint8))
     assert step.experimental_get_tracing_count() == 1
