@@ -77,6 +77,7 @@ def write(
         TrainingError: `folder` holds something else than a report.
     """
     tf.summary.flush()  # of a training that is still open
+    folder = folder.resolve()  # "." has no name to put another beside
     check_replaceable(folder)
     findings = _findings(manifest.labels, truth, detected, metrics)
     folder.parent.mkdir(parents=True, exist_ok=True)
