@@ -1,9 +1,12 @@
 """`python -m training` with a network that trains in milliseconds, for tests that need processes.
 
-The tests that need none take `backbone` from here.
+With KILL_AT in the environment the process kills itself with SIGKILL after that step. The tests
+that need no process take `backbone` from here.
 """
 
+import dataclasses
 import os
+import signal
 import sys
 
 import tensorflow as tf
@@ -11,6 +14,8 @@ from keras import layers
 
 from training import model
 from training.__main__ import main
+from training.presets import PRESETS, SSD_COMPACT
+from training.progress import Progress
 
 
 def backbone(image: tf.Tensor) -> list[tf.Tensor]:
@@ -24,7 +29,16 @@ def backbone(image: tf.Tensor) -> list[tf.Tensor]:
     return [*maps, model._conv(x, 8, padding="valid")]  # 1
 
 
+def _advance_or_die(progress: Progress) -> None:
+    _advance(progress)
+    if progress.step == int(os.environ.get("KILL_AT", -1)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 if __name__ == "__main__":
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     model._compact = backbone
+    # Plain gradient descent: Adam would hide a gradient of the wrong size.
+    PRESETS["ssd_compact"] = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
+    _advance = Progress.advance
+    Progress.advance = _advance_or_die
     sys.exit(main(sys.argv[1:]))
