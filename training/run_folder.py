@@ -73,6 +73,32 @@ def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
     return network, preset, labels
 
 
+def start_from(network: keras.Model, run: Path) -> str:
+    """Gives a network the weights of another run wherever layers have the same name and shapes.
+
+    Returns:
+        A line that says which layers were not set and so stay as they are.
+
+    Raises:
+        TrainingError: nothing but heads would be set, for the run's network is another.
+    """
+    source, preset, _ = load_network(run)
+    known = {layer.name: layer for layer in source.layers if layer.weights}
+    kept = []
+    for layer in (layer for layer in network.layers if layer.weights):
+        same = known.get(layer.name)
+        if same is None or [w.shape for w in same.weights] != [w.shape for w in layer.weights]:
+            kept.append(layer.name)
+            continue
+        layer.set_weights(same.get_weights())
+    if any(not name.startswith(("offsets_", "logits_")) for name in kept):
+        raise TrainingError(
+            f"{run} trained {preset.name} with other layers, first {kept[0]}: "
+            f"expected a run of {network.name}"
+        )
+    return f"starting from {run}" + (f"; random: {', '.join(kept)}" if kept else "")
+
+
 def newest_step(run: Path) -> int:
     """The step at which the newest checkpoint was written."""
     return checkpoints.step_of(_newest_checkpoint(run))

@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from training import smears, voc
+from training import microscope, smears, stains, voc
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-SAMPLES_SEED = 11  # as samples/README.md has it
 
 
 @pytest.mark.parametrize("size", [(640, 480), (64, 64), (97, 301)])
@@ -27,17 +26,28 @@ def test_render(size: tuple[int, int]) -> None:
     assert set(classes.tolist()) <= {smears.RBC, smears.WBC, smears.PLATELET}
 
 
-def test_box_fits_its_cell() -> None:
-    """A lone white cell: inside the box it is darker than the slide, outside it is not."""
-    cell = smears.Cell(100.0, 80.0, 30.0, smears.WBC)
-    patch, mask = smears.STAINS[cell.kind](np.random.default_rng(2), cell.radius)
-    density = np.zeros((160, 200, 3), np.float32)
-    smears._add(density, patch, cell)
-    x1, y1, x2, y2 = smears._box(mask, cell, density.shape)
-    assert 50 < x2 - x1 < 75
-    assert 50 < y2 - y1 < 75
-    inside = density[y1:y2, x1:x2].sum()
-    assert inside > 0.97 * density.sum()
+@pytest.mark.parametrize(
+    ("kind", "radius"), [(smears.RBC, 45.0), (smears.WBC, 90.0), (smears.PLATELET, 10.0)]
+)
+def test_box_fits_its_cell(kind: int, radius: float) -> None:
+    """A lone cell: with the usual margins hardly anything of it is outside its box."""
+    cell = smears.Cell(150.0, 120.0, radius, kind)
+    style = stains.stain(np.random.default_rng(1))
+    patch, mask = stains.DRAWINGS[kind](np.random.default_rng(2), cell.radius, style)
+    density = np.zeros((240, 300, 3), np.float32)
+    smears._add(density, patch, cell, style)
+    x1, y1, x2, y2 = smears._box(mask, cell, density.shape, np.zeros(4))
+    assert 1.6 * radius < x2 - x1 < 2.6 * radius
+    assert 1.6 * radius < y2 - y1 < 2.6 * radius
+    margins = np.full(4, smears.MARGINS[kind][0])
+    x1, y1, x2, y2 = smears._box(mask, cell, density.shape, margins)
+    assert density[y1:y2, x1:x2, 1].sum() > 0.9 * density[..., 1].sum()
+
+
+def test_box_ends_at_the_border() -> None:
+    mask = np.ones((41, 41))
+    cell = smears.Cell(2.0, 95.0, 20.0, smears.RBC)
+    assert smears._box(mask, cell, (100, 200), np.full(4, 7.0)) == [0, 68, 30, 100]
 
 
 def test_cells_keep_their_distance() -> None:
@@ -48,19 +58,51 @@ def test_cells_keep_their_distance() -> None:
         )
 
 
-def test_class_names_stand_for_the_right_cells() -> None:
-    """White cells are the largest, platelets the smallest, and every kind occurs."""
-    boxes, kinds = [], []
-    for seed in range(6):
-        _, boxes_xyxy, classes = smears.render(np.random.default_rng(seed))
-        boxes.append(boxes_xyxy)
-        kinds.append(classes)
-    boxes_xyxy, classes = np.concatenate(boxes), np.concatenate(kinds)
-    widths = boxes_xyxy[:, 2] - boxes_xyxy[:, 0]
-    platelet, red, white = (
-        np.median(widths[classes == kind]) for kind in (smears.PLATELET, smears.RBC, smears.WBC)
-    )
-    assert 20 < platelet < 60 < red < 130 < white < 260
+@pytest.fixture(scope="module")
+def layouts() -> list[list[smears.Cell]]:
+    return [smears.place(np.random.default_rng([8, number]), (640, 480)) for number in range(150)]
+
+
+# The boxes of the 205 photos of BCCD's `train` split that no border cuts: 10th percentile,
+# median and 90th percentile of the square root of their area.
+REAL_SIDES = {
+    smears.RBC: (91, 105, 118),
+    smears.WBC: (126, 198, 236),
+    smears.PLATELET: (34, 40, 50),
+}
+
+
+@pytest.mark.parametrize("kind", list(REAL_SIDES))
+def test_boxes_are_as_large_as_in_photos(layouts: list[list[smears.Cell]], kind: int) -> None:
+    margin = smears.MARGINS[kind][0]
+    sides = [2 * (cell.radius + margin) for cells in layouts for cell in cells if cell.kind == kind]
+    np.testing.assert_allclose(np.percentile(sides, (10, 50, 90)), REAL_SIDES[kind], rtol=0.15)
+
+
+def test_counts_are_those_of_photos(layouts: list[list[smears.Cell]]) -> None:
+    """Photos show about 20 red cells, a white one in nearly each, and 0 to 6 platelets."""
+    counts = np.array([np.bincount([c.kind for c in cells], minlength=3) for cells in layouts])
+    red, white, platelets = counts.mean(axis=0)
+    assert 14 < red < 24
+    assert 0.8 < white < 1.2
+    assert 0.8 < platelets < 3
+    assert counts.max(axis=0)[smears.PLATELET] <= 8
+    assert (counts[:, smears.PLATELET] == 0).any()
+
+
+def test_light_and_noise_are_those_of_photos() -> None:
+    """The empty slide is (196, 201, 199) in photos, the median; its finest noise deviates by 1."""
+    empty, noise = [], []
+    for number in range(12):
+        image_bgr, _, _ = smears.render(np.random.default_rng([8, number]))
+        decoded = cv2.imdecode(np.frombuffer(microscope.encode(image_bgr), np.uint8), 1)
+        green = decoded[..., 1].astype(np.float32)
+        slide = green > np.percentile(green, 92) - 14
+        empty.append(np.median(decoded[slide], axis=0))
+        inner = cv2.erode(slide.astype(np.uint8), np.ones((9, 9))) > 0
+        noise.append((green - cv2.GaussianBlur(green, (0, 0), 2))[inner].std())
+    np.testing.assert_allclose(np.median(empty, axis=0), microscope.BACKGROUND_BGR, atol=4)
+    assert 0.6 < np.median(noise) < 1.6
 
 
 def render_folder(path: Path, **changes: Any) -> Any:
@@ -124,16 +166,14 @@ def test_folder_that_is_not_empty_is_refused(
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
-def test_samples_are_what_the_renderer_draws(number: int) -> None:
-    """Cell for cell; the JPEG itself may differ by a rounding between processors."""
+def test_samples_are_annotated_smears(number: int) -> None:
+    """An earlier state of the renderer drew them: they stay, the shipped model is tried on them."""
     path = SAMPLES / f"smear-{number}.jpg"
     assert path.stat().st_size < 80_000
-    rng = np.random.default_rng([SAMPLES_SEED, number - 1])
-    image_bgr, boxes_xyxy, classes = smears.render(rng)
+    height, width = cv2.imread(str(path)).shape[:2]
     root = ElementTree.parse(path.with_suffix(".xml")).getroot()
-    corners = [[int(edge.text or "") for edge in box] for box in root.iter("bndbox")]
-    np.testing.assert_allclose(boxes_xyxy + np.array([1, 1, 0, 0]), corners, atol=1)
-    names = [smears.RenderSettings.labels[kind] for kind in classes]
-    assert names == [name.text for name in root.iter("name")]
-    shipped = cv2.imread(str(path)).astype(int)
-    assert np.abs(shipped - image_bgr).mean() < 3
+    corners = np.array([[int(edge.text or "") for edge in box] for box in root.iter("bndbox")])
+    assert (corners[:, :2] >= 1).all()
+    assert (corners[:, 2:] <= (width, height)).all()
+    names = {name.text for name in root.iter("name")}
+    assert names <= set(smears.RenderSettings.labels)
