@@ -2,8 +2,9 @@
 
 run.json        settings, the whole preset, labels, data fingerprint, library versions
 checkpoints/    network, its moving average, optimizer and schedule; see `checkpoints`
-tensorboard/    scalars
+tensorboard/    scalars, detections on validation images, precision-recall curves
 metrics.json    mAP on the val split, after every evaluation
+report/         curves, confusion matrix, the worst images; once the run is complete
 """
 
 import json

@@ -290,10 +290,13 @@ class Trainer:
 
     def _end_epoch(self, step: int) -> None:
         final = step == self.schedule.total_steps
+        found = None
         if self.val and (final or self.schedule.completes(self.settings.evaluate_every, step)):
-            self._evaluate(self.schedule.epoch(step))
+            found = self._evaluate(self.val)
         if final or self.schedule.completes(self.settings.checkpoint_every, step):
             self._save()
+        if final and self.val and found and self.is_chief:
+            self._write_report(self.val, *found)
 
     def _save(self) -> None:
         """A checkpoint, unless its weights are spoilt: resuming from such would be in vain."""
@@ -317,21 +320,30 @@ class Trainer:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self, val: records.Manifest) -> tuple[list[evaluate.Detected], evaluate.Metrics]:
         """mAP on the val split. Every worker does it, because reading a mirrored variable may
         need all of them; only the chief writes."""
-        assert self.val is not None
-        detected = evaluate.detect(self.detect, self.val, self.preset.input_size)
-        metrics = evaluate.score(self.truth, detected, self.val.labels)
+        detected = evaluate.detect(self.detect, val, self.preset.input_size)
+        metrics = evaluate.score(self.truth, detected, val.labels)
         self.map50 = metrics.map50
-        tf.summary.scalar("val/mAP@0.5", metrics.map50, step=self.step)
-        tf.summary.scalar("val/mAP@[.5:.95]", metrics.map, step=self.step)
         if self.is_chief:
+            from training import report  # here: matplotlib takes a second to load
+
+            epoch = self.schedule.epoch(self.step)
             tqdm.write(f"epoch {epoch}\n{evaluate.table(metrics)}")
-            run_folder.write_json(
-                self.settings.output / "metrics.json",
-                {"epoch": epoch, "step": self.step} | metrics.to_dict(),
-            )
+            document = {"epoch": epoch, "step": self.step} | metrics.to_dict()
+            run_folder.write_json(self.settings.output / "metrics.json", document)
+            report.summaries(val, self.truth, detected, metrics, self.step)
+        return detected, metrics
+
+    def _write_report(
+        self, val: records.Manifest, detected: list[evaluate.Detected], metrics: evaluate.Metrics
+    ) -> None:
+        from training import report
+
+        folder, tensorboard = self.settings.output / "report", self.settings.output / "tensorboard"
+        page = report.write(folder, val, self.truth, detected, metrics, tensorboard)
+        tqdm.write(f"report: {page}")
 
     def _val_split(self) -> records.Manifest | None:
         """None where no mAP is wanted or none can be had."""

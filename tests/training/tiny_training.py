@@ -14,19 +14,18 @@ from keras import layers
 
 from training import model
 from training.__main__ import main
-from training.presets import PRESETS, SSD_COMPACT
+from training.presets import PRESETS, SSD_COMPACT, Preset
 from training.progress import Progress
 
 
-def backbone(image: tf.Tensor) -> list[tf.Tensor]:
+def backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     """SSD300's six feature maps, of few channels."""
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = model._conv(layers.AveragePooling2D(8, padding="same")(x), 8)  # [B, 38, 38, 8]
-    maps = [x]
-    for _ in range(4):
-        x = model._conv(x, 8, strides=2)  # 19, 10, 5, 3
-        maps.append(x)
-    return [*maps, model._conv(x, 8, padding="valid")]  # 1
+    x = layers.AveragePooling2D(8, padding="same")(x)
+    maps = [model._conv(x, "map_0", 8)]  # [B, 38, 38, 8]
+    for index in range(1, 5):
+        maps.append(model._conv(maps[-1], f"map_{index}", 8, strides=2))  # 19, 10, 5, 3
+    return [*maps, model._conv(maps[-1], "map_5", 8, padding="valid")]  # 1
 
 
 def _advance_or_die(progress: Progress) -> None:
