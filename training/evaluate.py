@@ -1,4 +1,4 @@
-"""`training evaluate`: mAP with pycocotools, and pictures of detections beside the truth.
+"""`training evaluate`: mAP with pycocotools, and a report to open in a browser.
 
 mAP is COCO's: the area under the precision-recall curve at 101 recall points, at most 100
 detections an image. mAP@0.5 is at an IoU of 0.5, mAP@[.5:.95] the mean over ten IoUs.
@@ -7,9 +7,12 @@ Objects marked `difficult` are COCO's crowd: finding them is neither right nor w
 
 import contextlib
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +23,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from training import input_pipeline, pictures, records
+from training import input_pipeline, outcomes, records
 from training.errors import TrainingError
 from training.model import Detector
 from training.run_folder import load_network
@@ -58,12 +61,17 @@ class Detected:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean average precision, 0 to 1; per class (mAP@0.5, mAP@[.5:.95])."""
+    """Mean average precision, 0 to 1; per class (mAP@0.5, mAP@[.5:.95]).
+
+    matches: for each image id int [2, N], the row of the truth that each detection found at an
+        IoU of 0.5 and of 0.75, or `outcomes.NOTHING`.
+    """
 
     map50: float
     map: float
     per_class: dict[str, tuple[float, float]]
     images: int
+    matches: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         per_class = {k: {"mAP@0.5": a, "mAP@[.5:.95]": b} for k, (a, b) in self.per_class.items()}
@@ -87,23 +95,51 @@ class EvaluateSettings:
     """Instead of a run: what `client detect --json --score-threshold 0.01` printed."""
     split: str = "val"
     """Which split to score on."""
-    pictures: Annotated[Path | None, _FOLDER] = None
-    """Folder for pictures of detections beside the truth."""
-    max_pictures: int = 20
-    """How many pictures to draw at most."""
+    report: Annotated[Path | None, _FOLDER] = None
+    """Folder for a report: curves, confusion matrix, the twenty worst images. Replaces an older."""
+    iou_threshold: float = IOU_THRESHOLD
+    """With --run: of two boxes of a class that overlap more than this, NMS keeps the better."""
     json: bool = False
     """Print one JSON document instead of a table."""
 
 
 def run(settings: EvaluateSettings) -> int:
+    started = time.perf_counter()
+    if not 0 <= settings.iou_threshold <= 1:
+        raise TrainingError(f"--iou-threshold must be 0 to 1, got {settings.iou_threshold}")
+    if settings.report:
+        _check_report(settings.report)
     manifest = records.load_manifest(settings.records, settings.split)
     truth = read_truth(manifest)
     detected = _detections(settings, manifest)
     metrics = score(truth, detected, manifest.labels)
     print(json.dumps(metrics.to_dict(), indent=2) if settings.json else table(metrics))
-    if settings.pictures:
-        _draw(settings.pictures, manifest, truth, detected, settings.max_pictures)
+    notes = sys.stderr if settings.json else sys.stdout
+    print(f"{metrics.images} images in {time.perf_counter() - started:.1f} s", file=notes)
+    if settings.report:
+        print(f"report: {_write_report(settings, manifest, truth, detected, metrics)}", file=notes)
     return 0
+
+
+def _check_report(folder: Path) -> None:
+    """Before the work, so that nobody waits for a refusal."""
+    from training import report  # here: matplotlib takes a second to load
+
+    report.check_replaceable(folder)
+
+
+def _write_report(
+    settings: EvaluateSettings,
+    manifest: records.Manifest,
+    truth: list[Truth],
+    detected: list[Detected],
+    metrics: Metrics,
+) -> Path:
+    from training import report
+
+    assert settings.report
+    tensorboard = settings.run / "tensorboard" if settings.run else None
+    return report.write(settings.report, manifest, truth, detected, metrics, tensorboard)
 
 
 def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[Detected]:
@@ -117,12 +153,18 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
             f"{settings.run} was trained for the labels {', '.join(labels)}, "
             f"but {settings.records} holds {', '.join(manifest.labels)}"
         )
-    step = detection_step(Detector(network, preset))
+    step = detection_step(Detector(network, preset), settings.iou_threshold)
     return detect(step, manifest, preset.input_size, progress=True)
 
 
 def read_truth(manifest: records.Manifest) -> list[Truth]:
-    return [_truth(example) for example in records.dataset(manifest).as_numpy_iterator()]
+    """What a split's images are annotated with, in the records' order; decodes no image."""
+
+    def annotation(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {key: value for key, value in example.items() if key != "encoded"}
+
+    examples = records.dataset(manifest).map(annotation).prefetch(tf.data.AUTOTUNE)
+    return [_truth(example) for example in examples.as_numpy_iterator()]
 
 
 def _truth(example: dict[str, Any]) -> Truth:
@@ -137,9 +179,14 @@ def _truth(example: dict[str, Any]) -> Truth:
     )
 
 
-def detection_step(detector: Detector) -> DetectionStep:
+def detection_step(
+    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]], iou_threshold: float = IOU_THRESHOLD
+) -> DetectionStep:
     """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once."""
-    return tf.function(lambda images: _suppress(detector(images)), reduce_retracing=True)
+    images = tf.TensorSpec([None, None, None, 3], tf.uint8)  # a smaller last batch is no new trace
+    return tf.function(
+        lambda images: _suppress(detector(images), iou_threshold), input_signature=[images]
+    )
 
 
 def detect(
@@ -165,13 +212,13 @@ def detect(
     return detected
 
 
-def _suppress(outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
+def _suppress(outputs: dict[str, tf.Tensor], iou_threshold: float) -> tuple[tf.Tensor, ...]:
     return tf.image.combined_non_max_suppression(
         outputs["boxes"][:, :, None],
         outputs["scores"],
         max_output_size_per_class=MAX_DETECTIONS,
         max_total_size=MAX_DETECTIONS,
-        iou_threshold=IOU_THRESHOLD,
+        iou_threshold=iou_threshold,
         score_threshold=SCORE_THRESHOLD,
     )
 
@@ -220,18 +267,15 @@ def score(truth: list[Truth], detected: list[Detected], labels: tuple[str, ...])
     Raises:
         TrainingError: an image has no detections entry, or one that has no truth.
     """
-    ids = {image.image_id: number for number, image in enumerate(truth, start=1)}
+    ids = {image.image_id for image in truth}
     names = {image.image_id for image in detected}
-    if names != set(ids):
-        odd = sorted(names ^ set(ids))
+    if names != ids:
+        odd = sorted(names ^ ids)
         raise TrainingError(
             f"detections and truth must name the same images, but {len(odd)} stand in only one "
             f"of them, first {odd[0]!r}: detect on exactly the images of the split"
         )
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
-        evaluator = COCOeval(*_coco(truth, detected, ids, labels), iouType="bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
+    evaluator = _match(truth, detected, labels)
     precision = evaluator.eval["precision"][:, :, :, 0, -1]  # [IoU, recall, class]
     precision = np.where(precision < 0, np.nan, precision)  # -1: no truth of that class
     present = [k for k in range(len(labels)) if not np.isnan(precision[:, :, k]).all()]
@@ -244,54 +288,76 @@ def score(truth: list[Truth], detected: list[Detected], labels: tuple[str, ...])
         float(np.mean([b for _, b in per_class.values()])) if per_class else 0.0,
         per_class,
         len(truth),
+        _matches(evaluator, truth, detected),
     )
 
 
-def _coco(
-    truth: list[Truth], detected: list[Detected], ids: dict[str, int], labels: tuple[str, ...]
-) -> tuple[COCO, COCO]:
+def _match(truth: list[Truth], detected: list[Detected], labels: tuple[str, ...]) -> COCOeval:
+    """pycocotools' evaluator after its work, over objects of any size only."""
+    ids = {image.image_id: number for number, image in enumerate(truth)}
     images = [{"id": ids[t.image_id], "width": t.width, "height": t.height} for t in truth]
     categories = [{"id": k, "name": name} for k, name in enumerate(labels)]
-    wanted = [
-        {
-            "id": number,
-            "image_id": ids[image.image_id],
-            "category_id": int(image.classes[row]),
-            "bbox": _xywh(image.boxes_xyxy[row]),
-            "area": float(np.prod(image.boxes_xyxy[row, 2:] - image.boxes_xyxy[row, :2])),
-            "iscrowd": int(image.difficult[row]),
-        }
-        for number, (image, row) in enumerate(
-            ((image, row) for image in truth for row in range(len(image.classes))), start=1
-        )
+    rows = [
+        [
+            _row(image, row, ids) | {"iscrowd": int(image.difficult[row])}
+            for image, row in _rows(truth)
+        ],
+        [
+            _row(image, row, ids) | {"score": float(image.scores[row])}
+            for image, row in _rows(detected)
+        ],
     ]
-    found = [
-        {
-            "image_id": ids[image.image_id],
-            "category_id": int(image.classes[row]),
-            "bbox": _xywh(image.boxes_xyxy[row]),
-            "score": float(image.scores[row]),
-        }
-        for image in detected
-        for row in range(len(image.classes))
-    ]
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        # Not loadRes: it cannot read an empty list, and gives each box a polygon.
+        evaluator = COCOeval(*(_coco(images, categories, part) for part in rows), iouType="bbox")
+        evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluator.params.maxDets = [MAX_DETECTIONS]
+        evaluator.evaluate()
+        evaluator.accumulate()
+    return evaluator
+
+
+def _rows(images: Iterable[Any]) -> Iterator[tuple[Any, int]]:
+    return ((image, row) for image in images for row in range(len(image.classes)))
+
+
+def _row(image: Truth | Detected, row: int, ids: dict[str, int]) -> dict[str, Any]:
+    x1, y1, x2, y2 = (float(side) for side in image.boxes_xyxy[row])
+    return {
+        "image_id": ids[image.image_id],
+        "category_id": int(image.classes[row]),
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+    }
+
+
+def _coco(images: list[Any], categories: list[Any], rows: list[dict[str, Any]]) -> COCO:
     coco = COCO()
-    coco.dataset = {"info": {}, "images": images, "categories": categories, "annotations": wanted}
+    annotations = [row | {"id": number} for number, row in enumerate(rows, start=1)]
+    coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
     coco.createIndex()
-    # loadRes reads the kind of result off the first row, so no result at all is an empty COCO.
-    return coco, coco.loadRes(found) if found else _empty(coco)
+    return coco
 
 
-def _empty(coco: COCO) -> COCO:
-    empty = COCO()
-    empty.dataset = coco.dataset | {"annotations": []}
-    empty.createIndex()
-    return empty
+def _matches(
+    evaluator: COCOeval, truth: list[Truth], detected: list[Detected]
+) -> dict[str, np.ndarray]:
+    """`Metrics.matches`. pycocotools speaks of ids, which count up over all images from 1."""
+    order = {image.image_id: place for place, image in enumerate(detected)}
+    first_object, first_detection = _first_ids(truth), _first_ids(detected)
+    at = [int(np.argmin(np.abs(evaluator.params.iouThrs - iou))) for iou in outcomes.IOUS]
+    found = [np.full((len(at), len(image.classes)), outcomes.NOTHING) for image in detected]
+    for result in filter(None, evaluator.evalImgs):
+        image = result["image_id"]
+        place = order[truth[image].image_id]
+        rows = np.array(result["dtIds"], int) - first_detection[place]
+        ids = result["dtMatches"][at].astype(int)  # 0: nothing found
+        found[place][:, rows] = np.where(ids > 0, ids - first_object[image], outcomes.NOTHING)
+    return {image.image_id: found[place] for place, image in enumerate(detected)}
 
 
-def _xywh(box_xyxy: np.ndarray) -> list[float]:
-    x1, y1, x2, y2 = (float(side) for side in box_xyxy)
-    return [x1, y1, x2 - x1, y2 - y1]
+def _first_ids(images: Iterable[Any]) -> list[int]:
+    return list(itertools.accumulate((len(image.classes) for image in images), initial=1))
 
 
 def table(metrics: Metrics) -> str:
@@ -300,25 +366,3 @@ def table(metrics: Metrics) -> str:
     rows += [(name, a, b) for name, (a, b) in metrics.per_class.items()]
     lines = [f"{metrics.images} images", f"{'':{width}}  mAP@0.5  mAP@[.5:.95]"]
     return "\n".join(lines + [f"{name:{width}}  {a:7.3f}  {b:12.3f}" for name, a, b in rows])
-
-
-def _draw(
-    output: Path,
-    manifest: records.Manifest,
-    truth: list[Truth],
-    detected: list[Detected],
-    most: int,
-) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    found = {image.image_id: image for image in detected}
-    examples = records.dataset(manifest).take(most).as_numpy_iterator()
-    for example, image in zip(
-        tqdm(examples, total=min(most, len(truth)), unit="picture", disable=None),
-        truth,
-        strict=False,
-    ):
-        picture = input_pipeline.decode_image(example["encoded"]).numpy()
-        pictures.draw(
-            output / f"{image.image_id}.png", picture, image, found[image.image_id], manifest.labels
-        )
-    print(f"pictures: {output}")

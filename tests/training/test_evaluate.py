@@ -3,8 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from training import evaluate
+from training import evaluate, records
 from training.errors import TrainingError
 from training.evaluate import Detected, Truth
 
@@ -60,6 +61,14 @@ def test_difficult_objects_are_neither_right_nor_wrong() -> None:
         assert metrics.map50 == pytest.approx(1.0)
 
 
+def test_matches_are_rows_of_the_truth() -> None:
+    """Found at both IoUs, found at 0.5 only, found nothing."""
+    boxes = np.concatenate([BOXES[:1], BOXES[1:] + np.array([[0, 0, 0, 10]]), [[0, 80, 9, 90]]])
+    detected = _detected(boxes, [0, 1, 1], [0.9, 0.8, 0.7])
+    metrics = evaluate.score([_truth([0, 1])], [detected], LABELS)
+    assert metrics.matches["a"].tolist() == [[0, 1, -1], [0, -1, -1]]
+
+
 def test_images_must_be_the_same() -> None:
     other = Detected("b", BOXES[:0], np.zeros(0), np.zeros(0, int))
     with pytest.raises(TrainingError, match="2 stand in only one of them, first 'a'"):
@@ -90,3 +99,44 @@ def test_other_json_is_refused(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(TrainingError, match="expected the output of `python -m client detect"):
         evaluate.read_detections(path, LABELS)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, float("nan")])
+def test_an_iou_out_of_range_is_refused(tmp_path: Path, value: float) -> None:
+    settings = evaluate.EvaluateSettings(tmp_path, run=tmp_path, iou_threshold=value)
+    with pytest.raises(TrainingError, match="--iou-threshold must be 0 to 1, got"):
+        evaluate.run(settings)
+
+
+def test_a_foreign_report_folder_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    settings = evaluate.EvaluateSettings(tmp_path / "none", run=tmp_path, report=tmp_path)
+    with pytest.raises(TrainingError, match=r"holds mine.txt, which is no part of a report"):
+        evaluate.run(settings)
+
+
+def _two_boxes(images: tf.Tensor) -> dict[str, tf.Tensor]:
+    """Two boxes whose IoU is 0.5, on every image."""
+    count = tf.shape(images)[0]
+    boxes = tf.constant([[[0.0, 0.0, 0.4, 0.4], [0.0, 0.0, 0.4, 0.8]]])
+    scores = tf.constant([[[0.9], [0.8]]])
+    return {"boxes": tf.tile(boxes, [count, 1, 1]), "scores": tf.tile(scores, [count, 1, 1])}
+
+
+@pytest.mark.parametrize(("iou_threshold", "kept"), [(0.45, 1), (0.55, 2)])
+def test_detections_of_a_split(records_folder: Path, iou_threshold: float, kept: int) -> None:
+    manifest = records.load_manifest(records_folder, "train")
+    step = evaluate.detection_step(_two_boxes, iou_threshold)
+    detected = evaluate.detect(step, manifest, 32)
+    assert [image.image_id for image in detected] == [
+        image.image_id for image in evaluate.read_truth(manifest)
+    ]
+    assert {len(image.scores) for image in detected} == {kept}
+    np.testing.assert_allclose(detected[0].boxes_xyxy[0], [0, 0, 0.4 * 640, 0.4 * 480])
+
+
+def test_a_smaller_last_batch_is_no_new_trace() -> None:
+    step = evaluate.detection_step(_two_boxes)
+    for count in (16, 7):
+        step(tf.zeros([count, 8, 8, 3], tf.uint8))
+    assert step.experimental_get_tracing_count() == 1

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -128,10 +129,12 @@ def test_evaluation_of_a_run(
     trained: Path, records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = evaluate.EvaluateSettings(
-        records_folder, run=trained, pictures=tmp_path / "pictures", max_pictures=2, json=True
+        records_folder, run=trained, report=tmp_path / "report", json=True
     )
     assert evaluate.run(settings) == 0
-    metrics = json.loads(capsys.readouterr().out.split("pictures:")[0])
+    printed = capsys.readouterr()
+    metrics = json.loads(printed.out)
     stored = json.loads((trained / "metrics.json").read_text())
     assert metrics["mAP@0.5"] == pytest.approx(stored["mAP@0.5"], abs=1e-6)
-    assert len(list((tmp_path / "pictures").glob("*.png"))) == 2
+    assert re.search(r"4 images in \d+\.\d s\nreport: .*/report/index.html\n$", printed.err)
+    assert (tmp_path / "report" / "training-loss.svg").is_file()
