@@ -2,7 +2,12 @@
 
 The stream is one endless sequence of examples: epoch after epoch, each in an order of its own,
 every example with a seed of its own. Element `i` of the stream is the same whenever and wherever
-it is made, so a resumed run skips to where it stopped, and N workers each take every N-th.
+it is made, so a resumed run skips to where it stopped, and N workers each take every N-th: together
+they use each image once an epoch, and the same images in a step as one worker would.
+
+For that each worker reads all files, but parses, decodes and augments its own part only. Dealing
+out whole files would spare it the reading, and cost the order that does not depend on how many
+workers there are, and epochs that end for all of them at once.
 """
 
 import os
@@ -77,12 +82,12 @@ def stream(manifest: records.Manifest, seed: int, skip: int = 0) -> tf.data.Data
     """The endless sequence of (seed int32 [2], serialised example), without its first `skip`."""
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        examples = tf.data.TFRecordDataset(manifest.paths)
-        order = examples.shuffle(
-            _SHUFFLE_BUFFER,
-            seed=number + tf.constant(seed, tf.int64) * 1_000_003,
-            reshuffle_each_iteration=False,
-        )
+        key = number + tf.constant(seed, tf.int64) * 1_000_003
+        # The files too, for a split that is larger than the buffer.
+        files = tf.data.Dataset.from_tensor_slices(manifest.paths)
+        files = files.shuffle(len(manifest.paths), seed=key, reshuffle_each_iteration=False)
+        examples = tf.data.TFRecordDataset(files)
+        order = examples.shuffle(_SHUFFLE_BUFFER, seed=key, reshuffle_each_iteration=False)
         return order.enumerate().map(lambda i, x: (_example_seed(seed, number, i), x))
 
     epochs_done, examples_done = divmod(skip, manifest.count)

@@ -1,9 +1,10 @@
 """A run folder: what `training train` writes and `evaluate` and `export` read.
 
 run.json        settings, the whole preset, labels, data fingerprint, library versions
-checkpoints/    network, its moving average, optimizer and schedule; the newest two
-tensorboard/    scalars
+checkpoints/    network, its moving average, optimizer and schedule; see `checkpoints`
+tensorboard/    scalars, detections on validation images, precision-recall curves
 metrics.json    mAP on the val split, after every evaluation
+report/         curves, confusion matrix, the worst images; once the run is complete
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from training import model
+from training import checkpoints, events, model
 from training.errors import TrainingError
 from training.presets import Preset
 
@@ -69,7 +70,7 @@ def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
     newest = _newest_checkpoint(run)
     network = model.build(preset, len(labels))
     checkpoint = tf.train.Checkpoint(average=network)
-    checkpoint.restore(newest).assert_existing_objects_matched().expect_partial()
+    checkpoint.read(str(newest)).assert_existing_objects_matched().expect_partial()
     return network, preset, labels
 
 
@@ -101,7 +102,7 @@ def start_from(network: keras.Model, run: Path) -> str:
 
 def newest_step(run: Path) -> int:
     """The step at which the newest checkpoint was written."""
-    return int(_newest_checkpoint(run).rpartition("-")[2])
+    return checkpoints.step_of(_newest_checkpoint(run))
 
 
 def read_metrics(run: Path) -> dict[str, Any] | None:
@@ -112,8 +113,20 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     return metrics if metrics.get("step") == newest_step(run) else None
 
 
-def _newest_checkpoint(run: Path) -> str:
-    newest = tf.train.latest_checkpoint(run / "checkpoints")
+def last_map50(run: Path) -> float | None:
+    """mAP@0.5 of the last evaluation, of whatever weights; None before there is one."""
+    path = run / "metrics.json"
+    return read_json(path, "mAP figures").get("mAP@0.5") if path.exists() else None
+
+
+def rewind(run: Path, step: int) -> None:
+    """Removes what later steps left, which a run that continues at `step` will do again."""
+    checkpoints.remove_newer(run / "checkpoints", step)
+    events.cut_after(run / "tensorboard", step)
+
+
+def _newest_checkpoint(run: Path) -> Path:
+    newest = checkpoints.newest_whole(run / "checkpoints")
     if newest is None:
         raise TrainingError(f"{run / 'checkpoints'} holds no checkpoint yet: train first")
     return newest

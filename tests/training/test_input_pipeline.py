@@ -63,6 +63,19 @@ def test_skipping_and_sharding_cut_the_same_stream(manifest: records.Manifest) -
     np.testing.assert_array_equal(shard, whole[1::2])
 
 
+def test_workers_together_use_each_image_once_an_epoch(manifest: records.Manifest) -> None:
+    """Three workers of two images a step: four steps are three epochs of eight."""
+    shares = [
+        np.concatenate([ids for *_, ids in _batches(manifest, shard=(index, 3)).take(4)])
+        for index in range(3)
+    ]
+    epochs = np.stack(shares, axis=1).reshape(3, 8)  # element i is worker i % 3's
+    written = sorted(example["image_id"].numpy() for example in records.dataset(manifest))
+    for epoch in epochs:
+        assert sorted(epoch) == written
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
 def test_eager_and_mapped_steps_agree(manifest: records.Manifest) -> None:
     key, serialized = next(iter(input_pipeline.stream(manifest, 0)))
     eager = input_pipeline.prepare_training_example(

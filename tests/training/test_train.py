@@ -1,15 +1,9 @@
-"""Real training steps on rendered smears: resumed, on two replicas, on two machines."""
+"""Real training steps on rendered smears: resumed, on two replicas, in other number types."""
 
 import dataclasses
-import json
-import os
 import runpy
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -229,6 +223,46 @@ def test_spoilt_weights_are_not_saved(records_folder: Path, tmp_path: Path) -> N
     assert not list((tmp_path / "checkpoints").glob("ckpt-*"))
 
 
+def test_a_spoilt_image_stops_the_run_and_is_named(
+    records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _trainer(_settings(records_folder, tmp_path))
+    step, spoilt = trainer.train_step, []
+
+    def with_a_spoilt_image(batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        images, offsets, targets, image_ids = batch
+        if trainer.step == 2:
+            spoilt.append(image_ids.numpy()[1].decode())
+            rows = tf.reshape(tf.constant([0.0, np.nan, 0.0, 0.0]), [4, 1, 1])
+            batch = images, offsets + rows, targets, image_ids
+        return step(batch)
+
+    monkeypatch.setattr(trainer, "train_step", with_a_spoilt_image)
+    with pytest.raises(TrainingError, match="no finite number from step 3 on") as caught:
+        trainer.train()
+    assert f"with the images {spoilt[0]}: look at their annotations" in str(caught.value)
+    assert "The last checkpoint is that of step 2" in str(caught.value)
+    assert _trainer(trainer.settings).step == 2
+
+
+def test_a_loss_that_explodes_names_the_whole_batch(records_folder: Path, tmp_path: Path) -> None:
+    trainer = _trainer(_settings(records_folder, tmp_path))
+    weight = trainer.network.trainable_weights[0]
+    weight.assign(np.full(weight.shape, np.inf))
+    with pytest.raises(TrainingError, match=r"from step 1 on.*lower --learning-rate \(now 0.001"):
+        trainer.train()
+
+
+def test_an_epoch_ends_with_its_last_image(records_folder: Path, tmp_path: Path) -> None:
+    """Eight images in batches of three: 2.67 steps an epoch."""
+    settings = _settings(records_folder, tmp_path, epochs=3, batch_size=3)
+    schedule = train.plan(settings, SSD_COMPACT, 8)
+    assert schedule.total_steps == 8
+    assert [s for s in range(1, 9) if schedule.completes(1, s)] == [3, 6, 8]
+    assert [s for s in range(1, 9) if schedule.completes(2, s)] == [6]
+    assert not any(schedule.completes(0, s) for s in range(1, 9))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -247,33 +281,6 @@ def test_settings_out_of_range(
 ) -> None:
     with pytest.raises(TrainingError, match=message):
         train.plan(_settings(records_folder, tmp_path, **changes), SSD_COMPACT, 8)
-
-
-@dataclasses.dataclass
-class Resolver:
-    """What a worker of a cluster says of itself."""
-
-    task_type: str
-    task_id: int
-    jobs: tuple[str, ...]
-
-    def cluster_spec(self) -> tf.train.ClusterSpec:
-        return tf.train.ClusterSpec({job: ["127.0.0.1:1"] for job in self.jobs})
-
-
-@pytest.mark.parametrize(
-    ("resolver", "chief"),
-    [
-        (None, True),
-        (Resolver("worker", 0, ("worker",)), True),
-        (Resolver("worker", 1, ("worker",)), False),
-        (Resolver("chief", 0, ("chief", "worker")), True),
-        (Resolver("worker", 0, ("chief", "worker")), False),
-    ],
-)
-def test_a_cluster_has_one_chief(resolver: Resolver | None, chief: bool) -> None:
-    strategy = SimpleNamespace(cluster_resolver=resolver)
-    assert train._is_chief(strategy) == chief
 
 
 def test_a_batch_must_divide_over_the_devices(records_folder: Path, tmp_path: Path) -> None:
@@ -305,37 +312,3 @@ def test_nothing_to_do_in_a_complete_run(
     trainer.steps.assign(trainer.schedule.total_steps)
     trainer.train()
     assert "complete" in capsys.readouterr().out
-
-
-def test_two_workers_train_together(records_folder: Path, tmp_path: Path) -> None:
-    """The command line under MultiWorkerMirroredStrategy, as two processes on loopback."""
-    workers = [f"127.0.0.1:{port}" for port in _free_ports(2)]
-    processes = [_start_worker(records_folder, tmp_path, workers, index) for index in (0, 1)]
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-    assert json.loads((tmp_path / "metrics.json").read_text())["images"] == 4
-    network, *_ = run_folder.load_network(tmp_path)
-    assert all(np.isfinite(weight).all() for weight in network.weights)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def _start_worker(
-    records_folder: Path, output: Path, workers: list[str], index: int
-) -> subprocess.Popen[str]:
-    cluster = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-    command = [sys.executable, "-m", "training", "train", str(records_folder)]
-    command += ["--output", str(output), "--epochs", "1", "--batch-size", "4"]
-    return subprocess.Popen(
-        [*command, "--evaluate-every", "1", "--checkpoint-every", "1"],
-        env=os.environ | {"TF_CONFIG": json.dumps(cluster)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )

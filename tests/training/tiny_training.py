@@ -1,9 +1,12 @@
 """`python -m training` with a network that trains in milliseconds, for tests that need processes.
 
-The tests that need none take `backbone` from here.
+With KILL_AT in the environment the process kills itself with SIGKILL after that step. The tests
+that need no process take `backbone` from here.
 """
 
+import dataclasses
 import os
+import signal
 import sys
 
 import tensorflow as tf
@@ -11,20 +14,30 @@ from keras import layers
 
 from training import model
 from training.__main__ import main
+from training.presets import PRESETS, SSD_COMPACT, Preset
+from training.progress import Progress
 
 
-def backbone(image: tf.Tensor) -> list[tf.Tensor]:
+def backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     """SSD300's six feature maps, of few channels."""
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = model._conv(layers.AveragePooling2D(8, padding="same")(x), 8)  # [B, 38, 38, 8]
-    maps = [x]
-    for _ in range(4):
-        x = model._conv(x, 8, strides=2)  # 19, 10, 5, 3
-        maps.append(x)
-    return [*maps, model._conv(x, 8, padding="valid")]  # 1
+    x = layers.AveragePooling2D(8, padding="same")(x)
+    maps = [model._conv(x, "map_0", 8)]  # [B, 38, 38, 8]
+    for index in range(1, 5):
+        maps.append(model._conv(maps[-1], f"map_{index}", 8, strides=2))  # 19, 10, 5, 3
+    return [*maps, model._conv(maps[-1], "map_5", 8, padding="valid")]  # 1
+
+
+def _advance_or_die(progress: Progress) -> None:
+    _advance(progress)
+    if progress.step == int(os.environ.get("KILL_AT", -1)):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     model._compact = backbone
+    # Plain gradient descent: Adam would hide a gradient of the wrong size.
+    PRESETS["ssd_compact"] = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
+    _advance = Progress.advance
+    Progress.advance = _advance_or_die
     sys.exit(main(sys.argv[1:]))

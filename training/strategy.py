@@ -1,0 +1,70 @@
+"""The devices that train together, on this machine or on several.
+
+Several machines are told of each other by TF_CONFIG, as in TensorFlow's guide "Multi-worker
+training with Keras": each runs the same command over the same, shared run folder.
+"""
+
+import json
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from training.errors import TrainingError
+
+# What the others' steps end in when a machine is gone: its connections break, or it has not been
+# heard of for a while and TensorFlow's coordination service gives it up.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+
+class WorkerLostError(TrainingError):
+    """Another machine is gone: this one cannot go on, and the run can be continued by all."""
+
+
+def choose(logical_cpus: int) -> tf.distribute.Strategy:
+    """All machines of TF_CONFIG, else all GPUs, else this CPU."""
+    if logical_cpus > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
+        tf.config.set_logical_device_configuration(cpu, parts)
+        return tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(logical_cpus)])
+    if in_cluster():
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def in_cluster() -> bool:
+    return "cluster" in _tf_config()
+
+
+def _tf_config() -> dict[str, Any]:
+    text = os.environ.get("TF_CONFIG") or "{}"
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError):
+        raise TrainingError(f"TF_CONFIG in the environment must be JSON, got {text!r}") from None
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run folder; of a cluster exactly one does."""
+    resolver = strategy.cluster_resolver
+    if not resolver or not resolver.task_type:
+        return True
+    has_chief = "chief" in resolver.cluster_spec().as_dict()
+    return (resolver.task_type, resolver.task_id) == ("chief" if has_chief else "worker", 0)
+
+
+def describe(strategy: tf.distribute.Strategy) -> str:
+    """How many devices of which kind."""
+    devices = strategy.extended.worker_devices
+    kind = "GPU" if any("GPU" in device for device in devices) else "CPU"
+    count = strategy.num_replicas_in_sync
+    return f"{count} {kind}{'s' if count > 1 else ''}"

@@ -1,0 +1,355 @@
+"""The training loop itself: steps, what is watched of them, evaluations and checkpoints."""
+
+import atexit
+import functools
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from training import (
+    average,
+    checkpoints,
+    evaluate,
+    input_pipeline,
+    model,
+    optimizer,
+    precision,
+    records,
+    run_folder,
+    strategy,
+)
+from training.default_boxes import default_boxes
+from training.errors import TrainingError
+from training.loss import multibox_loss
+from training.presets import Preset
+from training.progress import Progress
+
+if TYPE_CHECKING:
+    from training.train import Schedule, TrainSettings
+
+_REPORT_EVERY = 10  # steps between two looks at the losses; each look waits for the devices
+
+
+class Trainer:
+    """One run: network, optimizer and data under a strategy, from the newest checkpoint on."""
+
+    def __init__(
+        self,
+        settings: "TrainSettings",
+        preset: Preset,
+        schedule: "Schedule",
+        manifest: records.Manifest,
+        devices: tf.distribute.Strategy,
+    ) -> None:
+        self.settings, self.preset, self.schedule = settings, preset, schedule
+        self.manifest, self.strategy = manifest, devices
+        self.is_chief = strategy.is_chief(devices)
+        # Not 0: beside a global seed of 0 tf.data's shuffle refuses a tensor as its own seed.
+        keras.utils.set_random_seed(settings.seed + 1)
+        with devices.scope():
+            with precision.of_layers(settings.precision):
+                self.network = model.build(preset, len(manifest.labels))
+            self.optimizer = optimizer.build(
+                preset,
+                schedule.learning_rate,
+                schedule.warmup_steps,
+                schedule.total_steps,
+                settings.clip_norm,
+                settings.precision,
+            )
+            self.optimizer.build(self.network.trainable_variables)
+            self.average = self.network
+            if settings.average_decay:
+                self.average = average.start(self.network, preset, len(manifest.labels))
+            # Not the optimizer's count: that leaves out the steps that overflow in float16.
+            self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
+        self.default_boxes = default_boxes(preset)
+        self.checkpoint = tf.train.Checkpoint(
+            network=self.network,
+            optimizer=self.optimizer,
+            average=self.average,
+            steps=self.steps,
+        )
+        newest = checkpoints.newest_whole(settings.output / "checkpoints")
+        if newest:
+            self.checkpoint.read(str(newest)).assert_existing_objects_matched()
+        self.val = self._val_split()
+        self.truth = evaluate.read_truth(self.val) if self.val else []
+        self.gradients = (
+            tf.function(self._gradients, jit_compile=True) if settings.xla else self._gradients
+        )
+        self.detect = evaluate.detection_step(model.Detector(self.average, preset))
+        self.map50: float | None = None  # of the last evaluation
+        # Of the steps since the last look: number, image ids, losses, all still on the devices.
+        self.recent: list[tuple[int, tf.Tensor, dict[str, tf.Tensor]]] = []
+
+    @property
+    def step(self) -> int:
+        return int(self.steps.numpy())
+
+    def train(self) -> None:
+        schedule, first = self.schedule, self.step
+        if first:
+            print(f"continuing {self.settings.output} at step {first} of {schedule.total_steps}")
+        if first >= schedule.total_steps:
+            print("this run is complete: nothing to do")
+            return
+        if self.is_chief:
+            run_folder.rewind(self.settings.output, first)
+        self.map50 = run_folder.last_map50(self.settings.output)
+        try:
+            with self._writer().as_default(), self._progress(first) as progress:
+                self._train(first, progress)
+        except KeyboardInterrupt:
+            # Of several workers each would stop at another step: their last checkpoint counts.
+            if not strategy.in_cluster():
+                self._save()
+                print(f"stopped at step {self.step}: the same command continues")
+            raise
+        except strategy.LOST as error:
+            if not strategy.in_cluster():
+                raise
+            raise strategy.WorkerLostError(self._lost(error)) from None
+
+    def _train(self, first: int, progress: Progress) -> None:
+        batches = iter(self._batches(skip=first * self.schedule.batch_size))
+        for step in range(first + 1, self.schedule.total_steps + 1):
+            batch = next(batches)
+            self.recent.append((step, batch[3], self.train_step(batch)))
+            progress.advance()
+            ended = self.schedule.completes(1, step)
+            if step % _REPORT_EVERY == 0 or step == first + 1 or ended:
+                self._report(step, progress)
+            if ended:
+                self._end_epoch(step)
+                progress.resume()
+
+    @tf.function
+    def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        """One step on every replica; the losses of the global batch.
+
+        Returns:
+            loss, localisation, classification: float32 scalars.
+            finite: bool [B] a replica, whether the image's own loss is a number.
+        """
+        losses = self.strategy.run(self._replica_step, args=(batch,))
+        finite = losses.pop("finite")
+        self.steps.assign_add(1)
+        if self.average is not self.network:
+            decay = self.settings.average_decay
+            average.update(self.strategy, self.average, self.network, decay, self.steps)
+        return {
+            k: self.strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None)
+            for k, v in losses.items()
+        } | {"finite": finite}
+
+    def _replica_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        images, offsets, targets, _ = batch
+        gradients, losses = self.gradients(images, offsets, targets)
+        context = tf.distribute.get_replica_context()
+        gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        self.optimizer.apply(gradients, self.network.trainable_variables)
+        return losses
+
+    def _gradients(
+        self, images: tf.Tensor, offsets: tf.Tensor, targets: tf.Tensor
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """This replica's part of the gradients and losses of the global batch."""
+        context = tf.distribute.get_replica_context()
+        with tf.GradientTape() as tape:
+            outputs = self.network(images, training=True)
+            localisation, classification, matches = multibox_loss(
+                outputs["offsets"],
+                outputs["logits"],
+                offsets,
+                targets,
+                self.default_boxes,
+                self.preset,
+            )  # [B] each
+            finite = tf.math.is_finite(localisation + classification)
+            matches = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(matches))
+            matches = tf.maximum(matches, 1.0)
+            localisation = tf.reduce_sum(localisation) / matches
+            classification = tf.reduce_sum(classification) / matches
+            loss = localisation + classification
+            scaled = self.optimizer.scale_loss(loss)
+        return tape.gradient(scaled, self.network.trainable_variables), {
+            "loss": loss,
+            "localisation": localisation,
+            "classification": classification,
+            "finite": finite,
+        }
+
+    def _batches(self, skip: int) -> tf.distribute.DistributedDataset:
+        def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            return input_pipeline.training_batches(
+                self.manifest,
+                self.preset,
+                batch_size=context.get_per_replica_batch_size(self.schedule.batch_size),
+                seed=self.settings.seed,
+                vertical_flip=self.settings.vertical_flip,
+                skip=skip,
+                shard=(context.input_pipeline_id, context.num_input_pipelines),
+            )
+
+        return self.strategy.distribute_datasets_from_function(pipeline)
+
+    def _writer(self) -> tf.summary.SummaryWriter:
+        if not self.is_chief:
+            return tf.summary.create_noop_writer()
+        return tf.summary.create_file_writer(str(self.settings.output / "tensorboard"))
+
+    def _progress(self, first: int) -> Progress:
+        return Progress(
+            self.schedule.total_steps, first, self.schedule.batch_size, visible=self.is_chief
+        )
+
+    def _report(self, step: int, progress: Progress) -> None:
+        """Looks at the losses since the last time, and waits for the devices to do so."""
+        values = self._look()
+        rate = float(self.optimizer.learning_rate)
+        scalars = {f"train/{k}": v for k, v in values.items()} | {"train/learning_rate": rate}
+        speed = progress.images_per_second()
+        if speed:
+            scalars["train/images_per_second"] = speed
+        for name, value in scalars.items():
+            tf.summary.scalar(name, value, step=step)
+        facts = self._facts(values, speed)
+        progress.show(self.schedule.epoch(step - 1) + 1, facts)
+        if self.schedule.completes(1, step):
+            progress.end_epoch(self.schedule.epoch(step), facts)
+
+    def _facts(self, values: dict[str, float], speed: float | None) -> dict[str, str]:
+        facts = {
+            "loss": f"{values['loss']:.3f}",
+            "loc": f"{values['localisation']:.3f}",
+            "cls": f"{values['classification']:.3f}",
+        }
+        if speed:
+            facts["img/s"] = f"{speed:.1f}"
+        if self.map50 is not None:
+            facts["mAP@.5"] = f"{self.map50:.3f}"
+        return facts
+
+    def _look(self) -> dict[str, float]:
+        """The losses of the last step.
+
+        Raises:
+            TrainingError: those of a step since the last look are no numbers.
+        """
+        for step, image_ids, losses in self.recent:
+            values = {k: float(v) for k, v in losses.items() if k != "finite"}
+            if not all(map(math.isfinite, values.values())):
+                raise TrainingError(self._spoilt(step, image_ids, losses["finite"]))
+        self.recent.clear()
+        return values
+
+    def _spoilt(self, step: int, image_ids: tf.Tensor, finite: tf.Tensor) -> str:
+        """What to say of a loss that is no number; of several machines each names its images."""
+        names, good = (self._of_all_replicas(x) for x in (image_ids, finite))
+        bad = [name.decode() for name, is_good in zip(names, good, strict=True) if not is_good]
+        remedy = "look at their annotations"
+        if not bad and strategy.in_cluster():
+            bad, remedy = ["of another worker"], "which names them"
+        elif len(bad) in (0, len(names)):  # it was not an image
+            bad = [name.decode() for name in names]
+            remedy = (
+                f"lower --learning-rate (now {self.schedule.learning_rate:g}), lengthen "
+                "--warmup-epochs or set --clip-norm"
+            )
+            if self.settings.precision == "float16":
+                remedy += ", or take --precision bfloat16, whose range is larger"
+        return (
+            f"the loss is no finite number from step {step} on, with the images "
+            f"{', '.join(bad)}: {remedy}. {self._last_checkpoint()}"
+        )
+
+    def _of_all_replicas(self, values: tf.Tensor) -> np.ndarray:
+        return np.concatenate([x.numpy() for x in self.strategy.experimental_local_results(values)])
+
+    def _last_checkpoint(self) -> str:
+        newest = checkpoints.newest_whole(self.settings.output / "checkpoints")
+        if not newest:
+            return "There is no checkpoint yet"
+        return f"The last checkpoint is that of step {checkpoints.step_of(newest)}"
+
+    def _lost(self, error: tf.errors.OpError) -> str:
+        lines = [x for x in str(error.message).splitlines() if x.startswith("Collective ops")]
+        cause = lines[0] if lines else type(error).__name__
+        return (
+            f"another worker is lost, or cannot be reached ({cause}). "
+            f"{self._last_checkpoint()}: start all workers again with the same command"
+        )
+
+    def _end_epoch(self, step: int) -> None:
+        final = step == self.schedule.total_steps
+        found = None
+        if self.val and (final or self.schedule.completes(self.settings.evaluate_every, step)):
+            found = self._evaluate(self.val)
+        if final or self.schedule.completes(self.settings.checkpoint_every, step):
+            self._save()
+        if final and self.val and found and self.is_chief:
+            self._write_report(self.val, *found)
+
+    def _save(self) -> None:
+        """A checkpoint, unless its weights are spoilt: resuming from such would be in vain."""
+        if self.recent:
+            self._look()
+        spoilt = [w.path for w in self.network.weights if not np.isfinite(w).all()]
+        if spoilt:
+            raise TrainingError(
+                f"{len(spoilt)} weights are not finite at step {self.step}, first {spoilt[0]}: "
+                f"lower --learning-rate (now {self.schedule.learning_rate:g})"
+            )
+        tf.summary.flush()  # a run that continues here has to find all that led here
+        checkpoints.save(self.checkpoint, self._checkpoint_folder, self.step)
+
+    @functools.cached_property
+    def _checkpoint_folder(self) -> Path:
+        """Every worker must save, but only the chief's files count (TensorFlow's guide)."""
+        if self.is_chief:
+            return self.settings.output / "checkpoints"
+        folder = tempfile.mkdtemp(prefix="training-checkpoints-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return Path(folder)
+
+    def _evaluate(self, val: records.Manifest) -> tuple[list[evaluate.Detected], evaluate.Metrics]:
+        """mAP on the val split. Every worker does it, because reading a mirrored variable may
+        need all of them; only the chief writes."""
+        detected = evaluate.detect(self.detect, val, self.preset.input_size)
+        metrics = evaluate.score(self.truth, detected, val.labels)
+        self.map50 = metrics.map50
+        if self.is_chief:
+            from training import report  # here: matplotlib takes a second to load
+
+            epoch = self.schedule.epoch(self.step)
+            tqdm.write(f"epoch {epoch}\n{evaluate.table(metrics)}")
+            document = {"epoch": epoch, "step": self.step} | metrics.to_dict()
+            run_folder.write_json(self.settings.output / "metrics.json", document)
+            report.summaries(val, self.truth, detected, metrics, self.step)
+        return detected, metrics
+
+    def _write_report(
+        self, val: records.Manifest, detected: list[evaluate.Detected], metrics: evaluate.Metrics
+    ) -> None:
+        from training import report
+
+        folder, tensorboard = self.settings.output / "report", self.settings.output / "tensorboard"
+        page = report.write(folder, val, self.truth, detected, metrics, tensorboard)
+        tqdm.write(f"report: {page}")
+
+    def _val_split(self) -> records.Manifest | None:
+        """None where no mAP is wanted or none can be had."""
+        if not self.settings.evaluate_every or self.settings.train_split == "val":
+            return None
+        if not (self.settings.records / "val.json").exists():
+            print(f"{self.settings.records} holds no val split: no mAP while training")
+            return None
+        return records.load_manifest(self.settings.records, "val")
