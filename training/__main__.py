@@ -16,6 +16,7 @@ from training.errors import TrainingError
 COMMANDS = {
     "check": ("check", "CheckSettings", "say what is in a Pascal VOC folder and what is wrong"),
     "records": ("records", "RecordsSettings", "write a Pascal VOC folder as sharded TFRecords"),
+    "fit": ("fit", "FitSettings", "fit default boxes to the data"),
     "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
     "evaluate": ("evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),
     "export": ("export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),

@@ -31,10 +31,12 @@ def pairwise_iou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
 
     Two boxes of zero area have an IoU of 0.
     """
-    low = tf.maximum(a_xyxy[:, None, :2], b_xyxy[None, :, :2])
-    high = tf.minimum(a_xyxy[:, None, 2:], b_xyxy[None, :, 2:])
-    size = tf.maximum(high - low, 0.0)
-    intersection = size[..., 0] * size[..., 1]
+    # Coordinate by coordinate: long rows of [N, M] instead of pairs, several times as fast.
+    ax1, ay1, ax2, ay2 = tf.unstack(a_xyxy[:, :, None], axis=1)
+    bx1, by1, bx2, by2 = tf.unstack(b_xyxy, axis=1)
+    width = tf.maximum(tf.minimum(ax2, bx2) - tf.maximum(ax1, bx1), 0.0)
+    height = tf.maximum(tf.minimum(ay2, by2) - tf.maximum(ay1, by1), 0.0)
+    intersection = width * height
     union = area(a_xyxy)[:, None] + area(b_xyxy)[None, :] - intersection
     return tf.math.divide_no_nan(intersection, union)
 
@@ -52,3 +54,15 @@ def decode(offsets: tf.Tensor, default_cxcywh: tf.Tensor) -> tf.Tensor:
     centre = offsets[..., :2] * VARIANCES[0] * default_cxcywh[..., 2:] + default_cxcywh[..., :2]
     size = tf.exp(offsets[..., 2:] * VARIANCES[1]) * default_cxcywh[..., 2:]
     return to_xyxy(tf.concat([centre, size], axis=-1))
+
+
+def giou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
+    """Generalized IoU of boxes [..., 4] pair by pair, -1 to 1: [...] (arXiv 1902.09630)."""
+    low = tf.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    high = tf.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    intersection = area(tf.concat([low, high], axis=-1))
+    union = area(a_xyxy) + area(b_xyxy) - intersection
+    hull_low = tf.minimum(a_xyxy[..., :2], b_xyxy[..., :2])
+    hull_high = tf.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    hull = area(tf.concat([hull_low, hull_high], axis=-1))
+    return tf.math.divide_no_nan(intersection, union) - tf.math.divide_no_nan(hull - union, hull)

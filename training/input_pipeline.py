@@ -61,7 +61,8 @@ def prepare_training_example(
     image = augmentation.cut(decode_image(example["encoded"]), window, preset.input_size)
     boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
-    image = augmentation.photometric(image, keys[2])
+    if preset.photometric:
+        image = augmentation.photometric(image, keys[2])
     image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], vertical_flip)
     image = tf.ensure_shape(image, [preset.input_size, preset.input_size, 3])
     return (
@@ -102,7 +103,11 @@ def training_batches(
     skip: int = 0,
     shard: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Batches (images float32 [B, S, S, 3], offsets [B, A, 4], targets int32 [B, A]), endless.
+    """Batches (images, offsets, targets, image_id), endless.
+
+    images: float32 [B, S, S, 3], 0..255.
+    offsets, targets: float32 [B, A, 4], int32 [B, A], as `matching.match` gives them.
+    image_id: string [B].
 
     Args:
         batch_size: images a batch of *this* pipeline, that is per replica.
@@ -112,10 +117,10 @@ def training_batches(
     default_cxcywh = tf.constant(default_boxes(preset))
 
     def prepare(key: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        image, boxes_xyxy, classes, difficult = prepare_training_example(
-            records.parse(serialized), key, preset, vertical_flip
-        )
-        return image, *matching.match(boxes_xyxy, classes, difficult, default_cxcywh)
+        example = records.parse(serialized)
+        image, *annotated = prepare_training_example(example, key, preset, vertical_flip)
+        targets = matching.match(*annotated, default_cxcywh, preset.matching_iou)
+        return image, *targets, example["image_id"]
 
     examples = stream(manifest, seed, skip).shard(shard[1], shard[0])
     examples = examples.map(prepare, num_parallel_calls=os.cpu_count() or 1)

@@ -4,19 +4,22 @@ import tensorflow as tf
 
 from training import boxes
 
-MATCHING_IOU = 0.5
 BACKGROUND = 0  # class 0 of the network's outputs; object classes are shifted by one
 IGNORED = -1  # takes no part in the loss
 
 
 def match(
-    boxes_xyxy: tf.Tensor, classes: tf.Tensor, difficult: tf.Tensor, default_cxcywh: tf.Tensor
+    boxes_xyxy: tf.Tensor,
+    classes: tf.Tensor,
+    difficult: tf.Tensor,
+    default_cxcywh: tf.Tensor,
+    matching_iou: float = 0.5,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Targets of one image.
 
     Each ground truth box gets the default box with which it overlaps best, whatever the overlap
     (of two with one favourite only the later); then each other default box gets the ground truth
-    with which its IoU is largest, if that is at least MATCHING_IOU. A `difficult` box claims no
+    with which its IoU is largest, if that is at least `matching_iou`. A `difficult` box claims no
     favourite, and what overlaps it takes no part in the loss.
 
     Args:
@@ -24,22 +27,26 @@ def match(
         classes: int32 [N], 0-based, without background.
         difficult: bool [N].
         default_cxcywh: float32 [A, 4].
+        matching_iou: 0 to 1, the paper's is 0.5.
 
     Returns:
         offsets: float32 [A, 4], see `boxes.encode`; 0 where nothing matched.
         targets: int32 [A], 0 is background, k + 1 is class k, -1 is ignored.
     """
-    count = tf.shape(default_cxcywh)[0]
+    count = default_cxcywh.shape[0]
     if tf.shape(boxes_xyxy)[0] == 0:
         return tf.zeros([count, 4]), tf.fill([count], BACKGROUND)
     iou = boxes.pairwise_iou(boxes_xyxy, boxes.to_xyxy(default_cxcywh))  # [N, A]
     owner, overlap = _owners(iou, difficult)
-    offsets = boxes.encode(tf.gather(boxes_xyxy, owner), default_cxcywh)
-    matched = overlap >= MATCHING_IOU
+    matched = tf.where(overlap >= matching_iou)  # [M, 1], few of all A
+    owner = tf.gather_nd(owner, matched)
+    offsets = boxes.encode(
+        tf.gather(boxes_xyxy, owner), tf.gather_nd(default_cxcywh, matched)
+    )  # [M, 4]
     targets = tf.where(tf.gather(difficult, owner), IGNORED, tf.gather(classes, owner) + 1)
     return (
-        tf.where(matched[:, None], offsets, 0.0),
-        tf.where(matched, targets, BACKGROUND),
+        tf.scatter_nd(matched, offsets, tf.constant([count, 4], tf.int64)),
+        tf.tensor_scatter_nd_update(tf.fill([count], BACKGROUND), matched, targets),
     )
 
 

@@ -26,7 +26,7 @@ def build(preset: Preset, classes: int) -> keras.Model:
     """The trainable network of a preset for `classes` object classes, randomly initialised."""
     backbone = {"ssd_compact": _compact, "ssd300_vgg16": _vgg16}[preset.name]
     image = keras.Input((preset.input_size, preset.input_size, 3), name="images")
-    maps = backbone(image)
+    maps = backbone(image, preset)
     sides = tuple(int(x.shape[1]) for x in maps)
     if sides != preset.feature_maps:
         raise ValueError(f"{preset.name}: feature maps must be {preset.feature_maps}, got {sides}")
@@ -62,9 +62,11 @@ class Detector(keras.Model):
 def _head(
     maps: list[tf.Tensor], per_cell: tuple[int, ...], classes: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """3x3 predictors on each map (SSD, section 2.1), concatenated over maps."""
+    """3x3 predictors on each map that has default boxes (SSD, section 2.1), concatenated."""
     offsets, logits = [], []
     for index, (x, count) in enumerate(zip(maps, per_cell, strict=True)):
+        if not count:
+            continue
         box = layers.Conv2D(count * 4, 3, padding="same", name=f"offsets_{index}")(x)
         score = layers.Conv2D(
             count * (classes + 1),
@@ -76,9 +78,10 @@ def _head(
         )(x)
         offsets.append(layers.Reshape((-1, 4))(box))
         logits.append(layers.Reshape((-1, classes + 1))(score))
+    # float32 whatever the precision: the loss's exponentials and the boxes need it.
     return (
-        layers.Concatenate(axis=1, name="offsets")(offsets),
-        layers.Concatenate(axis=1, name="logits")(logits),
+        layers.Concatenate(axis=1, name="offsets", dtype="float32")(offsets),
+        layers.Concatenate(axis=1, name="logits", dtype="float32")(logits),
     )
 
 
@@ -87,12 +90,15 @@ def _class_bias(classes: int) -> list[float]:
     return [background] + [0.0] * classes
 
 
-def _conv(x: tf.Tensor, filters: int, kernel: int = 3, **options: object) -> tf.Tensor:
+def _conv(
+    x: tf.Tensor, filters: int, kernel: int = 3, norm: bool = True, **options: object
+) -> tf.Tensor:
     """Convolution, batch normalisation over all replicas, ReLU."""
-    options = {"padding": "same", "use_bias": False, "kernel_initializer": "he_normal"} | options
+    options = {"padding": "same", "use_bias": not norm, "kernel_initializer": "he_normal"} | options
     x = layers.Conv2D(filters, kernel, **options)(x)
-    # Synchronised: 1 replica with batch 16 and 8 replicas with batch 2 train the same network.
-    x = layers.BatchNormalization(synchronized=True, momentum=0.97, epsilon=1e-3)(x)
+    if norm:
+        # Synchronised: 1 replica with batch 16 and 8 replicas with batch 2 train the same network.
+        x = layers.BatchNormalization(synchronized=True, momentum=0.97, epsilon=1e-3)(x)
     return layers.ReLU()(x)
 
 
@@ -101,25 +107,27 @@ def _residual(x: tf.Tensor) -> tf.Tensor:
     return layers.Add()([x, _conv(_conv(x, filters), filters)])
 
 
-def _compact(image: tf.Tensor) -> list[tf.Tensor]:
+def _compact(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     """A residual network of plain 3x3 convolutions with a top-down path over its three finest maps.
 
-    Plain convolutions, because depthwise ones train slowly on a CPU. The top-down path
-    (Feature Pyramid Networks, arXiv 1612.03144, section 3) gives the finest map, which finds the
-    smallest objects, the context of the coarse ones.
+    Plain convolutions, because depthwise ones train slowly on a CPU, and none but the downsampling
+    ones above 38x38, where they cost most. The top-down path (Feature Pyramid Networks,
+    arXiv 1612.03144, section 3) gives the finest map, which finds the smallest objects, the context
+    of the coarse ones. The head has batch normalisation too, without which training from scratch
+    suffers (ScratchDet, arXiv 1810.08425, section 3.2).
     """
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = _conv(x, 16, strides=2)  # [B, 150, 150, 16]
-    x = _residual(_conv(x, 32, strides=2))  # [B, 75, 75, 32]
+    x = _conv(_conv(x, 16, strides=2), 32, strides=2)  # [B, 75, 75, 32]
     fine = _residual(_residual(_conv(x, 64, strides=2)))  # [B, 38, 38, 64]
     middle = _residual(_residual(_conv(fine, 128, strides=2)))  # [B, 19, 19, 128]
     coarse = _residual(_conv(middle, 192, strides=2))  # [B, 10, 10, 192]
     five = _conv(coarse, 192, strides=2)  # [B, 5, 5, 192]
     three = _conv(_conv(five, 96, 1), 192, strides=2)  # [B, 3, 3, 192]
     one = _conv(_conv(three, 96, 1), 192, padding="valid")  # [B, 1, 1, 192]
-    middle = _merge(middle, coarse, 96)
-    fine = _merge(fine, middle, 96)
-    return [fine, middle, coarse, five, three, one]
+    middle = _merge(middle, coarse, 64)
+    fine = _merge(fine, middle, 64)
+    norm = preset.head_norm
+    return [*(_conv(x, 64, norm=norm) for x in (fine, middle, coarse)), five, three, one]
 
 
 def _merge(fine: tf.Tensor, coarse: tf.Tensor, filters: int) -> tf.Tensor:
@@ -127,7 +135,7 @@ def _merge(fine: tf.Tensor, coarse: tf.Tensor, filters: int) -> tf.Tensor:
     doubled = layers.UpSampling2D(2)(_conv(coarse, filters, 1))
     excess = int(doubled.shape[1]) - int(fine.shape[1])
     doubled = layers.Cropping2D(((0, excess), (0, excess)))(doubled)
-    return _conv(layers.Add()([_conv(fine, filters, 1), doubled]), filters)
+    return layers.Add()([_conv(fine, filters, 1), doubled])
 
 
 class L2Normalization(layers.Layer):
@@ -153,7 +161,7 @@ def _plain(x: tf.Tensor, name: str, filters: int, kernel: int = 3, **options: ob
     return layers.Conv2D(filters, kernel, **options)(x)
 
 
-def _vgg16(image: tf.Tensor) -> list[tf.Tensor]:
+def _vgg16(image: tf.Tensor, _preset: Preset) -> list[tf.Tensor]:
     """SSD300's VGG-16 (section 3 "Base network", figure 2): dilated fc6, extra layers to 1x1.
 
     Layers have the paper's names, by which `imagenet.load` finds them.

@@ -5,6 +5,11 @@ A preset fixes everything that the artifact's graph depends on; the command line
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+PresetName = Literal["ssd_compact", "ssd300_vgg16"]
+# (width, height) of each default box of a cell, fractions of the image, for each feature map.
+BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
 
 # SSD300's feature maps (paper, figure 2), used by both presets: 8,732 default boxes.
 _FEATURE_MAPS = (38, 19, 10, 5, 3, 1)
@@ -27,6 +32,13 @@ class Preset:
     weight_decay: float
     zoom_out: float  # largest expansion of the canvas in augmentation, 1 is off
     smallest_crop: float  # side of the smallest crop in augmentation, a fraction of the image's
+    photometric: bool = True  # distort colours in augmentation
+    matching_iou: float = 0.5  # from here on a default box belongs to an object
+    head_norm: bool = True  # batch normalisation in the head; ssd_compact only
+    box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
+    box_weight: float = 1.0  # of the box loss beside the class loss
+    class_loss: Literal["mining", "focal"] = "mining"  # 3:1 hard negatives, or focal loss
+    box_shapes: BoxShapes | None = None  # fitted to the data; None is scales and aspect ratios
 
 
 # python -m training train data/records --output runs/cells --vertical-flip

@@ -1,7 +1,7 @@
 """A run folder: what `training train` writes and `evaluate` and `export` read.
 
-run.json        settings, labels, data fingerprint, library versions
-checkpoints/    network, optimizer and schedule; the newest two
+run.json        settings, the whole preset, labels, data fingerprint, library versions
+checkpoints/    network, its moving average, optimizer and schedule; the newest two
 tensorboard/    scalars
 metrics.json    mAP on the val split, after every evaluation
 """
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from training import model
 from training.errors import TrainingError
-from training.presets import PRESETS, Preset
+from training.presets import Preset
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -38,13 +38,37 @@ def read_description(run: Path) -> dict[str, Any]:
     return read_json(run / "run.json", "a folder that `training train --output` wrote")
 
 
+def preset_from(description: dict[str, Any]) -> Preset:
+    """The preset that run.json records, field by field.
+
+    Raises:
+        TrainingError: its fields are not those of this version's presets.
+    """
+    try:
+        return Preset(**{k: _tuples(v) for k, v in description["preset"].items()})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TrainingError(
+            f"run.json records no preset of this version ({error!r}): evaluate and export with the "
+            "version that trained it, or train into another folder"
+        ) from None
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists, however deep, as a frozen dataclass holds them."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
 def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
-    """The network of a run with the weights of its newest checkpoint, its preset and labels."""
+    """The network of a run, its preset and labels.
+
+    Its weights are the moving average of the newest checkpoint, or that checkpoint's own where the
+    run kept no average.
+    """
     description = read_description(run)
-    preset, labels = PRESETS[description["settings"]["preset"]], tuple(description["labels"])
+    preset, labels = preset_from(description), tuple(description["labels"])
     newest = _newest_checkpoint(run)
     network = model.build(preset, len(labels))
-    checkpoint = tf.train.Checkpoint(network=network)
+    checkpoint = tf.train.Checkpoint(average=network)
     checkpoint.restore(newest).assert_existing_objects_matched().expect_partial()
     return network, preset, labels
 

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import keras
 import numpy as np
@@ -22,10 +22,11 @@ import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
-from training import evaluate, input_pipeline, model, records, run_folder
+from training import average, evaluate, fit, input_pipeline, model, records, run_folder
+from training.default_boxes import default_boxes
 from training.errors import TrainingError
 from training.loss import multibox_loss
-from training.presets import PRESETS, Preset
+from training.presets import PRESETS, Preset, PresetName
 
 _REPORT_EVERY = 10  # steps between two looks at the loss; each look waits for the device
 
@@ -42,8 +43,10 @@ class TrainSettings:
     """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
     output: Path
     """Run folder: checkpoints, TensorBoard scalars, metrics."""
-    preset: Literal["ssd_compact", "ssd300_vgg16"] = "ssd_compact"
+    preset: PresetName = "ssd_compact"
     """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
+    """Default boxes that `training fit` fitted to the data."""
     train_split: str = "train"
     """Split to train on."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
@@ -54,6 +57,10 @@ class TrainSettings:
     """Peak learning rate; the preset's is scaled with the batch size."""
     warmup_epochs: float = 3.0
     """Epochs over which the learning rate rises from 0; then it falls along a cosine to 0."""
+    average_decay: float = 0.999
+    """Decay a step of the moving average of the weights, which is what evaluate and export use; it
+    grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
+    off."""
     vertical_flip: bool = False
     """Also mirror top and bottom: for images without an up and down."""
     seed: int = 0
@@ -79,6 +86,22 @@ class Schedule:
 
 def run(settings: TrainSettings) -> int:
     preset = PRESETS[settings.preset]
+    if settings.default_boxes:
+        preset = fit.load(settings.default_boxes, preset)
+    train(settings, preset)
+    return 0
+
+
+def train(settings: TrainSettings, preset: Preset) -> None:
+    """One run from its start, or from its newest checkpoint, to its end.
+
+    Args:
+        settings: `settings.preset` is only a name here.
+        preset: what is trained, one of PRESETS or a variant of one.
+
+    Raises:
+        TrainingError: settings out of range, records or run folder of something else.
+    """
     manifest = records.load_manifest(settings.records, settings.train_split)
     schedule = plan(settings, preset, manifest.count)
     strategy = choose_strategy(settings.logical_cpus)
@@ -88,14 +111,12 @@ def run(settings: TrainSettings) -> int:
             f"got {schedule.batch_size}"
         )
     if _is_chief(strategy):
-        _open_run(settings, manifest)
+        _open_run(settings, preset, manifest)
     print(
         f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
         f"{schedule.batch_size} on {_devices(settings, strategy)}"
     )
-    trainer = Trainer(settings, preset, schedule, manifest, strategy)
-    trainer.train()
-    return 0
+    Trainer(settings, preset, schedule, manifest, strategy).train()
 
 
 def plan(settings: TrainSettings, preset: Preset, images: int) -> Schedule:
@@ -126,6 +147,10 @@ def _check_ranges(settings: TrainSettings) -> None:
         if value is not None and not minimum <= value < math.inf:
             expected = "more than 0" if name == "learning_rate" else f"{minimum} or more"
             raise TrainingError(f"--{name.replace('_', '-')} must be {expected}, got {value}")
+    if not 0 <= settings.average_decay < 1:
+        raise TrainingError(
+            f"--average-decay must be 0 or more and below 1, got {settings.average_decay}"
+        )
 
 
 def choose_strategy(logical_cpus: int) -> tf.distribute.Strategy:
@@ -154,10 +179,11 @@ def _devices(settings: TrainSettings, strategy: tf.distribute.Strategy) -> str:
     return f"{count} {kind}{'s' if count > 1 else ''}"
 
 
-def _open_run(settings: TrainSettings, manifest: records.Manifest) -> None:
+def _open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest) -> None:
     """Writes run.json, or checks that an existing run is this one."""
     description = {
         "settings": _plain(settings),
+        "preset": dataclasses.asdict(preset),
         "labels": list(manifest.labels),
         "fingerprint": manifest.fingerprint,
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
@@ -176,11 +202,23 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 
 def _check_same_run(output: Path, description: dict[str, Any]) -> None:
     before = run_folder.read_description(output)
-    movable = ("records", "output", "logical_cpus", "evaluate_every", "checkpoint_every")
+    movable = (
+        "records",
+        "output",
+        "default_boxes",
+        "logical_cpus",
+        "evaluate_every",
+        "checkpoint_every",
+    )
     changed = [
         f"--{key.replace('_', '-')} (was {before['settings'].get(key)!r}, now {value!r})"
         for key, value in description["settings"].items()
         if key not in movable and before["settings"].get(key) != value
+    ]
+    wanted = run_folder.preset_from(description)
+    changed += [
+        f"the preset's {field} (was {was!r}, now {now!r})"
+        for field, was, now in _differences(run_folder.preset_from(before), wanted)
     ]
     if before["fingerprint"] != description["fingerprint"]:
         changed.append("the data")
@@ -189,6 +227,12 @@ def _check_same_run(output: Path, description: dict[str, Any]) -> None:
             f"{output} holds a run with other settings: {'; '.join(changed)}. "
             "Give the same settings to continue it, or another --output"
         )
+
+
+def _differences(one: Preset, other: Preset) -> list[tuple[str, Any, Any]]:
+    names = [field.name for field in dataclasses.fields(Preset)]
+    pairs = [(name, getattr(one, name), getattr(other, name)) for name in names]
+    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
 class Trainer:
@@ -210,8 +254,14 @@ class Trainer:
             self.network = model.build(preset, len(manifest.labels))
             self.optimizer = _optimizer(preset, schedule)
             self.optimizer.build(self.network.trainable_variables)
+            self.average = self.network
+            if settings.average_decay:
+                self.average = average.start(self.network, preset, len(manifest.labels))
+        self.default_boxes = default_boxes(preset)
         self.checkpoints = tf.train.CheckpointManager(
-            tf.train.Checkpoint(network=self.network, optimizer=self.optimizer),
+            tf.train.Checkpoint(
+                network=self.network, optimizer=self.optimizer, average=self.average
+            ),
             _checkpoint_folder(settings.output, strategy),
             max_to_keep=2,
         )
@@ -220,7 +270,7 @@ class Trainer:
             self.checkpoints.checkpoint.restore(newest).assert_existing_objects_matched()
         self.val = self._val_split()
         self.truth = evaluate.read_truth(self.val) if self.val else []
-        self.detect = evaluate.detection_step(model.Detector(self.network, preset))
+        self.detect = evaluate.detection_step(model.Detector(self.average, preset))
         self.metrics: evaluate.Metrics | None = None
 
     @property
@@ -255,18 +305,29 @@ class Trainer:
     def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
         """One step on every replica; the losses of the global batch."""
         losses = self.strategy.run(self._replica_step, args=(batch,))
+        if self.average is not self.network:
+            decay, steps = self.settings.average_decay, self.optimizer.iterations
+            average.update(self.strategy, self.average, self.network, decay, steps)
         return {
             k: self.strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None)
             for k, v in losses.items()
         }
 
     def _replica_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-        images, offsets, targets = batch
+        images, offsets, targets, _ = batch
         context = tf.distribute.get_replica_context()
         with tf.GradientTape() as tape:
             outputs = self.network(images, training=True)
-            localisation, classification, matches = multibox_loss(
-                outputs["offsets"], outputs["logits"], offsets, targets
+            localisation, classification, matches = (
+                tf.reduce_sum(part)
+                for part in multibox_loss(
+                    outputs["offsets"],
+                    outputs["logits"],
+                    offsets,
+                    targets,
+                    self.default_boxes,
+                    self.preset,
+                )
             )
             matches = tf.maximum(context.all_reduce(tf.distribute.ReduceOp.SUM, matches), 1.0)
             loss = (localisation + classification) / matches

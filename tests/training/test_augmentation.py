@@ -1,3 +1,5 @@
+import colorsys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -84,3 +86,27 @@ def test_photometric_keeps_range_and_repeats_for_a_seed() -> None:
     assert all(r.min() >= 0 and r.max() <= 255 for r in results)
     assert len({float(r.mean()) for r in results}) > 5
     np.testing.assert_array_equal(augmentation.photometric(image, SEEDS[0]), results[0])
+
+
+def test_without_change_the_colour_matrix_is_one() -> None:
+    np.testing.assert_allclose(augmentation.colour_matrix(1.0, 0.0), np.eye(3), atol=1e-5)
+
+
+def test_colour_matrix_keeps_grey_and_drops_colour() -> None:
+    grey = np.full(3, 90.0, np.float32)
+    np.testing.assert_allclose(
+        augmentation.colour_matrix(1.5, 18.0) @ grey[:, None], grey[:, None], rtol=1e-2
+    )
+    colourless = augmentation.colour_matrix(0.0, 0.0) @ np.array(
+        [[200.0], [30.0], [60.0]], np.float32
+    )
+    assert np.ptp(colourless) < 1.0
+
+
+@pytest.mark.parametrize("degrees", [-18.0, 10.0, 18.0])
+def test_hue_turns_as_in_hsv(degrees: float) -> None:
+    """YIQ's angle is HSV's hue roughly, for a colour of middling saturation."""
+    colour = np.array([[180.0], [120.0], [140.0]], np.float32)
+    turned = augmentation.colour_matrix(1.0, degrees) @ colour
+    hue = [colorsys.rgb_to_hsv(*(x.ravel() / 255))[0] * 360 for x in (colour, turned.numpy())]
+    assert (hue[1] - hue[0] + 180) % 360 - 180 == pytest.approx(degrees, abs=10.0)

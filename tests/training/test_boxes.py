@@ -51,3 +51,13 @@ def test_encoding_is_the_papers() -> None:
     encoded = boxes.encode(tf.constant([[0.4, 0.4, 0.8, 0.6]]), tf.constant([[0.5, 0.5, 0.2, 0.4]]))
     wanted = [0.1 / 0.2 / 0.1, 0.0, np.log(0.4 / 0.2) / 0.2, np.log(0.2 / 0.4) / 0.2]
     np.testing.assert_allclose(encoded[0], wanted, atol=1e-5)
+
+
+def test_giou_of_known_pairs() -> None:
+    """Apart: the empty part of the hull counts below 0 (arXiv 1902.09630, algorithm 1)."""
+    a = tf.constant([[0.0, 0.0, 2.0, 2.0]] * 4)
+    b = tf.constant(
+        [[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 3.0, 3.0], [4.0, 0.0, 6.0, 2.0], [0.0, 0.0, 2.0, 1.0]]
+    )
+    wanted = [1.0, 1 / 7 - 2 / 9, -4 / 12, 0.5]
+    np.testing.assert_allclose(boxes.giou(a, b), wanted, rtol=1e-6)

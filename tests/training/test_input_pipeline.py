@@ -40,12 +40,14 @@ def _batches(manifest: records.Manifest, **options: Any) -> tf.data.Dataset:
 
 
 def test_batches_have_matches(manifest: records.Manifest) -> None:
-    images, offsets, targets = next(iter(_batches(manifest)))
+    images, offsets, targets, image_ids = next(iter(_batches(manifest)))
     assert images.shape == (2, 300, 300, 3)
     assert offsets.shape == (2, 8732, 4)
     assert images.dtype == offsets.dtype == tf.float32
     assert ((targets.numpy() > 0).sum(axis=1) > 0).all()
     assert np.isfinite(offsets).all()
+    written = {example["image_id"].numpy() for example in records.dataset(manifest)}
+    assert set(image_ids.numpy()) < written
 
 
 def test_skipping_jumps_over_whole_epochs(manifest: records.Manifest) -> None:

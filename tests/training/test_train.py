@@ -81,6 +81,8 @@ def _assert_same_way(
     for a, b in zip(one.network.non_trainable_weights, other.network.non_trainable_weights,
                     strict=True):  # fmt: skip
         np.testing.assert_allclose(a, b, rtol=0.05, atol=0.01, err_msg=a.path)
+    for a, b in zip(one.average.weights, other.average.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0.05, atol=0.01, err_msg=a.path)
 
 
 def test_two_replicas_give_the_numbers_of_one(
@@ -92,6 +94,21 @@ def test_two_replicas_give_the_numbers_of_one(
     # Hard negatives that tie but for rounding change places, and that adds up over the steps:
     # 7% were seen. Gradients averaged where they should be summed would be half the way off.
     _assert_same_way(one_replica, both, start, tolerance=0.15)
+
+
+def test_a_run_is_read_back_as_its_average(
+    one_replica: train.Trainer, records_folder: Path, start: list[np.ndarray]
+) -> None:
+    """A variant of a preset, and the averaged weights: not the last ones, not the first."""
+    output = one_replica.settings.output
+    train._open_run(one_replica.settings, PRESET, one_replica.manifest)
+    network, preset, labels = run_folder.load_network(output)
+    assert preset == PRESET != SSD_COMPACT
+    assert labels == one_replica.manifest.labels
+    for found, wanted in zip(network.weights, one_replica.average.weights, strict=True):
+        np.testing.assert_array_equal(found, wanted, err_msg=wanted.path)
+    behind = _moved(one_replica, [np.asarray(mean) for mean in network.trainable_weights])
+    assert 0 < np.linalg.norm(behind) < np.linalg.norm(_moved(one_replica, start))
 
 
 def test_an_interrupted_run_continues_where_it_stopped(
@@ -146,6 +163,7 @@ def test_spoilt_weights_are_not_saved(records_folder: Path, tmp_path: Path) -> N
         ({"learning_rate": float("nan")}, "--learning-rate must be more than 0, got nan"),
         ({"checkpoint_every": 0}, "--checkpoint-every must be 1 or more, got 0"),
         ({"seed": -1}, "--seed must be 0 or more, got -1"),
+        ({"average_decay": 1.0}, "--average-decay must be 0 or more and below 1, got 1.0"),
     ],
 )
 def test_settings_out_of_range(
@@ -190,10 +208,12 @@ def test_a_batch_must_divide_over_the_devices(records_folder: Path, tmp_path: Pa
 def test_other_settings_do_not_continue_a_run(records_folder: Path, tmp_path: Path) -> None:
     settings = _settings(records_folder, tmp_path)
     manifest = records.load_manifest(records_folder, "train")
-    train._open_run(settings, manifest)
-    train._open_run(settings, manifest)
+    train._open_run(settings, PRESET, manifest)
+    train._open_run(settings, PRESET, manifest)
     with pytest.raises(TrainingError, match=r"--epochs \(was 2, now 9\)"):
-        train._open_run(dataclasses.replace(settings, epochs=9), manifest)
+        train._open_run(dataclasses.replace(settings, epochs=9), PRESET, manifest)
+    with pytest.raises(TrainingError, match=r"the preset's optimizer \(was 'sgd', now 'adamw'\)"):
+        train._open_run(settings, SSD_COMPACT, manifest)
 
 
 def test_nothing_to_do_in_a_complete_run(
@@ -204,11 +224,6 @@ def test_nothing_to_do_in_a_complete_run(
     trainer.optimizer.iterations.assign(trainer.schedule.total_steps)
     trainer.train()
     assert "complete" in capsys.readouterr().out
-
-
-def test_checkpoints_need_a_run(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"run.json does not exist"):
-        run_folder.load_network(tmp_path)
 
 
 def test_two_workers_train_together(records_folder: Path, tmp_path: Path) -> None:
