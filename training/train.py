@@ -39,6 +39,12 @@ class TrainSettings:
     """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
     default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
+    start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Run folder whose weights this run starts from: a pretraining, or the model so far."""
+    imagenet_weights: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    ] = None
+    """Keras' file of VGG-16's ImageNet weights, for ssd300_vgg16 to start from."""
     train_split: str = "train"
     """Split to train on."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
@@ -56,7 +62,8 @@ class TrainSettings:
     grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
     off."""
     precision: Precision = "float32"
-    """What the network computes in while it trains; the shorter two are faster on GPUs only."""
+    """What the network computes in while it trains. bfloat16 is faster on GPUs and on CPUs with
+    AVX-512 BF16 or AMX, float16 on GPUs only."""
     xla: bool = False
     """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
     vertical_flip: bool = False
