@@ -41,6 +41,7 @@ from training.errors import TrainingError
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 LIST_LIMIT = 64 * 2**20  # bytes of a text file that lists images
+LABEL_LIMIT = 200  # characters of a class name
 TOLERANCE = 1.0  # pixels outside the image that are a writer's rounding, clipped without a word
 ALL = "all"  # the one split of a folder that names none
 # Words that name a split in the names of files and folders, such as instances_val2017.json.
@@ -315,7 +316,7 @@ def bad_id(image_id: str) -> Problem | None:
     if image_id and image_id.isprintable() and not {"/", "\\"} & set(image_id):
         return None
     message = "an image id is a file's name, no path"
-    return Problem(f"id {reprlib.repr(image_id)}", None, "bad id", message, "image")
+    return Problem(f"id {brief(image_id)}", None, "bad id", message, "image")
 
 
 def dataset(
@@ -372,10 +373,10 @@ def _is_label(text: str) -> bool:
 def clean_label(text: object) -> str:
     """A class name without needless space; BadObjectError where it is no printable text."""
     label = " ".join(text.split()) if isinstance(text, str) else ""
-    if not label:
-        raise BadObjectError(f"expected a class name, found {reprlib.repr(text)}")
+    if not 0 < len(label) <= LABEL_LIMIT:
+        raise BadObjectError(f"expected a class name, found {brief(text)}")
     if not label.isprintable():
-        raise BadObjectError(f"a class name that cannot be printed: {reprlib.repr(label)}")
+        raise BadObjectError(f"a class name that cannot be printed: {brief(label)}")
     return label
 
 
@@ -386,8 +387,13 @@ def finite(value: object, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
-        raise BadObjectError(f"expected a number in {name}, found {reprlib.repr(value)}")
+        raise BadObjectError(f"expected a number in {name}, found {brief(value)}")
     return found
+
+
+def brief(value: object) -> str:
+    """Any value from a file, cut to what fits in a message."""
+    return reprlib.repr(value)[:80]
 
 
 def object_problem(error: BadObjectError, file: str, index: int) -> Problem:

@@ -14,7 +14,6 @@ Format: https://cocodataset.org/#format-data
 import collections
 import dataclasses
 import json
-import reprlib
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 
@@ -131,7 +130,7 @@ class Folder(annotations.Folder):
     def _entry(self, name: str, file: str, roots: list[Path]) -> Entry:
         parts, image_id = PurePosixPath(name), PurePosixPath(name).stem
         if parts.is_absolute() or ".." in parts.parts or "\\" in name or not name.isprintable():
-            message = f"file_name {reprlib.repr(name)}: expected a path within the folder"
+            message = f"file_name {annotations.brief(name)}: expected a path within the folder"
             return left_out(image_id, file, file, "bad id", message)
         for root in roots:
             if annotations.is_file(root / name):
@@ -175,7 +174,7 @@ def _labels(categories: list) -> dict[int | str, str]:
         if not isinstance(category, dict) or not _is_id(category.get("id")):
             raise DataError(
                 f'categories[{place}]: expected {{"id": 1, "name": "cell"}}, '
-                f"found {reprlib.repr(category)}"
+                f"found {annotations.brief(category)}"
             )
         try:
             label = annotations.clean_label(category.get("name"))
@@ -201,12 +200,12 @@ def _images(
         image_id, name = fields.get("id"), fields.get("file_name")
         if not _is_id(image_id) or not isinstance(name, str) or not PurePosixPath(name).name:
             message = f'images[{place}]: expected {{"id": 1, "file_name": "a.jpg"}}'
-            message += f", found {reprlib.repr(record)}"
+            message += f", found {annotations.brief(record)}"
             problems.append(Problem(file, None, "bad id", message, "image"))
             continue
         key = (image_id, str(PurePosixPath(name)))
         if key in images:
-            message = f"images[{place}]: {reprlib.repr(name)} stands there again, read once"
+            message = f"images[{place}]: {annotations.brief(name)} stands there again, read once"
             problems.append(Problem(file, None, "duplicate id", message, "nothing"))
         images.setdefault(key, record)
     return images, problems
@@ -223,7 +222,7 @@ def _by_image(
         if _is_id(image_id) and image_id in image_ids:
             objects[image_id].append((index, record))
             continue
-        message = f"its image_id {reprlib.repr(image_id)} is no id in images"
+        message = f"its image_id {annotations.brief(image_id)} is no id in images"
         problems.append(Problem(file, index, "missing image", message, "box"))
     return objects, problems
 
@@ -231,15 +230,17 @@ def _by_image(
 def _object(record: dict[str, Any], index: int, labels: dict[int | str, str]) -> Object:
     category, bbox, crowd = (record.get(key) for key in ("category_id", "bbox", "iscrowd"))
     if not _is_id(category) or category not in labels:
-        raise UnknownClassError(f"its category_id {reprlib.repr(category)} is no id in categories")
+        raise UnknownClassError(
+            f"its category_id {annotations.brief(category)} is no id in categories"
+        )
     if not isinstance(bbox, list) or len(bbox) != 4:
-        raise BadObjectError(f"expected a bbox of 4 numbers, found {reprlib.repr(bbox)}")
+        raise BadObjectError(f"expected a bbox of 4 numbers, found {annotations.brief(bbox)}")
     x, y, width, height = (annotations.finite(value, "bbox") for value in bbox)
     text = f"bbox {x:g}, {y:g}, {width:g}, {height:g}"
     if width <= 0 or height <= 0:
         raise ZeroAreaError(f"expected a width and a height above 0, found {text}")
     if crowd not in (None, 0, 1):
-        raise BadObjectError(f"expected 0 or 1 in iscrowd, found {reprlib.repr(crowd)}")
+        raise BadObjectError(f"expected 0 or 1 in iscrowd, found {annotations.brief(crowd)}")
     return Object(index, labels[category], (x, y, x + width, y + height), text, crowd == 1)
 
 

@@ -16,7 +16,6 @@ Format: https://docs.ultralytics.com/datasets/detect/ and /segment/
 import collections
 import os
 import re
-import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +150,7 @@ class Folder(annotations.Folder):
     def _images(self, split: str, source: Path | str) -> list[Path]:
         if isinstance(source, str):
             message = (
-                f"{split}: {reprlib.repr(source)} is no folder or list within {self.directory}"
+                f"{split}: {annotations.brief(source)} is no folder or list within {self.directory}"
             )
             raise BadSplitError(self.directory, self._yaml, message)
         if source.is_dir():
@@ -183,7 +182,7 @@ class Folder(annotations.Folder):
             message = f"one id, several images: {names}"
             return left_out(image_id, file, file, "bad image", message)
         if not images[0].is_relative_to(self.directory):
-            message = f"{reprlib.repr(str(images[0]))}: expected a path within the folder"
+            message = f"{annotations.brief(str(images[0]))}: expected a path within the folder"
             return left_out(image_id, file, self._yaml, "bad id", message)
         if not annotations.is_file(images[0]):
             message = "the split names it, but there is no such file"
@@ -264,7 +263,7 @@ def _names(settings: dict[str, Any]) -> dict[int, str]:
     if isinstance(names, dict) and all(re.fullmatch(r"\d{1,6}", str(key)) for key in names):
         pairs = [(int(key), name) for key, name in names.items()]
     if not pairs:
-        raise DataError(f"names: expected [cell, ...] or 0: cell, found {reprlib.repr(names)}")
+        raise DataError(f"names: expected [cell, ...] or 0: cell, found {annotations.brief(names)}")
     try:
         return {number: annotations.clean_label(name) for number, name in pairs}
     except BadObjectError as error:

@@ -58,11 +58,11 @@ def test_what_is_no_number(value: Any) -> None:
         annotations.finite(value, "bbox")
 
 
-@pytest.mark.parametrize("text", [None, 3, "", " \n", [["a"] * 1000] * 1000])
+@pytest.mark.parametrize("text", [None, 3, "", " \n", "a" * 10_000, [["a"] * 1000] * 1000])
 def test_what_is_no_class_name(text: Any) -> None:
     with pytest.raises(annotations.BadObjectError, match="expected a class name") as caught:
         annotations.clean_label(text)
-    assert len(str(caught.value)) < 200
+    assert len(str(caught.value)) < 120
     assert annotations.clean_label(" red \t cell") == "red cell"
 
 
