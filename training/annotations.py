@@ -142,7 +142,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = self.file if self.file.isprintable() else repr(self.file)
-        return f"{place}{'' if self.index is None else f', object {self.index}'}: {self.message}"
+        message = self.message if self.message.isprintable() else repr(self.message)
+        return f"{place}{'' if self.index is None else f', object {self.index}'}: {message}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Folder(annotations.Folder):
         if split not in self._paths:
             here = ", ".join(self.splits())
             message = f"no file of a split {split}; splits here: {here}"
-            raise BadSplitError(self.directory, "", message)
+            raise BadSplitError(self.directory, ".", message)
         if split not in self._read_splits:
             self._read_splits[split] = self._read_file(split, self._paths[split])
         return self._read_splits[split]

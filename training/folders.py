@@ -37,6 +37,7 @@ from training.annotations import (
 FORMATS: tuple[ModuleType, ...] = (voc, yolo, coco)
 ORDER = ("train", "val", "trainval", "test")
 POOLS = ("train", "trainval", ALL)  # what val is held out of: the first that there is
+MADE = ("train", "val")  # what a pool is split into
 RESPLIT = ("train", "val", "trainval", ALL)  # what is split anew: all that there are
 # Images of the first must be in none of the others. Of val and test it is only told.
 HELD_OUT = {"train": ("val", "test"), "trainval": ("test",), "val": ("test",)}
@@ -70,19 +71,33 @@ class Source:
     ) -> None:
         self.name, self.folder = name, folder
         self._val, self._seed = val, seed
+        self._listed: dict[str, tuple[list[Entry], list[Problem]]] = {}
         own = folder.splits()
+        for split in own:
+            if annotations.bad_id(split):
+                raise DataError(f"{folder.directory}: expected a plain name for a split: {split!r}")
         pools = [split for split in (RESPLIT if resplit else POOLS) if split in own]
         self._pool = pools if resplit else pools[:1] * ("val" not in own)
 
     def splits(self) -> list[str]:
-        if not self._pool:
-            return self.folder.splits()
-        own = {split for split in self.folder.splits() if split != ALL and split != "val"}
-        return [*own, *(["train"] * (self._val < 1)), *(["val"] * (self._val > 0))]
+        own = set(self.folder.splits())
+        if self._pool:
+            made = {
+                name
+                for name, there in zip(MADE, (self._val < 1, self._val > 0), strict=True)
+                if there
+            }
+            own = (own - {*MADE, ALL}) | made
+        return _sorted(own)
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
         """As `annotations.Folder.entries`, of the splits here."""
-        if not self._pool or split not in ("train", "val"):
+        if split not in self._listed:
+            self._listed[split] = self._list(split)
+        return self._listed[split]
+
+    def _list(self, split: str) -> tuple[list[Entry], list[Problem]]:
+        if not self._pool or split not in MADE:
             return self.folder.entries(split)
         entries, problems = self._pooled()
         held_out = self._held_out(entries)
@@ -90,14 +105,13 @@ class Source:
 
     def note(self) -> str:
         """The format, the splits, and what was held out."""
-        text = f"{self.folder.directory}: {self.folder.format}, {', '.join(_sorted(self.splits()))}"
+        text = f"{self.folder.directory}: {self.folder.format}, {', '.join(self.splits())}"
         if not self._pool:
             return text
-        entries = self._pooled()[0]
+        train, val = (len(self.entries(split)[0]) for split in MADE)
         return (
-            f"{text}; val is {len(self._held_out(entries))} of the {len(entries)} images of "
-            f"{' and '.join(self._pool)}, held out by ratio (--val {self._val:g} "
-            f"--seed {self._seed})"
+            f"{text}; val is {val} of the {train + val} images of {' and '.join(self._pool)}, "
+            f"held out by ratio (--val {self._val:g} --seed {self._seed})"
         )
 
     def _pooled(self) -> tuple[list[Entry], list[Problem]]:
@@ -208,7 +222,7 @@ class Folders:
         sources = [source for source in self._sources if split in source.splits()]
         if not sources:
             message = f"no split {split}; splits here: {', '.join(self.splits()) or 'none'}"
-            raise BadSplitError(self._sources[0].folder.directory, "", message)
+            raise BadSplitError(self._sources[0].folder.directory, ".", message)
         found: list[tuple[Source, Item]] = []
         problems: list[Problem] = []
         for source in sources:
@@ -243,26 +257,30 @@ class Folders:
         return dataclasses.replace(item, objects=tuple(obj for obj in objects if obj.label))
 
     def _image_id(self, source: Source, entry: Entry) -> str:
+        if entry.image_path is None:
+            return entry.image_id
         if not self._unique_ids:
             self._unique_ids = self._find_unique_ids()
-        return self._unique_ids[source.name, _key(entry)]
+        return self._unique_ids[source.name, entry.image_path]
 
     def _find_unique_ids(self) -> dict[tuple[str, Path], str]:
         """Of all images of all splits, so that an id does not depend on the splits asked for."""
         owners: dict[str, set[tuple[Source, Path]]] = collections.defaultdict(set)
         for _, source, entry in self._entries(self.splits()):
-            owners[entry.image_id].add((source, _key(entry)))
+            if entry.image_path is not None:
+                owners[entry.image_id].add((source, entry.image_path))
         ids = {}
         for image_id, images in owners.items():
             counts = collections.Counter(source for source, _ in images)
-            for source, key in images:
-                directory = source.folder.directory
-                name = image_id if counts[source] == 1 else _path_id(key, directory)
-                prefix = "" if len(counts) == 1 else f"{source.name.replace('/', '-')}-"
-                ids[source.name, key] = prefix + name
+            for source, path in images:
+                own = image_id if counts[source] == 1 else source.folder.relative(path)
+                name = own if len(counts) == 1 else f"{source.name}/{own}"
+                ids[source.name, path] = name.replace("/", "-")
         for name, count in collections.Counter(ids.values()).items():
-            if count > 1:
-                raise DataError(f"{count} images would get the id {name!r}; rename one of them")
+            if count > 1 or annotations.bad_id(name):
+                raise DataError(
+                    f"{count} images get the id {name!r}; rename their files or folders"
+                )
         return ids
 
     def _entries(self, splits: Iterable[str]) -> Iterator[tuple[str, Source, Entry]]:
@@ -325,13 +343,6 @@ def _twin(item: Item, problem: Problem) -> Item:
 def _key(entry: Entry) -> Path:
     """What makes it the same image in several splits."""
     return entry.image_path or Path(entry.file) / f"id {entry.image_id}"
-
-
-def _path_id(key: Path, directory: Path) -> str:
-    """An id for one of several images of a folder that have the same name."""
-    return "-".join(
-        key.relative_to(directory).parts if key.is_relative_to(directory) else key.parts
-    )
 
 
 def _sorted(splits: Iterable[str]) -> list[str]:

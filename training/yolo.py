@@ -50,7 +50,8 @@ SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 
 def fits(directory: Path) -> bool:
     """Whether a folder has this layout."""
-    return yaml_file(directory) is not None and bool(_images_folders(directory))
+    path = yaml_file(directory)
+    return path is not None and (path.stem == "data" or bool(_images_folders(directory)))
 
 
 def yaml_file(directory: Path) -> Path | None:

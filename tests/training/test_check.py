@@ -84,6 +84,24 @@ def test_folder_that_cannot_be_checked(
     assert "expected one folder or more" in capsys.readouterr().err
 
 
+def test_options_reach_the_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ImageSets/Main/val.txt").unlink()
+    (folder / "ImageSets/Main/trainval.txt").unlink()
+    settings = check.CheckSettings((folder,), rename=("RBC=red", "Platelets="), val=0.4)
+    assert check.run(settings) == 0
+    out = capsys.readouterr().out
+    assert "val is 1 of the 3 images of train, held out by ratio" in out
+    assert "red" in out
+    assert "Platelets" not in out
+    assert check.run(check.CheckSettings((folder,), rename=("cross=red",))) == 1
+    assert "no box has the class 'cross'; classes here: RBC" in capsys.readouterr().err
+
+
+def test_split_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.run(check.CheckSettings((folder,), splits=("test",))) == 1
+    assert "no split test; splits here: train, val, trainval" in capsys.readouterr().out
+
+
 def test_needs_no_tensorflow() -> None:
     code = "import sys; from training import check; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

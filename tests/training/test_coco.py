@@ -88,7 +88,7 @@ def test_boxes_are_continuous_and_category_ids_sparse(folder: CocoFolder) -> Non
     folder.json(objects=[annotation(), annotation(category_id=90, bbox=[0, 0, WIDTH, HEIGHT])])
     found = folder.read().annotations[0]
     assert found.labels == ("cell", "speck")
-    np.testing.assert_array_equal(found.boxes_xyxy, [[4.5, 5, 19.75, 25], [0, 0, WIDTH, HEIGHT]])
+    np.testing.assert_array_equal(found.boxes_xyxy, [[4.5, 5, 19.75, 25], [0.0, 0, WIDTH, HEIGHT]])
 
 
 def test_crowds_are_difficult(folder: CocoFolder) -> None:

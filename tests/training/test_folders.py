@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import annotations, smears, voc
+from training import annotations, records, smears, voc
 from training.folders import Folders, Source, open_folder
 
 LABELS = ("RBC", "WBC", "Platelets")
+FORMATS = ("voc", "coco", "yolo")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def kinds(folders: Folders, split: str) -> list[str]:
     return [problem.kind for problem in folders.read(split).problems]
 
 
-@pytest.mark.parametrize("name", ["voc", "coco", "yolo"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_formats_are_told_apart_and_read_alike(rendered: Path, name: str) -> None:
     folders = Folders([rendered / name])
     for split in ("train", "val"):
@@ -113,6 +114,39 @@ def test_formats_are_told_apart_and_read_alike(rendered: Path, name: str) -> Non
             assert annotation.labels == other.labels
             np.testing.assert_allclose(annotation.boxes_xyxy, other.boxes_xyxy, atol=2e-4)
     assert folders.strays() == []
+
+
+def write_records(folders: Any, output: Path, **options: Any) -> records.Manifest:
+    options = {"labels": LABELS, "splits": ("train",)} | options
+    assert records.run(records.RecordsSettings(tuple(folders), output, **options)) == 0
+    return records.load_manifest(output, options["splits"][0])
+
+
+def test_records_are_the_same_whatever_the_format(rendered: Path, tmp_path: Path) -> None:
+    """To the last bit from COCO; within YOLO's six decimals."""
+    made = {name: write_records([rendered / name], tmp_path / name) for name in FORMATS}
+    assert made["coco"].fingerprint == made["voc"].fingerprint
+    examples = [list(records.dataset(made[name]).as_numpy_iterator()) for name in ("voc", "yolo")]
+    for ours, theirs in zip(*examples, strict=True):
+        assert ours["image_id"] == theirs["image_id"]
+        assert ours["encoded"] == theirs["encoded"]
+        assert ours["classes"].tolist() == theirs["classes"].tolist()
+        np.testing.assert_allclose(ours["boxes_xyxy"], theirs["boxes_xyxy"], atol=2e-6)
+
+
+def test_records_of_several_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Held out, renamed, joined; and the leak between the two comes first."""
+    a = write_voc(tmp_path / "a", {"train": numbered(4)})
+    b = write_voc(tmp_path / "b", {"train": ["1"], "val": ["2"]}, {"1": "disc"})
+    copy_image(b / "JPEGImages/2.png", a / "JPEGImages/photo-0.png")
+    copy_image(b / "JPEGImages/2.png", a / "JPEGImages/photo-1.png")
+    options = {"labels": (), "rename": ("disc=cell",), "val": 0.25, "splits": ("train", "val")}
+    manifest = write_records([a, b], tmp_path / "records", **options)
+    out = capsys.readouterr().out
+    assert "val is 1 of the 4 images of train, held out by ratio (--val 0.25 --seed 0)" in out
+    assert "leakage" in out or "duplicate image" in out
+    assert manifest.labels == ("cell",)
+    assert write_records([a, b], tmp_path / "again", **options).fingerprint == manifest.fingerprint
 
 
 def test_folder_of_no_format(tmp_path: Path) -> None:
