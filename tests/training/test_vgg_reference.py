@@ -330,8 +330,9 @@ def test_objective_from_boxes_to_loss() -> None:
         )
         for truth, kinds in zip(truths, classes, strict=True)
     ]
-    stacked = [tf.stack(part) for part in zip(*targets, strict=True)]
-    found = multibox_loss(offsets, logits, *stacked, default_boxes(SSD300_VGG16), SSD300_VGG16)
+    matched, kinds = (tf.stack(part) for part in zip(*targets, strict=True))
+    default_cxcywh = tf.constant(default_boxes(SSD300_VGG16))
+    found = multibox_loss(offsets, logits, matched, kinds, default_cxcywh, SSD300_VGG16)
 
     centres, sizes = np.split(_default_boxes(), 2, axis=1)
     default = np.hstack([centres - sizes / 2, centres + sizes / 2]).tolist()
