@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -66,7 +66,7 @@ def _trainer(name: str, folder: Path, default_boxes: Path | None):  # type: igno
 
     from training import presets, records, train
 
-    preset, options = presets.SSD_COMPACT, {}
+    preset, options = presets.SSD_COMPACT, dict[str, Any]()
     if "before" not in name:
         from training import fit
 
