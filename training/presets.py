@@ -32,6 +32,7 @@ class Preset:
     weight_decay: float
     zoom_out: float  # largest expansion of the canvas in augmentation, 1 is off
     smallest_crop: float  # side of the smallest crop in augmentation, a fraction of the image's
+    final_rate: float = 0.0  # learning rate of the last step, a fraction of the peak
     photometric: bool = True  # distort colours in augmentation
     matching_iou: float = 0.5  # from here on a default box belongs to an object
     head_norm: bool = True  # batch normalisation in the head; ssd_compact only
