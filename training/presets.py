@@ -59,9 +59,14 @@ SSD_COMPACT = Preset(
     smallest_crop=0.5,
 )
 
-# python -m training train data/records --preset ssd300_vgg16 --output runs/vgg16
-# The paper's SSD300 (arXiv 1512.02325, section 3.1), from random weights. Meant for GPUs; it has
-# been tested step by step, and not yet been trained to the end.
+# python -m training train data/records --preset ssd300_vgg16 --output runs/vgg16 \
+#     --imagenet-weights vgg16_weights_tf_dim_ordering_tf_kernels.h5
+# The paper's SSD300 (arXiv 1512.02325, section 3.1). Meant for GPUs; every part is tested against a
+# second implementation, and it has not yet been trained to the end. From random weights the peak
+# rate is too high: --learning-rate 2e-4. Where it departs from the paper: a cosine in place of
+# steps, over about as many epochs; IoU of exactly 0.5 matches, as in the authors' code; boxes
+# marked difficult are ignored; an image without objects still teaches three negatives; the class
+# head starts at a background prior.
 SSD300_VGG16 = Preset(
     name="ssd300_vgg16",
     input_size=300,

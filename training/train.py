@@ -212,6 +212,8 @@ def _check_same_run(output: Path, description: dict[str, Any]) -> None:
         "records",
         "output",
         "default_boxes",
+        "start_from",
+        "imagenet_weights",
         "xla",
         "logical_cpus",
         "evaluate_every",
