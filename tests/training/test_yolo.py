@@ -70,7 +70,9 @@ def test_boxes_come_out_in_pixels(folder: YoloFolder) -> None:
     assert dataset.problems == ()
     annotation = dataset.annotations[0]
     assert annotation.labels == ("cell", "speck")
-    np.testing.assert_allclose(annotation.boxes_xyxy, [[15, 7.5, 25, 22.5], [0.0, 0, WIDTH, HEIGHT]])
+    np.testing.assert_allclose(
+        annotation.boxes_xyxy, [[15, 7.5, 25, 22.5], [0.0, 0, WIDTH, HEIGHT]]
+    )
     assert not annotation.difficult.any()
 
 
