@@ -47,7 +47,7 @@ def run(settings: CheckSettings) -> int:
         problems = _report(folders, settings)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 1 if settings.folders else 2
     print("\n".join(_verdict(problems)))
     return 1 if problems else 0
 
@@ -55,8 +55,10 @@ def run(settings: CheckSettings) -> int:
 def _report(folders: Folders, settings: CheckSettings) -> list[Problem]:
     """Print a report per split; the problems of all of them, each once."""
     print("\n".join(folders.notes()))
+    splits = settings.splits or tuple(folders.splits())
+    folders.check_renames(splits)
     problems: list[Problem] = []
-    for split in settings.splits or folders.splits():
+    for split in splits:
         try:
             dataset = folders.read(split, settings.labels or None)
         except BadSplitError as error:
@@ -65,8 +67,7 @@ def _report(folders: Folders, settings: CheckSettings) -> list[Problem]:
             continue
         print("\n".join(_split_lines(dataset)))
         problems += dataset.problems
-    folders.check_renames(settings.splits or folders.splits())
-    if set(folders.splits()) <= set(settings.splits or folders.splits()):
+    if set(folders.splits()) <= set(splits):
         problems += folders.strays()
     return list(dict.fromkeys(problems))
 

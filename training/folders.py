@@ -109,9 +109,10 @@ class Source:
         if not self._pool:
             return text
         train, val = (len(self.entries(split)[0]) for split in MADE)
+        pool = "" if self._pool == [ALL] else f" of {' and '.join(self._pool)}"
         return (
-            f"{text}; val is {val} of the {train + val} images of {' and '.join(self._pool)}, "
-            f"held out by ratio (--val {self._val:g} --seed {self._seed})"
+            f"{text}; val is {val} of the {train + val} images{pool}, held out by ratio "
+            f"(--val {self._val:g} --seed {self._seed})"
         )
 
     def _pooled(self) -> tuple[list[Entry], list[Problem]]:

@@ -123,7 +123,7 @@ def run(settings: RecordsSettings) -> int:
             _report(dataset, *write(dataset, settings.output, settings.shards))
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 1 if settings.folders else 2
     return 0
 
 
@@ -142,7 +142,11 @@ def _read_splits(settings: RecordsSettings) -> list[Dataset]:
         )
     folders.check_renames(splits)
     labels = settings.labels or folders.labels(splits)
-    return [folders.read(split, labels) for split in splits]
+    datasets = [folders.read(split, labels) for split in splits]
+    for split in splits:
+        if missing := folders.without(split):
+            print(f"{split}: nothing from {', '.join(missing)}, without a split of that name")
+    return datasets
 
 
 def _check_labels_agree(output: Path, datasets: list[Dataset]) -> None:

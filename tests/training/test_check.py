@@ -80,7 +80,7 @@ def test_folder_that_cannot_be_checked(
     assert "no layout that is known here; looked for\n  Pascal VOC:" in capsys.readouterr().err
     assert check.run(check.CheckSettings((folder / "no",))) == 1
     assert "no such folder" in capsys.readouterr().err
-    assert check.run(check.CheckSettings(())) == 1
+    assert check.run(check.CheckSettings(())) == 2
     assert "expected one folder or more" in capsys.readouterr().err
 
 

@@ -145,8 +145,18 @@ def test_records_of_several_folders(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "val is 1 of the 4 images of train, held out by ratio (--val 0.25 --seed 0)" in out
     assert "leakage" in out or "duplicate image" in out
+    assert "nothing from" not in out
     assert manifest.labels == ("cell",)
     assert write_records([a, b], tmp_path / "again", **options).fingerprint == manifest.fingerprint
+
+
+def test_folder_that_lacks_a_split_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a = write_voc(tmp_path / "a", {"trainval": ["1", "2"]})
+    b = write_voc(tmp_path / "b", {"train": ["3"], "val": ["4"]})
+    write_records([a, b], tmp_path / "records", labels=(), splits=("trainval",))
+    assert "trainval: nothing from b, without a split of that name" in capsys.readouterr().out
 
 
 def test_folder_of_no_format(tmp_path: Path) -> None:
