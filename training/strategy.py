@@ -64,7 +64,10 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def describe(strategy: tf.distribute.Strategy) -> str:
     """How many devices of which kind."""
-    devices = strategy.extended.worker_devices
-    kind = "GPU" if any("GPU" in device for device in devices) else "CPU"
     count = strategy.num_replicas_in_sync
+    if count > 1:
+        devices = strategy.extended.worker_devices
+    else:
+        devices = [device.name for device in tf.config.list_logical_devices()]
+    kind = "GPU" if any("GPU" in device for device in devices) else "CPU"
     return f"{count} {kind}{'s' if count > 1 else ''}"
