@@ -66,6 +66,9 @@ class TrainSettings:
     AVX-512 BF16 or AMX, float16 on GPUs only."""
     xla: bool = False
     """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
+    photometric: bool = True
+    """Distort brightness, contrast and colours; leave it out for photos that all come from one
+    camera under one light, whose colours tell the classes apart."""
     vertical_flip: bool = False
     """Also mirror top and bottom: for images without an up and down."""
     seed: int = 0
@@ -102,7 +105,7 @@ class Schedule:
 
 
 def run(settings: TrainSettings) -> int:
-    preset = PRESETS[settings.preset]
+    preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
     if settings.default_boxes:
         preset = fit.load(settings.default_boxes, preset)
     try:
