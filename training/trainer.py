@@ -171,6 +171,10 @@ class Trainer:
         gradients, losses = self.gradients(images, offsets, targets)
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        if self.settings.precision != "float16":  # which leaves steps that overflow out
+            # ReLU makes 0 of NaN in TensorFlow's CPU kernels: the loss alone may not show it.
+            finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+            losses["loss"] = tf.where(finite, losses["loss"], math.nan)
         self.optimizer.apply(gradients, self.network.trainable_variables)
         return losses
 

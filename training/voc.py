@@ -30,7 +30,6 @@ from training.annotations import (
     ZeroAreaError,
     left_out,
 )
-from training.annotations import check_labels as check_labels  # for training.smears
 
 LAYOUT = "Annotations/ID.xml, JPEGImages/ID.jpg and, for splits, ImageSets/Main/SPLIT.txt"
 XML_LIMIT = 16 * 2**20  # bytes; a real annotation has a few thousand
