@@ -4,8 +4,9 @@
 
 All contestants live at once, each in a process of its own, and take turns, so that a machine that
 is slower for a minute is so for all. `fit` trains the same network on tensors that lie ready, with
-a mean squared error in place of the detection loss: the bound. `--before COMMIT` adds the step and
-the pipeline of an older commit, from a checkout made for it.
+a mean squared error in place of the detection loss: the bound. `train` is the step on what the
+pipeline delivers meanwhile, as in a run. `--before COMMIT` adds the pipeline and the step of an
+older commit, from a checkout made for it.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ import tyro
 
 BATCH_SIZE = 16
 STEPS = 6  # a turn
+PRECISIONS = ("float32", "bfloat16")
 ROOT = Path(__file__).parent.parent
 
 
@@ -50,7 +52,7 @@ class Settings:
 
 def contestant(name: str, records_folder: str, default_boxes: str) -> None:
     """Answers each line on stdin with the images a second of one turn."""
-    turn = {"step": _step, "input": _input, "fit": _fit}[name.split()[0]]
+    turn = {"step": _step, "train": _train, "input": _input, "fit": _fit}[name.split()[0]]
     take = turn(name, Path(records_folder), Path(default_boxes) if default_boxes else None)
     take()
     print("ready", flush=True)
@@ -87,6 +89,18 @@ def _step(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], N
     def take() -> None:
         for _ in range(STEPS):
             losses = trainer.train_step(batch)
+        float(losses["loss"])
+
+    return take
+
+
+def _train(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], None]:
+    trainer = _trainer(name, folder, default_boxes)
+    batches = iter(trainer._batches(skip=0))
+
+    def take() -> None:
+        for _ in range(STEPS):
+            losses = trainer.train_step(next(batches))
         float(losses["loss"])
 
     return take
@@ -131,9 +145,9 @@ def _fit(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], No
 
 
 def main(settings: Settings) -> None:
-    names = ["input now", "step now float32", "fit now float32"]
-    names += ["step now bfloat16", "fit now bfloat16"]
-    names += ["input before", "step before float32"] if settings.before else []
+    names = ["input now"]
+    names += [f"{kind} now {p}" for p in PRECISIONS for kind in ("train", "step", "fit")]
+    names += ["input before", "train before float32", "step before float32"] * bool(settings.before)
     with contextlib.ExitStack() as stack:
         old = stack.enter_context(_checkout(settings.before)) if settings.before else ROOT
         running = {
@@ -198,6 +212,15 @@ def _table(turns: dict[str, list[float]]) -> str:
     for name, values in turns.items():
         median = statistics.median(values)
         lines.append(f"| {name} | {median:.1f} | {min(values):.1f} to {max(values):.1f} |")
+    for precision in PRECISIONS:
+        train, step = (
+            statistics.median(turns[f"{kind} now {precision}"]) for kind in ("train", "step")
+        )
+        supply = statistics.median(turns["input now"]) / step
+        lines.append(
+            f"\n{precision}: the step takes {train / step:.0%} of a run's time, and the pipeline alone "
+            f"delivers {supply:.1f} times what the step uses"
+        )
     return "\n".join(lines)
 
 
