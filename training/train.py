@@ -54,7 +54,7 @@ class TrainSettings:
     learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
     """Peak learning rate; the preset's is scaled with the batch size."""
     warmup_epochs: float = 3.0
-    """Epochs over which the learning rate rises from 0; then it falls along a cosine to 0."""
+    """Epochs over which the learning rate rises from 0; then it falls along a cosine."""
     clip_norm: float = 0.0
     """Largest norm of the gradient over all weights and devices; 0 is any."""
     average_decay: float = 0.999
