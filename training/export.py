@@ -152,7 +152,7 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
     description = run_folder.read_description(folder)
     settings = {k: v for k, v in description["settings"].items() if k not in ("records", "output")}
     for name in ("default_boxes", "start_from", "imagenet_weights"):
-        if settings[name]:  # a path says nothing on another machine, its last part may
+        if settings.get(name):  # a path says nothing on another machine, its last part may
             settings[name] = Path(settings[name]).name
     return {
         "preset": preset.name,
