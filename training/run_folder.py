@@ -88,7 +88,7 @@ def start_from(network: keras.Model, run: Path) -> str:
     known = {layer.name: layer for layer in source.layers}
     ours = [layer for layer in network.layers if layer.weights]
     kept = [layer.name for layer in ours if _shapes(known.get(layer.name)) != _shapes(layer)]
-    foreign = [name for name in kept if not name.startswith(("offsets_", "logits_"))]
+    foreign = [name for name in kept if not _is_of_head(name)]
     if foreign:
         raise TrainingError(
             f"{run} trained {preset.name} with other layers, first {foreign[0]}: "
@@ -98,6 +98,10 @@ def start_from(network: keras.Model, run: Path) -> str:
         if layer.name not in kept:
             layer.set_weights(known[layer.name].get_weights())
     return f"starting from {run}" + (f"; random: {', '.join(kept)}" if kept else "")
+
+
+def _is_of_head(name: str) -> bool:
+    return name.startswith(("offsets_", "logits_")) or name.endswith(("_head", "_head_norm"))
 
 
 def _shapes(layer: keras.layers.Layer | None) -> list[tuple[int, ...]]:
