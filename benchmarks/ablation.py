@@ -32,14 +32,9 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "with photometric distortion": ({"photometric": True}, {}),
     "no zoom-out": ({"zoom_out": 1.0}, {}),
     "no crops": ({"smallest_crop": 1.0}, {}),
-    "zoom-out to 4, crops from 0.3": ({"zoom_out": 4.0, "smallest_crop": 0.3}, {}),
-    "no vertical flip": ({}, {"vertical_flip": False}),
-    "learning rate down to 0": ({"final_rate": 0.0}, {}),
     "matching from IoU 0.4": ({"matching_iou": 0.4}, {}),
-    "matching from IoU 0.6": ({"matching_iou": 0.6}, {}),
     "GIoU loss for boxes": ({"box_loss": "giou", "box_weight": 2.0}, {}),
     "focal loss for classes": ({"class_loss": "focal"}, {}),
-    "input 272x272": ({"input_size": 272, "feature_maps": (34, 17, 9, 5, 3, 1)}, {}),
     "input 360x360": ({"input_size": 360, "feature_maps": (45, 23, 12, 6, 3, 1)}, {}),
 }
 
