@@ -57,9 +57,20 @@ def contestant(name: str, records_folder: str, default_boxes: str) -> None:
     take()
     print("ready", flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
-        take()
-        print(STEPS * BATCH_SIZE / (time.perf_counter() - start), flush=True)
+        print(take(), flush=True)
+
+
+def _rate(steps: int, run: Callable[[], object]) -> float:
+    """Images a second of so many batches."""
+    start = time.perf_counter()
+    run()
+    return steps * BATCH_SIZE / (time.perf_counter() - start)
+
+
+def _drain(batches: Iterator[object]) -> None:
+    """Takes what the pipeline made ready while others had their turn."""
+    for _ in range(4):
+        next(batches)
 
 
 def _trainer(name: str, folder: Path, default_boxes: Path | None):  # type: ignore[no-untyped-def]
@@ -82,35 +93,41 @@ def _trainer(name: str, folder: Path, default_boxes: Path | None):  # type: igno
     return train.Trainer(settings, preset, schedule, manifest, tf.distribute.get_strategy())
 
 
-def _step(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], None]:
+def _step(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
     trainer = _trainer(name, folder, default_boxes)
     batch = next(iter(trainer._batches(skip=0)))
 
-    def take() -> None:
+    def steps() -> None:
         for _ in range(STEPS):
             losses = trainer.train_step(batch)
         float(losses["loss"])
 
-    return take
+    return lambda: _rate(STEPS, steps)
 
 
-def _train(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], None]:
+def _train(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
     trainer = _trainer(name, folder, default_boxes)
     batches = iter(trainer._batches(skip=0))
 
-    def take() -> None:
+    def steps() -> None:
         for _ in range(STEPS):
             losses = trainer.train_step(next(batches))
         float(losses["loss"])
 
+    def take() -> float:
+        _drain(batches)
+        return _rate(STEPS, steps)
+
     return take
 
 
-def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], None]:
-    from training import fit, input_pipeline, presets, records
+def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
+    from training import input_pipeline, presets, records
 
     preset = presets.SSD_COMPACT
     if default_boxes and "before" not in name:
+        from training import fit
+
         preset = fit.load(default_boxes, preset)
     batches = iter(
         input_pipeline.training_batches(
@@ -119,14 +136,14 @@ def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], 
         )
     )  # fmt: skip
 
-    def take() -> None:
-        for _ in range(STEPS):
-            next(batches)
+    def take() -> float:
+        _drain(batches)
+        return _rate(4 * STEPS, lambda: [next(batches) for _ in range(4 * STEPS)])
 
     return take
 
 
-def _fit(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], None]:
+def _fit(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
     import keras
     import numpy as np
     import tensorflow as tf
@@ -140,7 +157,7 @@ def _fit(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], No
         keras.optimizers.AdamW(1e-3), dict.fromkeys(targets, "mse"), jit_compile=False
     )  # XLA is slower on a CPU
     data = tf.data.Dataset.from_tensors((images, targets)).repeat(STEPS)
-    return lambda: network.fit(data, verbose=0)
+    return lambda: _rate(STEPS, lambda: network.fit(data, verbose=0))
 
 
 # ----------------------------------------------------------------------------------- the comparison
