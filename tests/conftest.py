@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from serving.server import EmbeddedServer, ServerSettings
 
 PROJECT = Path(__file__).parent.parent
+
+# A first call traces a TensorFlow function, which takes seconds on a busy machine.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_most_cells_are_found_where_they_are(server: EmbeddedServer, number: int) -> None:
-    """It was trained on photos only, so rendered cells are new to it."""
+    """Its training began with rendered smears, of other seeds, and ended with photos."""
     photo = SAMPLES / f"smear-{number}.jpg"
     with Detector(server.grpc_url) as detector:
         found = detector.detect(photo).detections

@@ -14,8 +14,8 @@ from training.errors import TrainingError
 
 # command: (module, its settings, what it does)
 COMMANDS = {
-    "check": ("check", "CheckSettings", "say what is in a Pascal VOC folder and what is wrong"),
-    "records": ("records", "RecordsSettings", "write a Pascal VOC folder as sharded TFRecords"),
+    "check": ("check", "CheckSettings", "say what annotated folders hold and what is wrong"),
+    "records": ("records", "RecordsSettings", "write annotated folders as sharded TFRecords"),
     "fit": ("fit", "FitSettings", "fit default boxes to the data"),
     "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
     "evaluate": ("evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),

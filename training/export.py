@@ -150,8 +150,10 @@ def row_difference(rows: np.ndarray, others: np.ndarray) -> float:
 
 def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
     description = run_folder.read_description(folder)
-    paths = ("records", "output")  # say nothing on another machine
-    settings = {k: v for k, v in description["settings"].items() if k not in paths}
+    settings = {k: v for k, v in description["settings"].items() if k not in ("records", "output")}
+    for name in ("default_boxes", "start_from", "imagenet_weights"):
+        if settings.get(name):  # a path says nothing on another machine, its last part may
+            settings[name] = Path(settings[name]).name
     return {
         "preset": preset.name,
         "input_size": preset.input_size,

@@ -34,7 +34,7 @@ class FitSettings:
     """JSON file to write, for `training train --default-boxes`."""
     preset: PresetName = "ssd_compact"
     """Whose feature maps the boxes are for."""
-    count: int = 9
+    count: int = 6
     """How many shapes; each becomes a default box in every cell of one feature map."""
     split: str = "train"
     """Split to fit to."""

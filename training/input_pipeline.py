@@ -123,8 +123,12 @@ def training_batches(
 
     def prepare(key: tf.Tensor, serialized: tf.Tensor) -> tuple[tf.Tensor, ...]:
         example = records.parse(serialized)
-        image, *annotated = prepare_training_example(example, key, preset, vertical_flip)
-        targets = matching.match(*annotated, default_cxcywh, preset.matching_iou)
+        image, boxes_xyxy, classes, difficult = prepare_training_example(
+            example, key, preset, vertical_flip
+        )
+        targets = matching.match(
+            boxes_xyxy, classes, difficult, default_cxcywh, preset.matching_iou
+        )
         return image, *targets, example["image_id"]
 
     examples = stream(manifest, seed, skip).shard(shard[1], shard[0])

@@ -36,7 +36,7 @@ def build(
     clip_norm: float,
     precision: Precision,
 ) -> keras.optimizers.Optimizer:
-    """An optimizer whose rate rises over the warm-up, then falls along a cosine to 0.
+    """An optimizer whose rate rises over the warm-up, then falls along a cosine.
 
     Args:
         clip_norm: largest norm of all gradients together, 0 for any. It is the norm of the global
@@ -48,6 +48,7 @@ def build(
     rate = keras.optimizers.schedules.CosineDecay(
         0.0,
         max(1, total_steps - warmup_steps),
+        alpha=preset.final_rate,
         warmup_target=peak_rate,
         warmup_steps=warmup_steps,
     )

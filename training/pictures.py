@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
 _INK = "#010203"  # stands for the page's text colour until the SVG is written
 _DPI = 100
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "training",  # the same plot is the same file
     "font.family": "sans-serif",
@@ -155,7 +155,7 @@ def _mark(axes: Axes, box_xyxy: np.ndarray, edge: str, line: str) -> None:
     x1, y1, x2, y2 = box_xyxy
     mistake = line in ("dashed", "crossed")
     style = line if line in ("dashed", "dotted") else "solid"
-    stroke = {"color": edge, "lw": 2.2 if mistake else 1.3, "linestyle": style}
+    stroke: dict[str, Any] = {"color": edge, "lw": 2.2 if mistake else 1.3, "linestyle": style}
     # A light edge around a mistake's line keeps it apart from whatever it lies on.
     halo = [patheffects.withStroke(linewidth=4.2, foreground="white")] if mistake else []
     axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, path_effects=halo, **stroke))
@@ -221,7 +221,9 @@ def f1_over_threshold(
     rates = {k: curve.at(THRESHOLDS).f1 for k, curve in curves.items() if curve.truths}
     few = len(rates) <= len(COLOURS)  # else grey lines behind their mean
     for k, f1 in rates.items():
-        look = {"color": colour(k), "label": labels[k]} if few else {"color": _INK, "alpha": 0.2}
+        look: dict[str, Any] = (
+            {"color": colour(k), "label": labels[k]} if few else {"color": _INK, "alpha": 0.2}
+        )
         axes.plot(THRESHOLDS, f1, lw=1.5, **look)
     if len(rates) > 1:
         mean = np.mean(list(rates.values()), axis=0)
@@ -243,7 +245,7 @@ def history(
     figure = _figure(5.2, 3.2)
     axes = figure.subplots()
     for k, (name, (steps, values)) in enumerate(lines.items()):
-        few = {"marker": "o", "ms": 3} if len(steps) < 30 else {}
+        few: dict[str, Any] = {"marker": "o", "ms": 3} if len(steps) < 30 else {}
         axes.plot(steps, values, color=colour(k), lw=1.3, label=name, **few)
     axes.set(title=title, xlabel="step")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

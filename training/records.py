@@ -1,4 +1,4 @@
-"""Writes Pascal VOC splits as sharded TFRecords, and reads them back.
+"""Writes annotated folders' splits as sharded TFRecords, and reads them back.
 
 Out: OUTPUT/SPLIT-00000-of-00004.tfrecord and its brothers, tf.train.Example with the feature keys
 of the TensorFlow Object Detection API (`FEATURES`); OUTPUT/labels.txt (line i is class i) and
@@ -28,7 +28,9 @@ import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
-from training import voc
+from training import annotations
+from training.annotations import Annotation, DataError, Dataset
+from training.folders import Folders
 
 FEATURES = {
     "image/height": "int64",  # pixels, upright
@@ -51,22 +53,33 @@ ENCODING = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}  # of images enco
 SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than 1
 
 
-class ManifestError(voc.DataError):
+class ManifestError(DataError):
     """Records are missing or half written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordsSettings:
-    """Write a Pascal VOC folder as sharded TFRecords."""
+    """Write annotated folders as sharded TFRecords.
 
-    directory: tyro.conf.Positional[Path]
-    """The VOC folder, with Annotations, JPEGImages and ImageSets/Main."""
+    Pascal VOC, COCO JSON and YOLO text folders are told apart by their layout.
+    """
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """One folder, or several that become one set of images."""
     output: Path
     """Folder to write to; a split that is already there is replaced once the new one is whole."""
     splits: tuple[str, ...] = ()
     """Names of the splits; none given: those of train and val that exist."""
     labels: tuple[str, ...] = ()
     """Class names in the order of their ids; none given: those found, most frequent first."""
+    rename: tuple[str, ...] = ()
+    """old=new: other names for classes, several may get the same; old= drops the class."""
+    val: float = 0.2
+    """Share of a folder's images, 0 to 1, that is held out as val where it names no val."""
+    seed: int = 0
+    """Another seed holds out other images."""
+    resplit: bool = False
+    """Hold out by ratio even where a folder has its own val."""
     shards: int = 4
     """Files per split, at most one per image."""
 
@@ -108,59 +121,68 @@ def run(settings: RecordsSettings) -> int:
         _check_labels_agree(settings.output, datasets)
         for dataset in datasets:
             _report(dataset, *write(dataset, settings.output, settings.shards))
-    except (voc.DataError, OSError) as error:
+    except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 1 if settings.folders else 2
     return 0
 
 
-def _read_splits(settings: RecordsSettings) -> list[voc.Dataset]:
+def _read_splits(settings: RecordsSettings) -> list[Dataset]:
     """All splits, with one list of labels for all of them."""
-    folder = voc.Folder(settings.directory)
-    splits = settings.splits or tuple(s for s in ("train", "val") if s in folder.splits())
+    folders = Folders(
+        settings.folders, settings.rename, settings.val, settings.seed, settings.resplit
+    )
+    print("\n".join(folders.notes()))
+    here = folders.splits()
+    splits = settings.splits or tuple(split for split in ("train", "val") if split in here)
     if not splits:
-        raise voc.DataError(
-            f"{settings.directory}: neither train.txt nor val.txt in ImageSets/Main; name the "
-            f"splits with --splits; here are: {', '.join(folder.splits()) or 'none'}"
+        raise DataError(
+            f"{folders}: neither train nor val; name the splits with --splits; "
+            f"here are: {', '.join(here) or 'none'}"
         )
-    labels = settings.labels or folder.labels(splits)
-    return [folder.read(split, labels) for split in splits]
+    folders.check_renames(splits)
+    labels = settings.labels or folders.labels(splits)
+    datasets = [folders.read(split, labels) for split in splits]
+    for split in splits:
+        if missing := folders.without(split):
+            print(f"{split}: nothing from {', '.join(missing)}, without a split of that name")
+    return datasets
 
 
-def _check_labels_agree(output: Path, datasets: list[voc.Dataset]) -> None:
+def _check_labels_agree(output: Path, datasets: list[Dataset]) -> None:
     """labels.txt is one for all splits, so those that stay have to have the same labels."""
     for path in sorted(output.glob("*.json")):
         if path.stem in {dataset.split for dataset in datasets}:
             continue
         old, new = load_manifest(output, path.stem).labels, datasets[0].labels
         if old != new:
-            raise voc.DataError(
+            raise DataError(
                 f"{path} was written with the labels {', '.join(old)}, now they are "
                 f"{', '.join(new)}; choose another --output, or delete that file"
             )
 
 
-def _report(dataset: voc.Dataset, manifest: Manifest, encoded_again: int) -> None:
+def _report(dataset: Dataset, manifest: Manifest, encoded_again: int) -> None:
     counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{dataset.split}: {manifest.count} images in {len(manifest.shards)} files; {boxes}")
     if encoded_again:
         print(f"  {encoded_again} images turned upright or converted, and encoded again")
-    for line in voc.describe(dataset.problems):
+    for line in annotations.describe(dataset.problems):
         print(f"  {line}")
 
 
-def write(dataset: voc.Dataset, output: Path, shards: int = 4) -> tuple[Manifest, int]:
+def write(dataset: Dataset, output: Path, shards: int = 4) -> tuple[Manifest, int]:
     """Write one split, and its manifest last; also tells how many images were encoded again.
 
     Raises DataError where there is nothing to write or `shards` is below 1.
     """
     if shards < 1:
-        raise voc.DataError(f"expected 1 shard or more, found {shards}")
+        raise DataError(f"expected 1 shard or more, found {shards}")
     if not dataset.annotations or not dataset.labels:
-        raise voc.DataError(
-            f"{dataset.directory}: no usable image or no class in the split {dataset.split}\n"
-            + "\n".join(voc.describe(dataset.problems))
+        raise DataError(
+            f"{dataset.source}: no usable image or no class in the split {dataset.split}\n"
+            + "\n".join(annotations.describe(dataset.problems))
         )
     output.mkdir(parents=True, exist_ok=True)
     for leftover in output.glob(".partial-*"):  # of a killed run
@@ -171,7 +193,7 @@ def write(dataset: voc.Dataset, output: Path, shards: int = 4) -> tuple[Manifest
     return dataclasses.replace(manifest, directory=output), encoded_again
 
 
-def _write_partial(dataset: voc.Dataset, partial: Path, shards: int) -> tuple[Manifest, int]:
+def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manifest, int]:
     shards = min(shards, len(dataset.annotations))
     names = [f"{dataset.split}-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
     digests, encoded_again = _write_shards(dataset, [partial / name for name in names])
@@ -192,7 +214,7 @@ def _write_partial(dataset: voc.Dataset, partial: Path, shards: int) -> tuple[Ma
     return manifest, encoded_again
 
 
-def _write_shards(dataset: voc.Dataset, paths: list[Path]) -> tuple[list[str], int]:
+def _write_shards(dataset: Dataset, paths: list[Path]) -> tuple[list[str], int]:
     """Deal the images out to the shards; the digest of each example, and how many were recoded."""
     writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
     digests, encoded_again = [], 0
@@ -282,7 +304,7 @@ def _check_shard(path: Path, shard: Shard) -> None:
         )
 
 
-def upright(annotation: voc.Annotation) -> tuple[bytes, str, bool]:
+def upright(annotation: Annotation) -> tuple[bytes, str, bool]:
     """The image as it is to be stored, its format (jpeg, png, bmp), and if it was encoded again.
 
     That happens to images with an EXIF orientation, which tf.io.decode_image ignores, and to
@@ -291,10 +313,10 @@ def upright(annotation: voc.Annotation) -> tuple[bytes, str, bool]:
     Raises DataError where OpenCV cannot decode what Pillow could.
     """
     encoded = annotation.image_path.read_bytes()
-    info = voc.inspect_image(annotation.image_path)
+    info = annotations.inspect_image(annotation.image_path)
     image_bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     if image_bgr is None or image_bgr.shape[:2] != (annotation.height, annotation.width):
-        raise voc.DataError(
+        raise DataError(
             f"{annotation.image_path}: OpenCV does not read it; convert it to a plain JPEG or PNG"
         )
     if info.orientation == 1 and _tensorflow_reads(encoded, image_bgr):
@@ -314,7 +336,7 @@ def _tensorflow_reads(encoded: bytes, image_bgr: np.ndarray) -> bool:
 
 
 def to_example(
-    annotation: voc.Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
+    annotation: Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
 ) -> tf.train.Example:
     """One image under the Object Detection API's feature keys."""
     kinds = {
@@ -328,7 +350,7 @@ def to_example(
 
 
 def _values(
-    annotation: voc.Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
+    annotation: Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
 ) -> dict[str, list[Any]]:
     size = np.array([annotation.width, annotation.height] * 2, np.float32)
     xmin, ymin, xmax, ymax = (annotation.boxes_xyxy / size).T.tolist()

@@ -78,26 +78,29 @@ def start_from(network: keras.Model, run: Path) -> str:
     """Gives a network the weights of another run wherever layers have the same name and shapes.
 
     Returns:
-        A line that says which layers were not set and so stay as they are.
+        A line that says which layers were not set and so stay as they are: heads for other labels,
+        what stands before heads that the other run had no default boxes for.
 
     Raises:
-        TrainingError: nothing but heads would be set, for the run's network is another.
+        TrainingError: the run's network is another; nothing was set.
     """
     source, preset, _ = load_network(run)
-    known = {layer.name: layer for layer in source.layers if layer.weights}
-    kept = []
-    for layer in (layer for layer in network.layers if layer.weights):
-        same = known.get(layer.name)
-        if same is None or [w.shape for w in same.weights] != [w.shape for w in layer.weights]:
-            kept.append(layer.name)
-            continue
-        layer.set_weights(same.get_weights())
-    if any(not name.startswith(("offsets_", "logits_")) for name in kept):
+    known = {layer.name: layer for layer in source.layers}
+    ours = [layer for layer in network.layers if layer.weights]
+    kept = [layer.name for layer in ours if _shapes(known.get(layer.name)) != _shapes(layer)]
+    if len(kept) > len(ours) / 2:
         raise TrainingError(
             f"{run} trained {preset.name} with other layers, first {kept[0]}: "
             f"expected a run of {network.name}"
         )
+    for layer in ours:
+        if layer.name not in kept:
+            layer.set_weights(known[layer.name].get_weights())
     return f"starting from {run}" + (f"; random: {', '.join(kept)}" if kept else "")
+
+
+def _shapes(layer: keras.layers.Layer | None) -> list[tuple[int, ...]]:
+    return [tuple(weight.shape) for weight in layer.weights] if layer else []
 
 
 def newest_step(run: Path) -> int:

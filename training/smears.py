@@ -17,7 +17,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from training import microscope, stains, voc
+from training import annotations, microscope, stains
 from training.stains import PLATELET, RBC, WBC
 
 # All below in pixels at 640x480, from the boxes of the BCCD data set's `train` split (205 photos),
@@ -67,7 +67,7 @@ def run(settings: RenderSettings) -> int:
     try:
         _check(settings)
         _write(settings)
-    except (voc.DataError, OSError) as error:
+    except (annotations.DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{settings.count} images in {settings.output}")
@@ -75,16 +75,16 @@ def run(settings: RenderSettings) -> int:
 
 
 def _check(settings: RenderSettings) -> None:
-    voc.check_labels(settings.labels)
+    annotations.check_labels(settings.labels)
     for name, least in (("count", 2), ("width", 64), ("height", 64), ("seed", 0)):
         if getattr(settings, name) < least:
-            raise voc.DataError(
+            raise annotations.DataError(
                 f"--{name}: expected {least} or more, found {getattr(settings, name)}"
             )
     if not 0 <= settings.val <= 1:
-        raise voc.DataError(f"--val: expected a share of 0 to 1, found {settings.val}")
+        raise annotations.DataError(f"--val: expected a share of 0 to 1, found {settings.val}")
     if settings.output.exists() and any(settings.output.iterdir()):
-        raise voc.DataError(f"{settings.output}: not empty; name a new folder, or empty it")
+        raise annotations.DataError(f"{settings.output}: not empty; name a new folder, or empty it")
 
 
 def _write(settings: RenderSettings) -> None:

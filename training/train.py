@@ -39,6 +39,12 @@ class TrainSettings:
     """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
     default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
+    start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Run folder whose weights this run starts from: a pretraining, or the model so far."""
+    imagenet_weights: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    ] = None
+    """Keras' file of VGG-16's ImageNet weights, for ssd300_vgg16 to start from."""
     train_split: str = "train"
     """Split to train on."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
@@ -48,7 +54,7 @@ class TrainSettings:
     learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
     """Peak learning rate; the preset's is scaled with the batch size."""
     warmup_epochs: float = 3.0
-    """Epochs over which the learning rate rises from 0; then it falls along a cosine to 0."""
+    """Epochs over which the learning rate rises from 0; then it falls along a cosine."""
     clip_norm: float = 0.0
     """Largest norm of the gradient over all weights and devices; 0 is any."""
     average_decay: float = 0.999
@@ -56,9 +62,13 @@ class TrainSettings:
     grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
     off."""
     precision: Precision = "float32"
-    """What the network computes in while it trains; the shorter two are faster on GPUs only."""
+    """What the network computes in while it trains. bfloat16 is faster on GPUs and on CPUs with
+    AVX-512 BF16 or AMX, float16 on GPUs only."""
     xla: bool = False
     """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
+    photometric: bool = True
+    """Distort brightness, contrast and colours; leave it out for photos that all come from one
+    camera under one light, whose colours tell the classes apart."""
     vertical_flip: bool = False
     """Also mirror top and bottom: for images without an up and down."""
     seed: int = 0
@@ -95,7 +105,7 @@ class Schedule:
 
 
 def run(settings: TrainSettings) -> int:
-    preset = PRESETS[settings.preset]
+    preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
     if settings.default_boxes:
         preset = fit.load(settings.default_boxes, preset)
     try:
@@ -205,6 +215,8 @@ def _check_same_run(output: Path, description: dict[str, Any]) -> None:
         "records",
         "output",
         "default_boxes",
+        "start_from",
+        "imagenet_weights",
         "xla",
         "logical_cpus",
         "evaluate_every",

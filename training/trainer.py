@@ -17,6 +17,7 @@ from training import (
     average,
     checkpoints,
     evaluate,
+    imagenet,
     input_pipeline,
     model,
     optimizer,
@@ -56,6 +57,9 @@ class Trainer:
         with devices.scope():
             with precision.of_layers(settings.precision):
                 self.network = model.build(preset, len(manifest.labels))
+            newest = checkpoints.newest_whole(settings.output / "checkpoints")
+            if not newest:
+                self._initialise()
             self.optimizer = optimizer.build(
                 preset,
                 schedule.learning_rate,
@@ -77,7 +81,6 @@ class Trainer:
             average=self.average,
             steps=self.steps,
         )
-        newest = checkpoints.newest_whole(settings.output / "checkpoints")
         if newest:
             self.checkpoint.read(str(newest)).assert_existing_objects_matched()
         self.val = self._val_split()
@@ -89,6 +92,19 @@ class Trainer:
         self.map50: float | None = None  # of the last evaluation
         # Of the steps since the last look: number, image ids, losses, all still on the devices.
         self.recent: list[tuple[int, tf.Tensor, dict[str, tf.Tensor]]] = []
+
+    def _initialise(self) -> None:
+        """Weights from elsewhere, where the settings name some."""
+        settings = self.settings
+        if settings.start_from and settings.imagenet_weights:
+            raise TrainingError("give --start-from or --imagenet-weights, not both")
+        done = None
+        if settings.start_from:
+            done = run_folder.start_from(self.network, settings.start_from)
+        elif settings.imagenet_weights:
+            done = imagenet.load(self.network, settings.imagenet_weights)
+        if done and self.is_chief:
+            print(done)
 
     @property
     def step(self) -> int:
@@ -155,6 +171,10 @@ class Trainer:
         gradients, losses = self.gradients(images, offsets, targets)
         context = tf.distribute.get_replica_context()
         gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        if self.settings.precision != "float16":  # which leaves steps that overflow out
+            # ReLU makes 0 of NaN in TensorFlow's CPU kernels: the loss alone may not show it.
+            finite = tf.math.is_finite(tf.linalg.global_norm(gradients))
+            losses["loss"] = tf.where(finite, losses["loss"], math.nan)
         self.optimizer.apply(gradients, self.network.trainable_variables)
         return losses
 

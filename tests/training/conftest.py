@@ -19,7 +19,7 @@ def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("smears")
     assert smears.run(smears.RenderSettings(folder / "voc", count=12, val=1 / 3)) == 0
     settings = records.RecordsSettings(
-        folder / "voc", folder / "records", labels=("RBC", "WBC", "Platelets"), shards=2
+        (folder / "voc",), folder / "records", labels=("RBC", "WBC", "Platelets"), shards=2
     )
     assert records.run(settings) == 0
     return folder / "records"

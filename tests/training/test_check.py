@@ -1,4 +1,4 @@
-"""The report on a VOC folder: what is there, what is wrong, and the exit code."""
+"""The report on annotated folders: what is there, what is wrong, and the exit code."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Any:
 
 
 def test_nothing_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(check.CheckSettings(folder)) == 0
+    assert check.run(check.CheckSettings((folder,))) == 0
     out = capsys.readouterr().out
     assert "train: 3 images" in out
     assert "val: 1 images" in out
@@ -34,7 +34,7 @@ def test_table_counts_and_measures(folder: Path, capsys: pytest.CaptureFixture[s
     )
     boxes = element.format(10, 20) + element.format(30, 40)
     (folder / "Annotations/smear-4.xml").write_text(xml.format(boxes), encoding="utf-8")
-    check.run(check.CheckSettings(folder, splits=("val",)))
+    check.run(check.CheckSettings((folder,), splits=("val",)))
     row = next(line for line in capsys.readouterr().out.splitlines() if "cell" in line)
     assert row.split() == ["cell", "2", "2", "10x20", "12x22", "20x30", "28x38", "30x40"]
 
@@ -43,7 +43,7 @@ def test_image_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -
     size = "<size><width>160</width><height>120</height></size>"
     for path in (folder / "Annotations").iterdir():
         path.write_text(f"<annotation>{size}</annotation>", encoding="utf-8")
-    assert check.run(check.CheckSettings(folder)) == 0
+    assert check.run(check.CheckSettings((folder,))) == 0
     assert "train: 3 images, 3 of them without boxes" in capsys.readouterr().out
 
 
@@ -51,7 +51,7 @@ def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]
     """smear-1 is in train and in trainval, and a third file is in no split."""
     (folder / "JPEGImages/smear-1.jpg").write_bytes(b"no image")
     (folder / "Annotations/stray.xml").write_text("<annotation/>", encoding="utf-8")
-    assert check.run(check.CheckSettings(folder)) == 1
+    assert check.run(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "2 problems (image left out: 2)" in out
     assert out.count("JPEGImages/smear-1.jpg: does not decode") == 1
@@ -59,14 +59,14 @@ def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_classes_outside_the_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(check.CheckSettings(folder, labels=("RBC", "WBC", "Platelets"))) == 0
-    assert check.run(check.CheckSettings(folder, labels=("RBC",))) == 1
+    assert check.run(check.CheckSettings((folder,), labels=("RBC", "WBC", "Platelets"))) == 0
+    assert check.run(check.CheckSettings((folder,), labels=("RBC",))) == 1
     assert "unknown class (box left out)" in capsys.readouterr().out
 
 
 def test_bad_split_does_not_hide_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "ImageSets/Main/train.txt").write_text("\n")
-    assert check.run(check.CheckSettings(folder)) == 1
+    assert check.run(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "val: 1 images" in out
     assert "1 x bad split" in out
@@ -76,12 +76,30 @@ def test_bad_split_does_not_hide_the_rest(folder: Path, capsys: pytest.CaptureFi
 def test_folder_that_cannot_be_checked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check.run(check.CheckSettings(tmp_path)) == 1
-    assert "not a Pascal VOC folder" in capsys.readouterr().err
-    for path in (folder / "ImageSets/Main").iterdir():
-        path.unlink()
-    assert check.run(check.CheckSettings(folder)) == 1
-    assert "no split; expected train.txt and val.txt" in capsys.readouterr().err
+    assert check.run(check.CheckSettings((tmp_path,))) == 1
+    assert "no layout that is known here; looked for\n  Pascal VOC:" in capsys.readouterr().err
+    assert check.run(check.CheckSettings((folder / "no",))) == 1
+    assert "no such folder" in capsys.readouterr().err
+    assert check.run(check.CheckSettings(())) == 2
+    assert "expected one folder or more" in capsys.readouterr().err
+
+
+def test_options_reach_the_folders(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ImageSets/Main/val.txt").unlink()
+    (folder / "ImageSets/Main/trainval.txt").unlink()
+    settings = check.CheckSettings((folder,), rename=("RBC=red", "Platelets="), val=0.4)
+    assert check.run(settings) == 0
+    out = capsys.readouterr().out
+    assert "val is 1 of the 3 images of train, held out by ratio" in out
+    assert "red" in out
+    assert "Platelets" not in out
+    assert check.run(check.CheckSettings((folder,), rename=("cross=red",))) == 1
+    assert "no box has the class 'cross'; classes here: RBC" in capsys.readouterr().err
+
+
+def test_split_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.run(check.CheckSettings((folder,), splits=("test",))) == 1
+    assert "no split test; splits here: train, val, trainval" in capsys.readouterr().out
 
 
 def test_needs_no_tensorflow() -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_detections_of_a_split(records_folder: Path, iou_threshold: float, kept:
 
 
 def test_a_smaller_last_batch_is_no_new_trace() -> None:
-    step = evaluate.detection_step(_two_boxes)
+    step: Any = evaluate.detection_step(_two_boxes)
     for count in (16, 7):
         step(tf.zeros([count, 8, 8, 3], tf.uint8))
     assert step.experimental_get_tracing_count() == 1

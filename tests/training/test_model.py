@@ -1,3 +1,6 @@
+import dataclasses
+
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -41,3 +44,44 @@ def test_detector_decodes_and_keeps_the_best() -> None:
         order = np.argsort(-scores[row].max(axis=1), kind="stable")[:50]
         np.testing.assert_allclose(found["scores"][row], scores[row][order], atol=1e-6)
         np.testing.assert_allclose(found["boxes"][row], decoded[row][order], atol=1e-6)
+
+
+def test_fused_batch_normalisation_is_keras_own() -> None:
+    """Outputs, gradients and running statistics, over a batch so small that biases would show."""
+    x = np.random.default_rng(1).normal(1.0, 3.0, (2, 2, 2, 5)).astype(np.float32)
+    fused, plain = (
+        kind(synchronized=True, momentum=0.9)
+        for kind in (model.BatchNormalization, keras.layers.BatchNormalization)
+    )
+    for ours, theirs in zip(_normalise(fused, x), _normalise(plain, x), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def _normalise(layer: keras.layers.Layer, x: np.ndarray) -> list[tf.Tensor]:
+    layer.build(x.shape)
+    images = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        outputs = layer(images, training=True)
+        loss = tf.reduce_sum(outputs**3)
+    variables = [v.value for v in layer.trainable_variables]
+    gradients = tape.gradient(loss, [images, *variables])
+    return [outputs, *gradients, *(v.value for v in layer.non_trainable_variables), layer(x)]
+
+
+def test_maps_without_default_boxes_have_no_head() -> None:
+    shapes = (((0.1, 0.1), (0.1, 0.2)), (), ((0.5, 0.5),), (), (), ())
+    network = model.build(dataclasses.replace(SSD_COMPACT, box_shapes=shapes), 2)
+    count = 38 * 38 * 2 + 10 * 10
+    assert network.output["logits"].shape == (None, count, 3)
+    assert not [layer.name for layer in network.layers if layer.name == "five"]
+    assert len(default_boxes(dataclasses.replace(SSD_COMPACT, box_shapes=shapes))) == count
+
+
+def test_head_without_batch_normalisation() -> None:
+    def norms(head_norm: bool) -> set[str]:
+        network = model.build(dataclasses.replace(SSD_COMPACT, head_norm=head_norm), 2)
+        return {layer.name for layer in network.layers if layer.name.endswith("_norm")}
+
+    heads = {"fine_head_norm", "middle_head_norm", "coarse_head_norm"}
+    assert norms(True) - norms(False) == heads

@@ -38,7 +38,7 @@ def output(tmp_path: Path) -> Any:
 
 
 def run(folder: Path, output: Path, **changes: Any) -> Any:
-    return records.run(records.RecordsSettings(folder, output, **({"labels": LABELS} | changes)))
+    return records.run(records.RecordsSettings((folder,), output, **({"labels": LABELS} | changes)))
 
 
 def set_image(folder: Path, image_id: str, image: Any, suffix: str, **options: Any) -> Any:
@@ -59,7 +59,7 @@ def test_round_trip(rendered: Any, output: Path, capsys: pytest.CaptureFixture[s
     assert run(rendered, output, shards=2) == 0
     assert "train: 5 images in 2 files; RBC" in capsys.readouterr().out
     for split in ("train", "val"):
-        annotations = {a.image_id: a for a in voc.read(rendered, split, LABELS).annotations}
+        annotations = {a.image_id: a for a in voc.Folder(rendered).read(split, LABELS).annotations}
         manifest = records.load_manifest(output, split)
         assert manifest.count == len(annotations)
         for example in records.dataset(manifest).as_numpy_iterator():
@@ -132,7 +132,7 @@ def test_bad_annotations_are_reported_and_left_out(
     replace_in_xml(folder, "smear-1", "<xmin>", "<xmin>9999")
     replace_in_xml(folder, "smear-2", "<name>RBC", "<name>blob")
     (folder / "JPEGImages/smear-3.jpg").write_bytes(b"no image")
-    counts = [len(a.labels) for a in voc.read(folder, "train", LABELS).annotations]
+    counts = [len(a.labels) for a in voc.Folder(folder).read("train", LABELS).annotations]
     assert run(folder, output) == 0
     out = capsys.readouterr().out
     assert "1 x zero area (box left out)" in out
@@ -336,9 +336,9 @@ def test_what_cannot_be_written(
     assert run(folder, output, shards=0) == 1
     assert "expected 1 shard or more, found 0" in capsys.readouterr().err
     assert run(folder, output, splits=("test",)) == 1
-    assert "no such split; splits here: train, trainval, val" in capsys.readouterr().err
+    assert "no split test; splits here: train, val, trainval" in capsys.readouterr().err
     assert run(tmp_path, output) == 1
-    assert "not a Pascal VOC folder" in capsys.readouterr().err
+    assert "no layout that is known here" in capsys.readouterr().err
     assert run(folder, folder / "Annotations/smear-1.xml") == 1
     assert "File exists" in capsys.readouterr().err
     for path in (folder / "JPEGImages").iterdir():

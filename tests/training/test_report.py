@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_the_page_in_a_browser(browser: Browser, page_path: Path, width: int, scheme: str) -> None:
+def test_the_page_in_a_browser(browser: Browser, page_path: Path, width: int, scheme: Any) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     page, requested, errors = context.new_page(), [], []
     page.on("request", lambda request: requested.append(request.url))

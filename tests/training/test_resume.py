@@ -20,7 +20,7 @@ from training import checkpoints, train
 TINY = Path(__file__).with_name("tiny_training.py")
 STEPS = 8  # four epochs of two steps of four images
 WITHIN = 600.0  # seconds for any run; it takes some twenty
-LOST_WITHIN = 60.0  # seconds in which a worker that lost the other ends; 2 to 16 were measured
+LOST_WITHIN = 120.0  # seconds in which a worker that lost the other ends; 2 to 16 were measured
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,8 @@ def _free_ports(count: int) -> list[int]:
 
 def _assert_same_numbers(one: dict[str, Any], other: dict[str, Any]) -> None:
     """But for the order of sums, and for hard negatives that tie and change places."""
-    kernels = [name for name in other if name.startswith("network/") and other[name].ndim == 4]
-    assert len(kernels) > 10
+    parts = ("optimizer/_trainable_variables/", "average/")  # the weights, and their average
+    kernels = [name for name in other if name.startswith(parts) and other[name].ndim == 4]
+    assert {name.partition("/")[0] for name in kernels} == {"optimizer", "average"}
     for name in kernels:
         np.testing.assert_allclose(one[name], other[name], rtol=0.01, atol=1e-3, err_msg=name)

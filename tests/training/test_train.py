@@ -113,14 +113,14 @@ def test_clipping_sees_the_gradient_of_all_replicas(
 ) -> None:
     """The norm is the global batch's: clipped by parts, two replicas would go another way."""
     strategies = (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    trainers = []
+    trainers: list[train.Trainer] = []
     for number, strategy in enumerate(strategies):
         settings = _settings(records_folder, tmp_path / str(number), clip_norm=0.01, epochs=1)
         trainers.append(_trainer(settings, strategy))
         trainers[-1].train_step(next(iter(trainers[-1]._batches(skip=0))))
     way = np.linalg.norm(_moved(trainers[0], start))
     assert way == pytest.approx(1e-3 * 0.01, rel=0.01)  # learning rate times norm
-    _assert_same_way(*trainers, start, tolerance=0.01, least=0.0)
+    _assert_same_way(trainers[0], trainers[1], start, tolerance=0.01, least=0.0)
 
 
 def _losses(trainer: train.Trainer, steps: int = 3) -> list[float]:

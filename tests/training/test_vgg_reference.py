@@ -27,6 +27,7 @@ Number = float | Fraction
 
 SIDES = (38, 19, 10, 5, 3, 1)  # figure 2
 BOXES_PER_CELL = (4, 6, 6, 6, 4, 4)  # section 3.1: conv4_3, conv10_2, conv11_2 without 3 and 1/3
+BGR_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # ImageNet's, as VGG-16 was trained
 VARIANCES = (0.1, 0.1, 0.2, 0.2)  # the authors' prior_variance, as cx, cy, w, h
 
 
@@ -78,9 +79,9 @@ def _forward(weights: Weights, image: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """RGB [300, 300, 3] -> offsets [8732, 4] and logits [8732, 1 + C]."""
 
     def conv(x: np.ndarray, name: str, **options: int) -> np.ndarray:
-        return np.maximum(_convolve(x, *weights[name], **options), 0.0)
+        return np.maximum(_convolve(x, weights[name], **options), 0.0)
 
-    x = image[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)  # VGG's BGR mean
+    x: np.ndarray = image[..., ::-1] - BGR_MEAN
     for block, depth in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3)):
         if block > 1:
             x = _max_pool(x, size=2, stride=2)
@@ -93,13 +94,8 @@ def _forward(weights: Weights, image: np.ndarray) -> tuple[np.ndarray, np.ndarra
     x = conv(x, "fc6", pad=6, dilation=6)  # à trous
     x = conv(x, "fc7")
     maps.append(x)
-    for block, options in (
-        (8, {"pad": 1, "stride": 2}),
-        (9, {"pad": 1, "stride": 2}),
-        (10, {}),
-        (11, {}),
-    ):
-        x = conv(conv(x, f"conv{block}_1"), f"conv{block}_2", **options)
+    for block, pad, stride in ((8, 1, 2), (9, 1, 2), (10, 0, 1), (11, 0, 1)):
+        x = conv(conv(x, f"conv{block}_1"), f"conv{block}_2", pad=pad, stride=stride)
         maps.append(x)
     assert tuple(len(x) for x in maps) == SIDES
     return _predict(weights, maps, "offsets"), _predict(weights, maps, "logits")
@@ -107,7 +103,7 @@ def _forward(weights: Weights, image: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _predict(weights: Weights, maps: list[np.ndarray], kind: str) -> np.ndarray:
     """Section 2.1: 3x3 filters on each map give numbers for each default box at each location."""
-    found = [_convolve(x, *weights[f"{kind}_{k}"], pad=1) for k, x in enumerate(maps)]
+    found = [_convolve(x, weights[f"{kind}_{k}"], pad=1) for k, x in enumerate(maps)]
     return np.concatenate(
         [
             x.reshape(side * side * count, -1)
@@ -117,14 +113,10 @@ def _predict(weights: Weights, maps: list[np.ndarray], kind: str) -> np.ndarray:
 
 
 def _convolve(
-    x: np.ndarray,
-    kernel: np.ndarray,
-    bias: np.ndarray,
-    pad: int = 0,
-    stride: int = 1,
-    dilation: int = 1,
+    x: np.ndarray, weights: list[np.ndarray], pad: int = 0, stride: int = 1, dilation: int = 1
 ) -> np.ndarray:
     """[H, W, C] with [k, k, C, D]: the sum of k * k shifted images, each times a [C, D] matrix."""
+    kernel, bias = weights
     k = len(kernel)
     x = np.pad(x, ((pad, pad), (pad, pad), (0, 0)))
     side = (len(x) - dilation * (k - 1) - 1) // stride + 1
@@ -159,7 +151,7 @@ def network() -> keras.Model:
         for weight in layer.weights:
             if len(weight.shape) == 4:
                 deviation = math.sqrt(2 / math.prod(weight.shape[:3]))
-                weight.assign(generator.normal(0, deviation, weight.shape))
+                weight.assign(generator.standard_normal(weight.shape, np.float32) * deviation)
             elif layer.name != "conv4_3_norm":
                 weight.assign(generator.normal(0, 1, weight.shape))
     return network
@@ -288,9 +280,9 @@ def _encoded(truth: Sequence[Number], default: Sequence[Number]) -> list[float]:
 def _objective(
     offsets: np.ndarray,
     logits: np.ndarray,
-    truth: list[Sequence[float]],
+    truth: Sequence[Sequence[float]],
     classes: list[int],
-    default: list[Sequence[float]],
+    default: Sequence[Sequence[float]],
 ) -> tuple[float, float, int]:
     """L_loc, L_conf and N of one image, before equation 1 divides by N.
 
@@ -338,7 +330,9 @@ def test_objective_from_boxes_to_loss() -> None:
         )
         for truth, kinds in zip(truths, classes, strict=True)
     ]
-    found = multibox_loss(offsets, logits, *(tf.stack(part) for part in zip(*targets, strict=True)))
+    matched, kinds = (tf.stack(part) for part in zip(*targets, strict=True))
+    default_cxcywh = tf.constant(default_boxes(SSD300_VGG16))
+    found = multibox_loss(offsets, logits, matched, kinds, default_cxcywh, SSD300_VGG16)
 
     centres, sizes = np.split(_default_boxes(), 2, axis=1)
     default = np.hstack([centres - sizes / 2, centres + sizes / 2]).tolist()
@@ -346,7 +340,7 @@ def test_objective_from_boxes_to_loss() -> None:
         _objective(*image, default) for image in zip(offsets, logits, truths, classes, strict=True)
     ]
     assert wanted[0][2] > 20
-    np.testing.assert_allclose(found, np.sum(wanted, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(np.transpose(found), wanted, rtol=1e-4)
 
 
 def _random_boxes(generator: np.random.Generator, count: int) -> list[list[float]]:
@@ -365,20 +359,26 @@ def test_a_step_of_sgd_lowers_the_loss() -> None:
     optimizer = keras.optimizers.SGD(SSD300_VGG16.learning_rate / 10, momentum=0.9)
     image_bgr, cells, classes = smears.render(np.random.default_rng(0), (300, 300))
     images = tf.constant(image_bgr[None, ..., ::-1], tf.float32)
+    default_cxcywh = tf.constant(default_boxes(SSD300_VGG16))
     squares = [[0.5 - s / 2, 0.5 - s / 2, 0.5 + s / 2, 0.5 + s / 2] for s in _scales()[1:6]]
     offsets, targets = matching.match(
         tf.constant(np.vstack([cells / 300, squares]), tf.float32),
         tf.constant([*classes, 0, 0, 0, 0, 0], tf.int32),
         tf.zeros([len(cells) + 5], tf.bool),
-        tf.constant(default_boxes(SSD300_VGG16)),
+        default_cxcywh,
     )
 
     def loss() -> tf.Tensor:
         outputs = network(images, training=True)
         localisation, classification, matches = multibox_loss(
-            outputs["offsets"], outputs["logits"], offsets[None], targets[None]
+            outputs["offsets"],
+            outputs["logits"],
+            offsets[None],
+            targets[None],
+            default_cxcywh,
+            SSD300_VGG16,
         )
-        return (localisation + classification) / matches  # equation 1
+        return (localisation[0] + classification[0]) / matches[0]  # equation 1
 
     with tf.GradientTape() as tape:
         before = loss()

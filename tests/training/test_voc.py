@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training import voc
+from training import annotations, voc
 
 WIDTH, HEIGHT = 40, 30
 BOX = ("5", "6", "20", "25")
@@ -64,7 +64,7 @@ class VocFolder:
             file.writelines(f"{image_id}\n" for image_id in image_ids)
 
     def read(self, labels: Any = None, split: Any = "train") -> Any:
-        return voc.read(self.path, split, labels)
+        return voc.Folder(self.path).read(split, labels)
 
 
 @pytest.fixture
@@ -318,20 +318,20 @@ def test_boxes_before_rotation_are_left_out(folder: VocFolder) -> None:
 
 
 def test_folder_without_the_layout(tmp_path: Path) -> None:
-    with pytest.raises(voc.DataError, match="not a Pascal VOC folder, Annotations/ is missing"):
-        voc.read(tmp_path, "train")
+    with pytest.raises(voc.DataError, match="not a Pascal VOC folder; expected Annotations/"):
+        voc.Folder(tmp_path)
 
 
 def test_split_that_is_missing_empty_or_no_text(folder: VocFolder) -> None:
-    with pytest.raises(voc.BadSplitError, match="no such split; splits here: none"):
+    with pytest.raises(annotations.BadSplitError, match="no such split; splits here: all"):
         folder.read()
     folder.split("train")
-    with pytest.raises(voc.BadSplitError, match="names no image"):
+    with pytest.raises(annotations.BadSplitError, match="names no image"):
         folder.read()
     (folder.path / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(voc.BadSplitError, match="not readable as UTF-8"):
+    with pytest.raises(annotations.BadSplitError, match="not readable as UTF-8"):
         folder.read()
-    with pytest.raises(voc.BadSplitError, match="splits here: train"):
+    with pytest.raises(annotations.BadSplitError, match="splits here: train"):
         folder.read(split="val")
 
 
@@ -350,18 +350,33 @@ def test_strays(folder: VocFolder) -> None:
     assert [problem.file for problem in opened.strays()] == ["Annotations/lost.xml"]
 
 
-def test_describe_groups_and_counts() -> None:
-    flaw = voc.Problem("a.xml", 0, "zero area", "no area", "box")
-    other = voc.Problem("b\x1b.xml", None, "bad XML", "broken", "image")
-    assert voc.describe([]) == []
-    assert voc.describe([other, flaw, flaw, flaw], examples=2) == [
-        "3 x zero area (box left out)",
-        "    a.xml, object 0: no area",
-        "    a.xml, object 0: no area",
-        "    and 1 more",
-        "1 x bad XML (image left out)",
-        "    'b\\x1b.xml': broken",
-    ]
+def test_folder_without_image_sets_is_one_split(folder: VocFolder) -> None:
+    """All annotations and all images, whichever of the two is missing."""
+    folder.xml("b", annotation_xml(object_xml()))
+    folder.image("b")
+    folder.xml("a", annotation_xml())
+    folder.image("c")
+    opened = voc.Folder(folder.path)
+    assert opened.splits() == ["all"]
+    dataset = opened.read("all")
+    assert [annotation.image_id for annotation in dataset.annotations] == ["b"]
+    kinds = {problem.file: problem.kind for problem in dataset.problems}
+    assert kinds == {
+        "Annotations/a.xml": "missing image",
+        "Annotations/c.xml": "missing annotation",
+    }
+    assert opened.strays() == []
+
+
+@pytest.mark.parametrize("place", ["JPEGImages/a.png", "Annotations/a.xml"])
+def test_link_out_of_the_folder(folder: VocFolder, tmp_path: Path, place: str) -> None:
+    folder.add("a", annotation_xml(object_xml()))
+    path = folder.path / place
+    path.rename(tmp_path / path.name)
+    path.symlink_to(tmp_path / path.name)
+    problem = only(folder.read())
+    assert (problem.file, problem.kind) == (place, "outside the folder")
+    assert problem.fatal_for == "image"
 
 
 corners = st.tuples(

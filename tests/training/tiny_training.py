@@ -39,5 +39,5 @@ if __name__ == "__main__":
     # Plain gradient descent: Adam would hide a gradient of the wrong size.
     PRESETS["ssd_compact"] = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
     _advance = Progress.advance
-    Progress.advance = _advance_or_die
+    Progress.advance = _advance_or_die  # type: ignore[method-assign,assignment]
     sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,547 @@
+"""Annotated images whatever their format: what a reader gives, and the checks all of them pass.
+
+A reader (`training.voc`, `training.coco`, `training.yolo`) is a `Folder` that names its splits,
+lists what a split names (`Entry`) and tells what an annotation says (`Content`). The rest is here:
+every image is decoded once to know that it decodes, claimed sizes are compared with real ones and
+boxes are fitted into their image.
+
+Out: a `Dataset` of `Annotation`s, with boxes in pixels of the upright image (EXIF orientation
+applied), and of `Problem`s. What a problem is fatal for is left out, the rest is kept. Folders come
+from anywhere, so no file outside of them is opened, not even through a link.
+
+Raises: `DataError`, the root of what goes wrong with data, itself a `TrainingError`.
+
+    DataError           the folder cannot be used at all
+    ├── BadSplitError   a split is missing, empty or not readable
+    ├── BadImageError   a file does not decode (`read` makes a problem of it)
+    ├── BadObjectError  an object cannot be used (`read` makes a problem of it)
+    │   ├── ZeroAreaError
+    │   └── UnknownClassError
+    └── ManifestError   records are missing or half written (training.records)
+"""
+
+import abc
+import collections
+import dataclasses
+import math
+import os
+import re
+import reprlib
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from training.errors import TrainingError
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+LIST_LIMIT = 64 * 2**20  # bytes of a text file that lists images
+LABEL_LIMIT = 200  # characters of a class name
+TOLERANCE = 1.0  # pixels outside the image that are a writer's rounding, clipped without a word
+ALL = "all"  # the one split of a folder that names none
+# Words that name a split in the names of files and folders, such as instances_val2017.json.
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+    "trainval": "trainval",
+}
+
+Kind = Literal[
+    "leakage",
+    "duplicate image",
+    "zero area",
+    "outside the image",
+    "clipped",
+    "unknown class",
+    "bad image",
+    "missing image",
+    "missing annotation",
+    "outside the folder",
+    "size disagrees",
+    "bad XML",
+    "bad text",
+    "bad object",
+    "bad id",
+    "duplicate id",
+    "bad split",
+]
+FatalFor = Literal["nothing", "box", "image"]
+CONSEQUENCE = {"nothing": "kept", "box": "box left out", "image": "image left out"}
+
+
+class DataError(TrainingError):
+    """The folder or the split cannot be used at all."""
+
+
+class BadSplitError(DataError):
+    """A split's file is missing, empty or not readable; `file` is its path in the folder."""
+
+    def __init__(self, directory: Path, file: str, message: str) -> None:
+        super().__init__(f"{directory / file}: {message}")
+        self.file = file
+
+
+class BadImageError(DataError):
+    """An image file does not decode."""
+
+
+class BadObjectError(DataError):
+    """An object cannot be used."""
+
+
+class ZeroAreaError(BadObjectError):
+    """A box whose corners are equal or swapped."""
+
+
+class UnknownClassError(BadObjectError):
+    """A class number that the folder gives no name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """One image and its boxes.
+
+    boxes_xyxy: float32 [N, 4], pixels of the upright image, continuous edges counted from 0:
+        0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height.
+    labels: the class name of each box, N of them.
+    difficult, truncated: bool [N], VOC's flags; COCO's iscrowd is `difficult`.
+    """
+
+    image_id: str
+    image_path: Path
+    width: int  # pixels, upright
+    height: int  # pixels, upright
+    boxes_xyxy: np.ndarray
+    labels: tuple[str, ...]
+    difficult: np.ndarray
+    truncated: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One flaw: `file` is relative to the folder, `index` the object's place in it, from 0.
+
+    In COCO that is the place in `annotations`, in YOLO the line.
+    """
+
+    file: str
+    index: int | None
+    kind: Kind
+    message: str
+    fatal_for: FatalFor  # what is left out because of it
+
+    def __str__(self) -> str:
+        place = self.file if self.file.isprintable() else repr(self.file)
+        message = self.message if self.message.isprintable() else repr(self.message)
+        return f"{place}{'' if self.index is None else f', object {self.index}'}: {message}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """One split. `labels` are the class names in the order of their class ids."""
+
+    source: str  # the folder or folders, for messages
+    split: str
+    labels: tuple[str, ...]
+    annotations: tuple[Annotation, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One image that a split names, before anything of it is opened.
+
+    file: its annotation, relative to the folder.
+    image_path: None where `problems` says why there is none.
+    """
+
+    image_id: str
+    file: str
+    image_path: Path | None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Object:
+    """One usable object; `box_xyxy` counts from 0 and may still reach outside the image."""
+
+    index: int
+    label: str
+    box_xyxy: tuple[float, float, float, float]  # pixels
+    text: str  # the box as the file has it
+    difficult: bool = False
+    truncated: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """What an annotation says: `size` is width and height in pixels, None where not readable."""
+
+    size: tuple[float, float] | None = None
+    objects: tuple[Object, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInfo:
+    """What decoding a file told: its upright size in pixels, its format, its orientation."""
+
+    width: int
+    height: int
+    format: str  # one of IMAGE_FORMATS
+    orientation: int  # EXIF, 1 to 8; 5 and above swap width and height
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One image as read, before labels are chosen; `info` is None where it is left out."""
+
+    image_id: str
+    file: str
+    image_path: Path | None
+    info: ImageInfo | None
+    objects: tuple[Object, ...]
+    problems: tuple[Problem, ...]
+
+
+class Folder(abc.ABC):
+    """An annotated folder whose images are decoded once, however many splits name them."""
+
+    format: ClassVar[str]
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._root = Path(os.path.realpath(directory))
+        self._items: dict[Entry, Item] = {}
+
+    @abc.abstractmethod
+    def splits(self) -> list[str]:
+        """Names of the splits; [ALL] where the folder names none."""
+
+    @abc.abstractmethod
+    def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
+        """The images that a split names, each once, and what is wrong with the list itself.
+
+        Raises BadSplitError where the split is missing, empty or not readable.
+        """
+
+    @abc.abstractmethod
+    def content(self, entry: Entry, info: ImageInfo) -> Content:
+        """What the annotation of an image says."""
+
+    def strays(self) -> list[Problem]:
+        """Annotations that belong to no image of any split."""
+        return []
+
+    def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
+        """A split, with every image decoded once to know that it decodes.
+
+        labels: the classes wanted, in the order of their ids; None takes those found in the split,
+            the most frequent first, ties by name.
+
+        Raises BadSplitError as `entries`, and DataError for labels that cannot be.
+        """
+        entries, problems = self.entries(split)
+        items = self.items(entries, split)
+        return dataset(str(self.directory), split, items, problems, labels)
+
+    def items(self, entries: Iterable[Entry], split: str) -> list[Item]:
+        """Read and check these images; `split` names them on the progress bar."""
+        bar = tqdm(entries, desc=f"reading {split}", unit="image", leave=False, disable=None)
+        return [self._item(entry) for entry in bar]
+
+    def _item(self, entry: Entry) -> Item:
+        if entry not in self._items:
+            self._items[entry] = self._read(entry)
+        return self._items[entry]
+
+    def _read(self, entry: Entry) -> Item:
+        if entry.image_path is None:
+            return _left_out(entry, entry.problems)
+        try:
+            info = inspect_image(entry.image_path)
+        except BadImageError as error:
+            file = self.relative(entry.image_path)
+            return _left_out(entry, [Problem(file, None, "bad image", str(error), "image")])
+        content = self.content(entry, info)
+        problems = [*content.problems, *_check_size(content, entry.file, info)]
+        if any(problem.fatal_for == "image" for problem in problems):
+            return _left_out(entry, problems)
+        objects, box_problems = _fit(content.objects, entry.file, info)
+        return Item(
+            entry.image_id,
+            entry.file,
+            entry.image_path,
+            info,
+            tuple(objects),
+            (*problems, *box_problems),
+        )
+
+    def relative(self, path: Path) -> str:
+        """A path as messages name it: from the folder on."""
+        return path.relative_to(self.directory).as_posix()
+
+    def within(self, path: Path) -> bool:
+        """Whether a path lies in the folder once links are followed."""
+        return Path(os.path.realpath(path)).is_relative_to(self._root)
+
+    def entry(self, image_id: str, file: str, image_path: Path) -> Entry:
+        """An entry of an image that is there, if its id and both its places are acceptable."""
+        if problem := bad_id(image_id):
+            return Entry(image_id, file, None, (problem,))
+        for path in (image_path, self.directory / file):
+            if not self.within(path):
+                message = "a link that leaves the folder; put a copy of the file in its place"
+                name = self.relative(path)
+                return left_out(image_id, file, name, "outside the folder", message)
+        return Entry(image_id, file, image_path)
+
+
+def left_out(image_id: str, file: str, where: str, kind: Kind, message: str) -> Entry:
+    """An entry that cannot be used because of what is wrong at `where`."""
+    return Entry(image_id, file, None, (Problem(where, None, kind, message, "image"),))
+
+
+def bad_id(image_id: str) -> Problem | None:
+    """What is wrong with an image id, which becomes the name of files."""
+    if image_id and image_id.isprintable() and not {"/", "\\"} & set(image_id):
+        return None
+    message = "an image id is a file's name, no path"
+    return Problem(f"id {brief(image_id)}", None, "bad id", message, "image")
+
+
+def dataset(
+    source: str,
+    split: str,
+    items: Sequence[Item],
+    problems: Iterable[Problem] = (),
+    labels: Sequence[str] | None = None,
+) -> Dataset:
+    """The usable of these images with the boxes of these labels, as `Folder.read`."""
+    names = labels_found(items) if labels is None else check_labels(labels)
+    found = list(problems)
+    for item in items:
+        found += [*item.problems, *_outside_labels(item, names)]
+    annotations = [annotation for item in items for annotation in _annotation(item, names)]
+    return Dataset(source, split, names, tuple(annotations), tuple(found))
+
+
+def describe(problems: Iterable[Problem], examples: int = 3) -> list[str]:
+    """Lines that group problems by kind and by what was left out.
+
+    Leakage comes first, for it is the one that makes figures lie, then the most frequent.
+    """
+    groups = collections.defaultdict(list)
+    for problem in problems:
+        groups[problem.kind, problem.fatal_for].append(problem)
+    lines = []
+    for (kind, fatal_for), group in sorted(
+        groups.items(), key=lambda item: (item[0][0] != "leakage", -len(item[1]))
+    ):
+        lines.append(f"{len(group)} x {kind} ({CONSEQUENCE[fatal_for]})")
+        lines += [f"    {problem}" for problem in group[:examples]]
+        lines += [f"    and {len(group) - examples} more"] * (len(group) > examples)
+    return lines
+
+
+def labels_found(items: Iterable[Item]) -> tuple[str, ...]:
+    """The classes of these images' boxes, the most frequent first, ties by name."""
+    counts = collections.Counter(obj.label for item in items for obj in item.objects)
+    return tuple(sorted(counts, key=lambda label: (-counts[label], label)))
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels, where they are different, printable and without needless space; DataError."""
+    if len(set(labels)) != len(labels) or not all(_is_label(label) for label in labels):
+        raise DataError(f"expected different, printable class names, found {list(labels)!r}")
+    return tuple(labels)
+
+
+def _is_label(text: str) -> bool:
+    return text.isprintable() and text != "" and text == " ".join(text.split())
+
+
+def clean_label(text: object) -> str:
+    """A class name without needless space; BadObjectError where it is no printable text."""
+    label = " ".join(text.split()) if isinstance(text, str) else ""
+    if not 0 < len(label) <= LABEL_LIMIT:
+        raise BadObjectError(f"expected a class name, found {brief(text)}")
+    if not label.isprintable():
+        raise BadObjectError(f"a class name that cannot be printed: {brief(label)}")
+    return label
+
+
+def finite(value: object, name: str) -> float:
+    """A number from a file; BadObjectError where it is none, not finite or too large."""
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise BadObjectError(f"expected a number in {name}, found {brief(value)}")
+    return found
+
+
+def brief(value: object) -> str:
+    """Any value from a file, cut to what fits in a message."""
+    return reprlib.repr(value)[:80]
+
+
+def object_problem(error: BadObjectError, file: str, index: int) -> Problem:
+    """The problem that an object's error is."""
+    kinds: dict[type, Kind] = {ZeroAreaError: "zero area", UnknownClassError: "unknown class"}
+    return Problem(file, index, kinds.get(type(error), "bad object"), str(error), "box")
+
+
+def split_name(name: str, otherwise: str) -> str:
+    """train, val, test or trainval, where a word of a name says so: `valid`, `train2017`."""
+    words = re.split(r"[^a-z]+", name.lower())
+    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    return found.pop() if len(found) == 1 else otherwise
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, for names too that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A file's content; DataError where it is larger than the limit, OSError where unreadable."""
+    size = path.stat().st_size
+    if size > limit:
+        raise DataError(f"the file has {size} bytes, the limit is {limit}")
+    return path.read_bytes()
+
+
+def read_lines(path: Path, limit: int = LIST_LIMIT) -> list[str]:
+    """A text file's lines; DataError where it is too large, not UTF-8 or not readable."""
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"not readable as UTF-8 text: {error}") from error
+
+
+def inspect_image(path: Path) -> ImageInfo:
+    """Decode a file in full, for a header alone does not tell whether the pixels are there.
+
+    Raises BadImageError for what is no JPEG, PNG or BMP, is truncated, or claims so many pixels
+    that Pillow takes it for a decompression bomb.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is not used here
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=IMAGE_FORMATS) as image:
+                image.load()
+                return _image_info(image)
+    except Exception as error:  # Pillow's decoders raise whatever they stumble over
+        raise BadImageError(f"does not decode as JPEG, PNG or BMP: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "the file is none of them"
+    return str(error) or type(error).__name__
+
+
+def _image_info(image: Image.Image) -> ImageInfo:
+    orientation = image.getexif().get(0x0112, 1)
+    orientation = orientation if orientation in range(1, 9) else 1
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    # A phone's MPO is a JPEG with a second picture behind it, which decoders ignore.
+    kind = "JPEG" if image.format == "MPO" else str(image.format)
+    return ImageInfo(width, height, kind, orientation)
+
+
+def _left_out(entry: Entry, problems: Iterable[Problem]) -> Item:
+    return Item(entry.image_id, entry.file, entry.image_path, None, (), tuple(problems))
+
+
+def _check_size(content: Content, file: str, info: ImageInfo) -> list[Problem]:
+    """The real size counts where all boxes fit into it; else nobody knows what they meant."""
+    claimed, real = content.size, (info.width, info.height)
+    if claimed == real or any(problem.fatal_for == "image" for problem in content.problems):
+        return []
+    found = f"{claimed[0]:g}x{claimed[1]:g}" if claimed else "nothing readable"
+    message = f"the size it says is {found}, the upright image has {real[0]}x{real[1]}"
+    if claimed == real[::-1] and info.orientation >= 5:
+        message += "; its boxes lie in the picture before EXIF rotation"
+        return [Problem(file, None, "size disagrees", message, "image")]
+    if claimed and not all(_overhang(item, info) <= TOLERANCE for item in content.objects):
+        message += "; not all boxes fit into that"
+        return [Problem(file, None, "size disagrees", message, "image")]
+    return [Problem(file, None, "size disagrees", f"{message}, which counts", "nothing")]
+
+
+def _overhang(item: Object, info: ImageInfo) -> float:
+    """By how many pixels a box reaches outside the image, on its worst side."""
+    x1, y1, x2, y2 = item.box_xyxy
+    return max(-x1, -y1, x2 - info.width, y2 - info.height, 0.0)
+
+
+def _fit(
+    objects: Iterable[Object], file: str, info: ImageInfo
+) -> tuple[list[Object], list[Problem]]:
+    """Clip boxes to the image; one of which nothing remains is left out."""
+    kept, problems = [], []
+    for item in objects:
+        clipped = _clip(item, info)
+        x1, y1, x2, y2 = np.asarray(clipped.box_xyxy, np.float32)  # as it is stored
+        where = f"{item.text} in an image of {info.width}x{info.height}"
+        if x2 <= x1 or y2 <= y1:
+            problems.append(Problem(file, item.index, "outside the image", where, "box"))
+            continue
+        if _overhang(item, info) > TOLERANCE:
+            problems.append(Problem(file, item.index, "clipped", where, "nothing"))
+        kept.append(clipped)
+    return kept, problems
+
+
+def _clip(item: Object, info: ImageInfo) -> Object:
+    edges = np.clip(item.box_xyxy, 0, [info.width, info.height] * 2).tolist()
+    return dataclasses.replace(item, box_xyxy=tuple(edges))
+
+
+def _outside_labels(item: Item, labels: tuple[str, ...]) -> list[Problem]:
+    return [
+        Problem(
+            item.file,
+            obj.index,
+            "unknown class",
+            f"expected one of {', '.join(labels)}, found {obj.label!r}",
+            "box",
+        )
+        for obj in item.objects
+        if obj.label not in labels
+    ]
+
+
+def _annotation(item: Item, labels: tuple[str, ...]) -> list[Annotation]:
+    """The item as an annotation; none where it is left out."""
+    if item.info is None or item.image_path is None:
+        return []
+    objects = [obj for obj in item.objects if obj.label in labels]
+    annotation = Annotation(
+        image_id=item.image_id,
+        image_path=item.image_path,
+        width=item.info.width,
+        height=item.info.height,
+        boxes_xyxy=np.array([obj.box_xyxy for obj in objects], np.float32).reshape(-1, 4),
+        labels=tuple(obj.label for obj in objects),
+        difficult=np.array([obj.difficult for obj in objects], bool),
+        truncated=np.array([obj.truncated for obj in objects], bool),
+    )
+    return [annotation]

@@ -1,0 +1,379 @@
+"""Opens annotated folders, whatever their formats, and makes one set of images of them.
+
+In: one folder or several, each in one of `FORMATS`, told apart by their layout.
+
+Out: splits as `Dataset`s, like those of a single folder, with
+
+- class names renamed or dropped;
+- val held out of train by ratio where a folder names no val: the images whose hashed
+  (seed, image id) comes first. That keeps the exact ratio; an image's place depends neither on the
+  order of files nor on other folders, and hardly on images that are added later;
+- image ids that are unique: where they collide, the folder's name stands in front;
+- the same file's content only once a split, and never in train and val both: the copy in train is
+  left out, for a model must not be measured on what it was trained on.
+"""
+
+import collections
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+
+from training import annotations, coco, voc, yolo
+from training.annotations import (
+    ALL,
+    BadSplitError,
+    DataError,
+    Dataset,
+    Entry,
+    FatalFor,
+    Item,
+    Problem,
+)
+
+FORMATS: tuple[ModuleType, ...] = (voc, yolo, coco)
+ORDER = ("train", "val", "trainval", "test")
+POOLS = ("train", "trainval", ALL)  # what val is held out of: the first that there is
+MADE = ("train", "val")  # what a pool is split into
+RESPLIT = ("train", "val", "trainval", ALL)  # what is split anew: all that there are
+# Images of the first must be in none of the others. Of val and test it is only told.
+HELD_OUT = {"train": ("val", "test"), "trainval": ("test",), "val": ("test",)}
+
+
+def open_folder(directory: Path) -> annotations.Folder:
+    """The folder in the format that its layout tells; DataError where none or several fit."""
+    if not directory.is_dir():
+        raise DataError(f"{directory}: no such folder")
+    found = [form for form in FORMATS if form.fits(directory)]
+    if len(found) > 1:
+        names = " and ".join(form.Folder.format for form in found)
+        raise DataError(f"{directory}: {names} in one folder; move one of them to its own")
+    if not found and coco.json_files(directory):
+        found = [coco]
+    if not found:
+        layouts = "".join(f"\n  {form.Folder.format}: {form.LAYOUT}" for form in FORMATS)
+        raise DataError(f"{directory}: no layout that is known here; looked for{layouts}")
+    return found[0].Folder(directory)
+
+
+class Source:
+    """One of the folders, with val held out by ratio where it names none.
+
+    name: what stands in front where several folders are meant.
+    val, seed, resplit: as `Folders`.
+    """
+
+    def __init__(
+        self, name: str, folder: annotations.Folder, val: float, seed: int, resplit: bool
+    ) -> None:
+        self.name, self.folder = name, folder
+        self._val, self._seed = val, seed
+        self._listed: dict[str, tuple[list[Entry], list[Problem]]] = {}
+        own = folder.splits()
+        for split in own:
+            if annotations.bad_id(split):
+                raise DataError(f"{folder.directory}: expected a plain name for a split: {split!r}")
+        pools = [split for split in (RESPLIT if resplit else POOLS) if split in own]
+        self._pool = pools if resplit else pools[:1] * ("val" not in own)
+
+    def splits(self) -> list[str]:
+        own = set(self.folder.splits())
+        if self._pool:
+            made = {
+                name
+                for name, there in zip(MADE, (self._val < 1, self._val > 0), strict=True)
+                if there
+            }
+            own = (own - {*MADE, ALL}) | made
+        return _sorted(own)
+
+    def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
+        """As `annotations.Folder.entries`, of the splits here."""
+        if split not in self._listed:
+            self._listed[split] = self._list(split)
+        return self._listed[split]
+
+    def _list(self, split: str) -> tuple[list[Entry], list[Problem]]:
+        if not self._pool or split not in MADE:
+            return self.folder.entries(split)
+        entries, problems = self._pooled()
+        held_out = self._held_out(entries)
+        return [e for e in entries if (_key(e) in held_out) == (split == "val")], problems
+
+    def note(self) -> str:
+        """The format, the splits, and what was held out."""
+        text = f"{self.folder.directory}: {self.folder.format}, {', '.join(self.splits())}"
+        if not self._pool:
+            return text
+        train, val = (len(self.entries(split)[0]) for split in MADE)
+        pool = "" if self._pool == [ALL] else f" of {' and '.join(self._pool)}"
+        return (
+            f"{text}; val is {val} of the {train + val} images{pool}, held out by ratio "
+            f"(--val {self._val:g} --seed {self._seed})"
+        )
+
+    def _pooled(self) -> tuple[list[Entry], list[Problem]]:
+        entries: dict[Path, Entry] = {}
+        problems: list[Problem] = []
+        for split in self._pool:
+            found, flaws = self.folder.entries(split)
+            entries |= {_key(entry): entry for entry in found if _key(entry) not in entries}
+            problems += flaws
+        return list(entries.values()), problems
+
+    def _held_out(self, entries: Sequence[Entry]) -> set[Path]:
+        count = round(len(entries) * self._val)
+        if 0 < self._val < 1:
+            count = min(max(count, 1), len(entries) - 1)
+        ranked = sorted(entries, key=lambda entry: (self._rank(entry), _key(entry)))
+        return {_key(entry) for entry in ranked[:count]}
+
+    def _rank(self, entry: Entry) -> str:
+        text = f"{self._seed}:{entry.image_id}".encode("utf-8", "surrogatepass")
+        return hashlib.sha256(text).hexdigest()
+
+
+class Folders:
+    """Several annotated folders as one.
+
+    directories: one or more, each in a known format.
+    rename: `old=new`, class names; `old=` drops the class's boxes.
+    val: the share of a folder's images that is held out where it names no val, 0 to 1.
+    seed: another seed holds out others.
+    resplit: hold out by ratio even where a folder has its own val.
+
+    Raises DataError where a folder cannot be used or the settings are not acceptable.
+    """
+
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        rename: Sequence[str] = (),
+        val: float = 0.2,
+        seed: int = 0,
+        resplit: bool = False,
+    ) -> None:
+        if not 0 <= val <= 1:
+            raise DataError(f"--val: expected a share of 0 to 1, found {val}")
+        self._rename = _parse_renames(rename)
+        names = _folder_names(directories)
+        self._sources = [
+            Source(name, open_folder(directory), val, seed, resplit)
+            for name, directory in zip(names, directories, strict=True)
+        ]
+        self._read_splits: dict[str, tuple[list[Item], list[Problem]]] = {}
+        self._labels: collections.Counter[str] = collections.Counter()  # before renaming
+        self._digests: dict[Path, str] = {}
+        self._unique_ids: dict[tuple[str, Path], str] = {}
+
+    def __str__(self) -> str:
+        return ", ".join(str(source.folder.directory) for source in self._sources)
+
+    def splits(self) -> list[str]:
+        """Names of the splits that any of the folders has."""
+        return _sorted({split for source in self._sources for split in source.splits()})
+
+    def notes(self) -> list[str]:
+        """A line per folder: its format, its splits, and what was held out of them."""
+        return [source.note() for source in self._sources]
+
+    def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
+        """A split, from all folders that have it; `labels` as in `annotations.Folder.read`.
+
+        Raises BadSplitError where no folder has it, or one that has it cannot read it.
+        """
+        items, problems = self._read(split)
+        return annotations.dataset(str(self), split, items, problems, labels)
+
+    def labels(self, splits: Iterable[str]) -> tuple[str, ...]:
+        """The classes found in these splits, the most frequent first, ties by name."""
+        return annotations.labels_found(item for split in splits for item in self._read(split)[0])
+
+    def check_renames(self, splits: Iterable[str]) -> None:
+        """DataError where a class to be renamed occurs in none of these splits."""
+        for split in splits:
+            with suppress(BadSplitError):
+                self._read(split)
+        for old in self._rename:
+            if old not in self._labels:
+                here = ", ".join(label for label, _ in self._labels.most_common()) or "none"
+                raise DataError(f"--rename: no box has the class {old!r}; classes here: {here}")
+
+    def without(self, split: str) -> list[str]:
+        """Names of the folders that have no such split."""
+        return [source.name for source in self._sources if split not in source.splits()]
+
+    def strays(self) -> list[Problem]:
+        """Annotations that belong to no image of any split."""
+        return [
+            problem
+            for source in self._sources
+            for problem in self._prefixed(source, source.folder.strays())
+        ]
+
+    def _read(self, split: str) -> tuple[list[Item], list[Problem]]:
+        if split not in self._read_splits:
+            self._read_splits[split] = self._read_once(split)
+        return self._read_splits[split]
+
+    def _read_once(self, split: str) -> tuple[list[Item], list[Problem]]:
+        sources = [source for source in self._sources if split in source.splits()]
+        if not sources:
+            message = f"no split {split}; splits here: {', '.join(self.splits()) or 'none'}"
+            raise BadSplitError(self._sources[0].folder.directory, ".", message)
+        found: list[tuple[Source, Item]] = []
+        problems: list[Problem] = []
+        for source in sources:
+            entries, flaws = source.entries(split)
+            problems += self._prefixed(source, flaws)
+            items = source.folder.items(entries, split)
+            pairs = zip(entries, items, strict=True)
+            found += [(source, self._joined(source, entry, item)) for entry, item in pairs]
+        self._labels.update(obj.label for _, item in found for obj in item.objects)
+        return [self._renamed(item) for item in self._without_twins(found, split)], problems
+
+    def _joined(self, source: Source, entry: Entry, item: Item) -> Item:
+        """An item as it is called among those of all folders."""
+        return dataclasses.replace(
+            item,
+            image_id=self._image_id(source, entry),
+            file=self._place(source, item.file),
+            problems=tuple(self._prefixed(source, item.problems)),
+        )
+
+    def _prefixed(self, source: Source, problems: Iterable[Problem]) -> list[Problem]:
+        return [dataclasses.replace(p, file=self._place(source, p.file)) for p in problems]
+
+    def _place(self, source: Source, file: str) -> str:
+        return f"{source.name}/{file}" if len(self._sources) > 1 else file
+
+    def _renamed(self, item: Item) -> Item:
+        objects = [
+            dataclasses.replace(obj, label=self._rename.get(obj.label, obj.label))
+            for obj in item.objects
+        ]
+        return dataclasses.replace(item, objects=tuple(obj for obj in objects if obj.label))
+
+    def _image_id(self, source: Source, entry: Entry) -> str:
+        if entry.image_path is None:
+            return entry.image_id
+        if not self._unique_ids:
+            self._unique_ids = self._find_unique_ids()
+        return self._unique_ids[source.name, entry.image_path]
+
+    def _find_unique_ids(self) -> dict[tuple[str, Path], str]:
+        """Of all images of all splits, so that an id does not depend on the splits asked for."""
+        owners: dict[str, set[tuple[Source, Path]]] = collections.defaultdict(set)
+        for _, source, entry in self._entries(self.splits()):
+            if entry.image_path is not None:
+                owners[entry.image_id].add((source, entry.image_path))
+        ids = {}
+        for image_id, images in owners.items():
+            counts = collections.Counter(source for source, _ in images)
+            for source, path in images:
+                own = image_id if counts[source] == 1 else source.folder.relative(path)
+                name = own if len(counts) == 1 else f"{source.name}/{own}"
+                ids[source.name, path] = name.replace("/", "-")
+        for name, count in collections.Counter(ids.values()).items():
+            if count > 1 or annotations.bad_id(name):
+                raise DataError(
+                    f"{count} images get the id {name!r}; rename their files or folders"
+                )
+        return ids
+
+    def _entries(self, splits: Iterable[str]) -> Iterator[tuple[str, Source, Entry]]:
+        """What all folders name in these splits, without the splits that cannot be read."""
+        for split in splits:
+            for source in self._sources:
+                with suppress(BadSplitError):
+                    entries = source.entries(split)[0] if split in source.splits() else []
+                    yield from ((split, source, entry) for entry in entries)
+
+    def _without_twins(self, found: list[tuple[Source, Item]], split: str) -> Iterator[Item]:
+        """The items, those left out whose file's content came before or is held out."""
+        held_out = self._held_out(split)
+        seen: dict[str, str] = {}  # digest: where
+        for source, item in found:
+            if item.info is None or item.image_path is None:
+                yield item
+                continue
+            place = self._image_place(source, item.image_path)
+            digest = self._digest(item.image_path)
+            if digest in held_out:
+                message = f"the same picture as {held_out[digest]}"
+                fatal_for: FatalFor = "nothing" if split == "val" else "image"
+                yield _twin(item, Problem(place, None, "leakage", message, fatal_for))
+            elif digest in seen:
+                message = f"the same picture as {seen[digest]}"
+                yield _twin(item, Problem(place, None, "duplicate image", message, "image"))
+            else:
+                yield item
+            seen.setdefault(digest, place)
+
+    def _held_out(self, split: str) -> dict[str, str]:
+        """Digests of the images that must not be in this split, and where they are."""
+        return {
+            self._digest(entry.image_path): (
+                f"{self._image_place(source, entry.image_path)}, which is in {other}"
+            )
+            for other, source, entry in self._entries(HELD_OUT.get(split, ()))
+            if entry.image_path is not None
+        }
+
+    def _image_place(self, source: Source, image_path: Path) -> str:
+        return self._place(source, source.folder.relative(image_path))
+
+    def _digest(self, path: Path) -> str:
+        if path not in self._digests:
+            with path.open("rb") as file:
+                self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        return self._digests[path]
+
+
+def _twin(item: Item, problem: Problem) -> Item:
+    """An item whose picture is in there elsewhere; left out where that is fatal."""
+    problems = (*item.problems, problem)
+    if problem.fatal_for == "nothing":
+        return dataclasses.replace(item, problems=problems)
+    return dataclasses.replace(item, info=None, objects=(), problems=problems)
+
+
+def _key(entry: Entry) -> Path:
+    """What makes it the same image in several splits."""
+    return entry.image_path or Path(entry.file) / f"id {entry.image_id}"
+
+
+def _sorted(splits: Iterable[str]) -> list[str]:
+    return sorted(splits, key=lambda name: (ORDER.index(name) if name in ORDER else 9, name))
+
+
+def _folder_names(directories: Sequence[Path]) -> list[str]:
+    """A different name for each folder: as many of its path's last parts as it takes."""
+    if not directories:
+        raise DataError("expected one folder or more, found none")
+    paths = [Path(os.path.realpath(directory)) for directory in directories]
+    if len(set(paths)) < len(paths):
+        raise DataError(f"the same folder twice: {', '.join(map(str, directories))}")
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _parse_renames(rename: Sequence[str]) -> dict[str, str]:
+    """New class names by old ones; an empty one drops the class."""
+    renames: dict[str, str] = {}
+    for text in rename:
+        old, equals, new = text.partition("=")
+        if not old or not equals:
+            raise DataError(
+                f"--rename: expected old=new, or old= to drop the class, found {text!r}"
+            )
+        annotations.check_labels([new] if new else [])
+        if renames.setdefault(old, new) != new:
+            raise DataError(f"--rename: {old!r} has two new names, {renames[old]!r} and {new!r}")
+    return renames
