@@ -6,14 +6,15 @@ training with Keras": each runs the same command over the same, shared run folde
 
 import json
 import os
+import re
 from typing import Any
 
 import tensorflow as tf
 
 from training.errors import TrainingError
 
-# What the others' steps end in when a machine is gone: its connections break, or it has not been
-# heard of for a while and TensorFlow's coordination service gives it up.
+# What the others' steps end in when a machine is gone: its connections break, or its heartbeats
+# stop, and TensorFlow's coordination service gives it up after 10 s.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -21,10 +22,19 @@ LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+_TELLING = re.compile("abort|unavailable|timeout|crash|reset|refused|closed", re.IGNORECASE)
 
 
 class WorkerLostError(TrainingError):
     """Another machine is gone: this one cannot go on, and the run can be continued by all."""
+
+
+def cause(error: tf.errors.OpError) -> str:
+    """The telling line of TensorFlow's many."""
+    message = re.sub(r"\{\{.*?\}\}", "", str(error.message))  # names of nodes
+    lines = [line.strip() for line in message.splitlines()]
+    telling = [line for line in lines if _TELLING.search(line)]
+    return (telling or [type(error).__name__])[0][:200]
 
 
 def choose(logical_cpus: int) -> tf.distribute.Strategy:

@@ -301,10 +301,8 @@ class Trainer:
         return f"The last checkpoint is that of step {checkpoints.step_of(newest)}"
 
     def _lost(self, error: tf.errors.OpError) -> str:
-        lines = [x for x in str(error.message).splitlines() if x.startswith("Collective ops")]
-        cause = lines[0] if lines else type(error).__name__
         return (
-            f"another worker is lost, or cannot be reached ({cause}). "
+            f"another worker is lost, or cannot be reached ({strategy.cause(error)}). "
             f"{self._last_checkpoint()}: start all workers again with the same command"
         )
 

@@ -44,3 +44,17 @@ def test_another_tf_config(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(TrainingError, match="TF_CONFIG in the environment must be JSON"):
         strategy.in_cluster()
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        (
+            "Graph execution error:\n\n{{node a}} Collective ops is aborted by: reset\nmore",
+            "Collective ops is ab",
+        ),
+        ("something\nelse", "UnavailableError"),
+    ],
+)
+def test_of_an_error_the_telling_line_is_shown(message: str, cause: str) -> None:
+    assert strategy.cause(tf.errors.UnavailableError(None, None, message)).startswith(cause)
