@@ -73,7 +73,7 @@ def _drain(batches: Iterator[object]) -> None:
         next(batches)
 
 
-def _trainer(name: str, folder: Path, default_boxes: Path | None):  # type: ignore[no-untyped-def]
+def _trainer(name: str, folder: Path, default_boxes: Path | None) -> Any:
     """A trainer of this commit or, for `--before`, of one whose `train` still held it."""
     import tensorflow as tf
 
@@ -173,12 +173,12 @@ def main(settings: Settings) -> None:
             name: stack.enter_context(_start(name, old if "before" in name else ROOT, settings))
             for name in names
         }
-        for process in running.values():
-            _answer(process)
+        for name, process in running.items():
+            _answer(name, process)
         turns: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(settings.rounds):
             for name, process in running.items():
-                turns[name].append(float(_answer(process, ask=True)))
+                turns[name].append(float(_answer(name, process, ask=True)))
     print(_table(turns))
     if settings.output:
         machine = {"machine": platform.machine(), "cpus": os.cpu_count(), "batch_size": BATCH_SIZE}
@@ -214,7 +214,7 @@ def _start(name: str, code: Path, settings: Settings) -> Iterator[subprocess.Pop
         process.wait()
 
 
-def _answer(process: subprocess.Popen[str], ask: bool = False) -> str:
+def _answer(name: str, process: subprocess.Popen[str], ask: bool = False) -> str:
     assert process.stdin
     assert process.stdout
     if ask:
@@ -222,7 +222,7 @@ def _answer(process: subprocess.Popen[str], ask: bool = False) -> str:
         process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        raise SystemExit(f"a contestant ended: {' '.join(map(str, process.args))}")  # type: ignore[arg-type]
+        raise SystemExit(f"the contestant `{name}` ended")
     return line
 
 

@@ -1,14 +1,25 @@
-"""What all test folders share: one real server over the shipped repository, and one photo."""
+"""What all test folders share: a real server over the shipped repository, a photo, a browser."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from serving.server import EmbeddedServer, ServerSettings
 
 PROJECT = Path(__file__).parent.parent
+CHROMIUM_OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 # A first call traces a TensorFlow function, which takes seconds on a busy machine.
 hypothesis.settings.register_profile("no deadline", deadline=None)
@@ -26,3 +37,15 @@ def server() -> Iterator[EmbeddedServer]:
 def smear() -> Path:
     """A rendered photo of a blood smear."""
     return PROJECT / "samples" / "smear-1.jpg"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium, headless; a module's tests share it."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.fail("These tests need Chromium: apt-get install chromium", pytrace=False)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        yield browser
+        browser.close()

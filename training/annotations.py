@@ -28,15 +28,17 @@ import os
 import re
 import reprlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from training.errors import TrainingError
+
+Record = TypeVar("Record")  # an object as a format has it
 
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -397,10 +399,23 @@ def brief(value: object) -> str:
     return reprlib.repr(value)[:80]
 
 
-def object_problem(error: BadObjectError, file: str, index: int) -> Problem:
+def _object_problem(error: BadObjectError, file: str, index: int) -> Problem:
     """The problem that an object's error is."""
     kinds: dict[type, Kind] = {ZeroAreaError: "zero area", UnknownClassError: "unknown class"}
     return Problem(file, index, kinds.get(type(error), "bad object"), str(error), "box")
+
+
+def parse_objects(
+    records: Iterable[tuple[int, Record]], file: str, parse: Callable[[Record, int], Object]
+) -> tuple[tuple[Object, ...], tuple[Problem, ...]]:
+    """The usable objects among an annotation's records, each with its place, and the others."""
+    objects, problems = [], []
+    for index, record in records:
+        try:
+            objects.append(parse(record, index))
+        except BadObjectError as error:
+            problems.append(_object_problem(error, file, index))
+    return tuple(objects), tuple(problems)
 
 
 def split_name(name: str, otherwise: str) -> str:

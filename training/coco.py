@@ -141,13 +141,10 @@ class Folder(annotations.Folder):
 
     def content(self, entry: Entry, info: ImageInfo) -> Content:
         record = self._records[entry]
-        objects, problems = [], []
-        for index, annotation in record.objects:
-            try:
-                objects.append(_object(annotation, index, record.labels))
-            except BadObjectError as error:
-                problems.append(annotations.object_problem(error, entry.file, index))
-        return Content(_claimed_size(record.image), tuple(objects), tuple(problems))
+        found = annotations.parse_objects(
+            record.objects, entry.file, lambda fields, index: _object(fields, index, record.labels)
+        )
+        return Content(_claimed_size(record.image), *found)
 
 
 def _split(path: Path, otherwise: str) -> str:

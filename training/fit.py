@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from training import records, run_folder
+from training import boxes, outcomes, records, run_folder
 from training.default_boxes import box_shapes, default_boxes
 from training.errors import TrainingError
 from training.presets import PRESETS, BoxShapes, Preset, PresetName
@@ -127,20 +127,10 @@ def coverage(objects_xyxy: np.ndarray, preset: Preset) -> tuple[float, float]:
     """
     sizes = objects_xyxy[:, 2:] - objects_xyxy[:, :2]
     shapes = np.array([pair for pairs in box_shapes(preset) for pair in pairs])
-    grid = default_boxes(preset)
-    best = [_best_iou(box, grid) for box in objects_xyxy]
+    grid_xyxy = boxes.to_xyxy(default_boxes(preset)).numpy()
+    # Object by object: all at once would be gigabytes for a large data set.
+    best = [outcomes.iou(box[None], grid_xyxy).max() for box in objects_xyxy]
     return float(shape_iou(sizes, shapes).max(axis=1).mean()), float(np.mean(best))
-
-
-def _best_iou(box_xyxy: np.ndarray, grid_cxcywh: np.ndarray) -> float:
-    low, high = (
-        grid_cxcywh[:, :2] - grid_cxcywh[:, 2:] / 2,
-        grid_cxcywh[:, :2] + grid_cxcywh[:, 2:] / 2,
-    )
-    shared = np.minimum(high, box_xyxy[2:]) - np.maximum(low, box_xyxy[:2])
-    intersection = shared.clip(0).prod(axis=1)
-    area = (box_xyxy[2:] - box_xyxy[:2]).prod()
-    return float((intersection / (grid_cxcywh[:, 2:].prod(axis=1) + area - intersection)).max())
 
 
 def load(path: Path, preset: Preset) -> Preset:

@@ -43,7 +43,7 @@ class Progress:
         self.bar.update()
 
     def images_per_second(self) -> float | None:
-        """Since the last call or `pause`; None where no step was done since. Call it when the
+        """Since the last call or `resume`; None where no step was done since. Call it when the
         device has come to the end of the step."""
         now = time.perf_counter()
         if self.looked and self.step > self.looked[0]:

@@ -125,8 +125,10 @@ class Folder(annotations.Folder):
         except DataError as error:
             problem = Problem(entry.file, None, "bad XML", str(error), "image")
             return Content(problems=(problem,))
-        objects, problems = _objects(root, entry.file)
-        return Content(_claimed_size(root), tuple(objects), tuple(problems))
+        records = enumerate(root.findall("object"))
+        return Content(
+            _claimed_size(root), *annotations.parse_objects(records, entry.file, _object)
+        )
 
     def strays(self) -> list[Problem]:
         """Annotations without image that no split names."""
@@ -162,16 +164,6 @@ def _parse(path: Path) -> Element:
     if root.tag != "annotation":
         raise DataError(f"expected <annotation> at the top, found {root.tag[:40]!r}")
     return root
-
-
-def _objects(root: Element, file: str) -> tuple[list[Object], list[Problem]]:
-    objects, problems = [], []
-    for index, element in enumerate(root.findall("object")):
-        try:
-            objects.append(_object(element, index))
-        except BadObjectError as error:
-            problems.append(annotations.object_problem(error, file, index))
-    return objects, problems
 
 
 def _object(element: Element, index: int) -> Object:

@@ -201,13 +201,11 @@ class Folder(annotations.Folder):
         except DataError as error:
             problem = Problem(entry.file, None, "bad text", str(error), "image")
             return Content(size, problems=(problem,))
-        objects, problems = [], []
-        for index, line in enumerate(lines):
-            try:
-                objects += [_object(line, index, self._labels, info)] if line.strip() else []
-            except BadObjectError as error:
-                problems.append(annotations.object_problem(error, entry.file, index))
-        return Content(size, tuple(objects), tuple(problems))
+        records = ((index, line) for index, line in enumerate(lines) if line.strip())
+        found = annotations.parse_objects(
+            records, entry.file, lambda line, index: _object(line, index, self._labels, info)
+        )
+        return Content(size, *found)
 
     def strays(self) -> list[Problem]:
         """Text files of labels without image."""

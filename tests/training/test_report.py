@@ -2,21 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training import evaluate, records, report
 from training.errors import TrainingError
 from training.evaluate import Detected, Metrics, Truth
 
-CHROMIUM_OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 Split = tuple[records.Manifest, list[Truth], list[Detected], Metrics]
 
 
@@ -83,17 +81,6 @@ def test_figures_for_programs(page_path: Path, split: Split) -> None:
     assert matrix.trace() == objects - 4
     assert matrix[3].tolist() == [0, 0, 4, 0]
     assert list(document["worst"].values()) == [2] * 4
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.fail("These tests need Chromium: apt-get install chromium", pytrace=False)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
