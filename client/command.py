@@ -48,6 +48,12 @@ class Detect:
     model: str = "ensemble"
     """Name of the ensemble on the server."""
 
+    canary_key: Annotated[
+        str,
+        tyro.conf.arg(metavar="KEY", help_behavior_hint="(default: no key, never the canary)"),
+    ] = ""
+    """Take part in a canary, if there is one: the key decides on which side, the same each time."""
+
     score_threshold: Optional01 = None
     """Leave out detections with a lower score."""
 
@@ -116,7 +122,7 @@ def _detect_all(settings: Detect, files: Sequence[Path], report: Report) -> int:
     """Report each photo in its turn and return how many were bad."""
     bad = 0
     targets = photos.targets(files, settings.save) if settings.save else [None] * len(files)
-    with Detector(settings.url, model=settings.model, timeout=settings.timeout) as detector:
+    with _detector(settings) as detector:
         outcomes = _outcomes(detector, settings, files)
         for photo, target, outcome in zip(files, targets, outcomes, strict=True):
             try:
@@ -130,6 +136,15 @@ def _detect_all(settings: Detect, files: Sequence[Path], report: Report) -> int:
                 _complain(str(error))
                 bad += 1
     return bad
+
+
+def _detector(settings: Detect) -> Detector:
+    return Detector(
+        settings.url,
+        model=settings.model,
+        timeout=settings.timeout,
+        canary_key=settings.canary_key,
+    )
 
 
 def _outcomes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -31,12 +31,15 @@ class Detection:
 class Result:
     """The detections of one image, best score first, possibly none.
 
-    `width` and `height` are the image's, upright (EXIF orientation applied), in pixels.
+    `width` and `height` are the image's, upright (EXIF orientation applied), in pixels. `model` is
+    the ensemble that answered, the stable one or its canary; results that differ in nothing else
+    are equal.
     """
 
     detections: tuple[Detection, ...]
     width: int
     height: int
+    model: str = field(default="", compare=False)
 
     def counts(self) -> dict[str, int]:
         """Return how many objects of each label there are, the most frequent label first."""
@@ -49,4 +52,5 @@ class Result:
             "height": self.height,
             "counts": self.counts(),
             "detections": [asdict(detection) for detection in self.detections],
+            "model": self.model,
         }

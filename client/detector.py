@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
-from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, InferenceServerClient
+from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE, InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
+from client import canary
 from client.detection import Result
-from client.errors import DetectorError, InvalidParameter, from_grpc
+from client.errors import (
+    DetectorError,
+    InvalidParameter,
+    ServerError,
+    ServerUnavailable,
+    from_grpc,
+)
 from client.images import Image, encoded, name_of
 from client.tensors import Parameters, request_input, request_parameters, result_of
 
+CanaryKey = str | Callable[[Any], str] | None
 LOOPBACK = {"localhost", "127.0.0.1", "[::1]"}
+logger = logging.getLogger(__name__)
+logger.addHandler(logging.NullHandler())  # silent, unless the program asks for it
 
 
 class Detector:
@@ -32,19 +45,30 @@ class Detector:
         url: the server's gRPC address as host:port, without http://.
         model: the ensemble's name on the server.
         timeout: seconds that one image may take from sending to answer.
+        canary_key: whom the requests are for, such as a camera's name. If the model has a canary, a
+            share of all keys is answered by it, each always on the same side; see docs/client.md.
+            Empty: the stable model answers.
 
     Raises:
         InvalidParameter: the address is not host:port, or the timeout is not above 0.
     """
 
     def __init__(
-        self, url: str = "127.0.0.1:8001", *, model: str = "ensemble", timeout: float = 30.0
+        self,
+        url: str = "127.0.0.1:8001",
+        *,
+        model: str = "ensemble",
+        timeout: float = 30.0,
+        canary_key: str = "",
     ) -> None:
         if not (0 < timeout < math.inf):
             raise InvalidParameter(f"timeout must be seconds above 0, but got {timeout}")
         self.url = url
         self.model = model
         self.timeout = timeout
+        self.canary_key = canary_key
+        self._knowledge = canary.Knowledge(self._ask_for_canary)
+        self._closed = False
         self._client = InferenceServerClient(url, channel_args=_channel_args(_host(url)))
 
     def __enter__(self) -> Self:
@@ -60,6 +84,7 @@ class Detector:
 
     def close(self) -> None:
         """Close the connection; requests still under way are cancelled."""
+        self._closed = True
         self._client.close()
 
     def detect(
@@ -69,6 +94,7 @@ class Detector:
         score_threshold: float | None = None,
         iou_threshold: float | None = None,
         max_detections: int | None = None,
+        canary_key: str | None = None,
     ) -> Result:
         """Return what the server detects in one image.
 
@@ -78,6 +104,7 @@ class Detector:
             score_threshold: 0..1, detections with a lower score are left out.
             iou_threshold: 0..1, of two boxes of one class that overlap more only the better stays.
             max_detections: how many at most. Each of the three: None is the server's default.
+            canary_key: whom the image is for, None: the detector's own key.
 
         Raises:
             DetectorError: one of the tree in `client.errors`.
@@ -90,6 +117,7 @@ class Detector:
                 iou_threshold=iou_threshold,
                 max_detections=max_detections,
             ),
+            canary_key,
         )
 
     @overload
@@ -99,6 +127,7 @@ class Detector:
         *,
         concurrency: int = ...,
         errors: Literal["raise"] = ...,
+        canary_key: CanaryKey = ...,
         **parameters: Unpack[Parameters],
     ) -> Iterator[Result]: ...
 
@@ -109,6 +138,7 @@ class Detector:
         *,
         concurrency: int = ...,
         errors: Literal["return"],
+        canary_key: CanaryKey = ...,
         **parameters: Unpack[Parameters],
     ) -> Iterator[Result | DetectorError]: ...
 
@@ -118,6 +148,7 @@ class Detector:
         *,
         concurrency: int = 8,
         errors: Literal["raise", "return"] = "raise",
+        canary_key: CanaryKey = None,
         **parameters: Unpack[Parameters],
     ) -> Iterator[Any]:
         """Yield the results of many images in their order.
@@ -130,6 +161,8 @@ class Detector:
             concurrency: requests under way at once, 1 or more.
             errors: "raise" raises the first failing image's error in its turn and ends; "return"
                 yields the DetectorError in that image's place and goes on.
+            canary_key: one for all images; or a function of an image that returns one, such as
+                `str` for paths. None: the detector's own key.
             parameters: the three of `detect`, for all images.
         """
         if concurrency < 1:
@@ -137,38 +170,74 @@ class Detector:
         if errors not in ("raise", "return"):
             raise InvalidParameter(f'errors must be "raise" or "return", but got {errors!r}')
         outcome = _result if errors == "raise" else _result_or_error
-        return self._in_order(images, concurrency, request_parameters(**parameters), outcome)
+        detect = partial(self._detect, parameters=request_parameters(**parameters))
+        key_of = canary_key if callable(canary_key) else lambda _: canary_key
+        tasks = (partial(detect, image, canary_key=key_of(image)) for image in images)
+        return _in_order(tasks, concurrency, outcome)
 
-    def _in_order(
+    def _detect(
+        self, image: Image, parameters: dict[str, float | int], canary_key: str | None
+    ) -> Result:
+        tensor, name = request_input(encoded(image)), name_of(image)
+        send = partial(self._infer, tensor, parameters, name, time.monotonic() + self.timeout)
+        model = self._model_for(self.canary_key if canary_key is None else canary_key)
+        if model != self.model:
+            try:
+                return send(model)
+            except (ServerError, ServerUnavailable) as error:
+                # The canary's failure or its end. The server has counted it; the user is spared it.
+                if self._closed:
+                    raise
+                self._knowledge.doubt()
+                logger.warning("%s failed, %s answers instead: %s", model, self.model, error)
+        return send(self.model)
+
+    def _infer(
         self,
-        images: Iterable[Image],
-        concurrency: int,
+        tensor: InferInput,
         parameters: dict[str, float | int],
-        outcome: Callable[[Future[Result]], Any],
-    ) -> Iterator[Any]:
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="detector")
-        waiting: deque[Future[Result]] = deque()
+        name: str,
+        deadline: float,
+        model: str,
+    ) -> Result:
+        left = deadline - time.monotonic()
         try:
-            for image in images:
-                waiting.append(pool.submit(self._detect, image, parameters))
-                if len(waiting) == concurrency:
-                    yield outcome(waiting.popleft())
-            while waiting:
-                yield outcome(waiting.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-    def _detect(self, image: Image, parameters: dict[str, float | int]) -> Result:
-        tensor = request_input(encoded(image))
-        try:
-            answer = self._client.infer(
-                self.model, [tensor], parameters=parameters, client_timeout=self.timeout
-            )
+            answer = self._client.infer(model, [tensor], parameters=parameters, client_timeout=left)
         except InferenceServerException as error:
-            raise from_grpc(
-                error, address=self.url, image=name_of(image), timeout=self.timeout
-            ) from None
+            raise from_grpc(error, address=self.url, image=name, timeout=self.timeout) from None
         return result_of(answer)
+
+    def _model_for(self, key: str) -> str:
+        """Return the ensemble that answers this key; without a key the canary costs nothing."""
+        found = self._knowledge.get(self.timeout) if key else None
+        return found.name if found and found.takes(key) else self.model
+
+    def _ask_for_canary(self, seconds: float) -> canary.Canary | None:
+        try:
+            answer = self._client.get_model_config(
+                canary.name_of(self.model), client_timeout=seconds
+            )
+        except InferenceServerException:  # there is none, most likely
+            return None
+        return canary.read(self.model, answer.config)
+
+
+def _in_order(
+    tasks: Iterable[Callable[[], Result]],
+    concurrency: int,
+    outcome: Callable[[Future[Result]], Any],
+) -> Iterator[Any]:
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="detector")
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(pool.submit(task))
+            if len(waiting) == concurrency:
+                yield outcome(waiting.popleft())
+        while waiting:
+            yield outcome(waiting.popleft())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _result(outcome: Future[Result]) -> Result:

@@ -78,7 +78,8 @@ def result_of(answer: InferResult) -> Result:
         )
         for row in range(_count(answer, rows))
     )
-    return Result(tuple(detections), width=int(width), height=int(height))
+    model = answer.get_response().model_name
+    return Result(tuple(detections), width=int(width), height=int(height), model=model)
 
 
 def _count(answer: InferResult, rows: int) -> int:

@@ -1,60 +1,74 @@
-"""Command line: python -m serving {up,publish}."""
+"""Command line: python -m serving {up,publish,canary,compare,promote,rollback,releases}."""
 
 import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import tyro
 
+from serving import compare
+from serving.compare import CompareSettings
 from serving.errors import ServingError
-from serving.publish import PublishSettings, publish
+from serving.listing import ReleasesSettings, releases
+from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
+from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.server import ServerSettings
 from serving.up import up
 
-DEFAULTS = ServerSettings(
-    Path("model_repository"), http_port=8000, grpc_port=8001, metrics_port=8002
-)
-Up = Annotated[
-    ServerSettings,
-    tyro.conf.subcommand(
-        "up",
-        default=DEFAULTS,
-        description="Run a real Triton server here, without Docker, until Ctrl-C. "
-        "Arguments after -- go to tritonserver as they are.",
-    ),
-]
-Publish = Annotated[
-    PublishSettings,
-    tyro.conf.subcommand(
-        "publish",
-        description="Release an artifact as the next version of a model repository, "
-        "or make a new repository for it.",
-    ),
-]
+
+@dataclass(frozen=True)
+class UpSettings(ServerSettings):
+    """Run a real Triton server here, without Docker, until Ctrl-C.
+
+    Arguments after -- go to tritonserver as they are.
+    """
+
+    repository: str = "model_repository"
+    """Model repository: a folder, or an address such as s3://bucket/models."""
+    http_port: int = 8000
+    """Port of Triton's HTTP protocol; 0 chooses a free one."""
+    grpc_port: int = 8001
+    """Port of Triton's gRPC protocol; 0 chooses a free one."""
+    metrics_port: int = 8002
+    """Port of the Prometheus metrics, on 127.0.0.1 always; 0 chooses a free one."""
+
+
+# command: (its settings, what runs it)
+COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
+    "up": (UpSettings, up),
+    "publish": (PublishSettings, publish),
+    "canary": (CanarySettings, canary),
+    "compare": (CompareSettings, compare.run),
+    "promote": (PromoteSettings, promote),
+    "rollback": (RollbackSettings, rollback),
+    "releases": (ReleasesSettings, releases),
+}
 
 
 def main(arguments: list[str]) -> int:
     """Run one command. Returns the exit code."""
     own, passed_on = split(arguments)
-    settings: ServerSettings | PublishSettings = tyro.cli(
-        Up | Publish,
+    settings: Any = tyro.extras.subcommand_cli_from_dict(
+        {name: kind for name, (kind, _) in COMMANDS.items()},
         prog="python -m serving",
         description="Runs a Triton server and releases model versions into its repository.",
         args=own,
     )
+    if isinstance(settings, UpSettings):
+        settings = replace(settings, arguments=passed_on)
+    elif passed_on:
+        print("error: only `up` passes arguments after -- to tritonserver", file=sys.stderr)
+        return 2
+    run = dict(COMMANDS.values())[type(settings)]
     try:
-        if isinstance(settings, ServerSettings):
-            up(replace(settings, arguments=passed_on))
-        else:
-            publish(settings)
+        return run(settings) or 0
     except ServingError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 def split(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:

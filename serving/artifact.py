@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from onnx.external_data_helper import uses_external_data
 
-from serving.errors import PublishError
+from serving.errors import PublishError, first_line
 
 TYPES = {"images": "tensor(uint8)", "boxes": "tensor(float)", "scores": "tensor(float)"}
 
@@ -80,14 +81,44 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def open_network(path: Path) -> onnxruntime.InferenceSession:
     """Check the file by the rules of ONNX, then open it."""
+    check_whole(path)
     try:
         onnx.checker.check_model(path)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # its errors arrive as exceptions
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return open_session(path)
     except Exception as error:  # both raise many types of their own
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise PublishError(f"{path} is not a valid ONNX network: {lines[0]}") from None
+        raise PublishError(f"{path} is not a valid ONNX network: {first_line(error)}") from None
+
+
+def open_session(network: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
+    """Open an ONNX file, or its content, on the CPU; 0 threads: one for each core.
+
+    Raises:
+        Exception: onnxruntime's own, of many types.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # its errors arrive as exceptions
+    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+
+
+def check_whole(path: Path) -> None:
+    """A version is one file: weights that lie beside it would be left behind."""
+    try:
+        network = onnx.load(path, load_external_data=False)
+    except Exception:  # what it raises for a file that is none, `open_network` tells
+        return
+    others = {
+        entry.value
+        for tensor in network.graph.initializer
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if others:
+        raise PublishError(
+            f"{path} keeps its weights in another file, {', '.join(sorted(others))}, expected all "
+            "in one: read it with onnx.load, write it with onnx.save"
+        )
 
 
 def read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signature:
@@ -126,12 +157,16 @@ def read_sizes(tensor: onnxruntime.NodeArg) -> tuple[int, ...]:
 
 def try_network(session: onnxruntime.InferenceSession, signature: Signature) -> None:
     """Run a blank and a random image as one batch: every output must be finite."""
-    noise = np.random.default_rng(0).integers(0, 256, signature.images, np.uint8)
-    images = np.stack([np.zeros(signature.images, np.uint8), noise])
     try:
-        results = session.run(["boxes", "scores"], {"images": images})
+        results = session.run(["boxes", "scores"], {"images": probe_images(signature.images)})
     except Exception as error:
         raise PublishError(f"model.onnx fails on a blank image: {error}") from None
     for name, result in zip(("boxes", "scores"), results, strict=True):
         if not np.isfinite(result).all():
             raise PublishError(f"model.onnx gives {name} that are not finite on a test image")
+
+
+def probe_images(shape: tuple[int, ...]) -> np.ndarray:
+    """Two images that are unlike each other: black, and noise. uint8 [2, S, S, 3]."""
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return np.stack([np.zeros(shape, np.uint8), noise])

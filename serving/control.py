@@ -1,6 +1,7 @@
 """Talks to a running tritonserver over gRPC: a real inference, loading and unloading."""
 
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,23 +63,63 @@ class Control:
 
     def models(self, *states: str, timeout: float = 5.0) -> list[str]:
         """The name of each version of a model that is in one of the states, READY and the like."""
-        index = self._client.get_model_repository_index(
-            headers=self._headers, client_timeout=timeout
-        )
-        return sorted(model.name for model in index.models if model.state in states)
+        return sorted(model.name for model in self._index(timeout) if model.state in states)
+
+    def loaded(self, timeout: float = 5.0) -> list[str]:
+        """The name of each version of a model that is ready.
+
+        Unlike `models` this asks the server only: its answer comes although the repository is away,
+        and counts models whose files are gone.
+        """
+        statistics = self._client.get_inference_statistics(client_timeout=timeout)
+        return sorted(model.name for model in statistics.model_stats)
 
     def config(self, model: str, timeout: float = 5.0) -> model_config_pb2.ModelConfig:
         """The configuration a model runs with."""
         return self._client.get_model_config(model, client_timeout=timeout).config
 
-    def ensembles(self) -> list[str]:
-        """The ready models that consist of others."""
-        ready = set(self.models("READY"))
-        return sorted(name for name in ready if self.config(name).platform == "ensemble")
-
     def has_version(self, model: str, version: str, timeout: float = 5.0) -> bool:
         """Whether this version of the model is ready."""
         return bool(self._client.is_model_ready(model, version, client_timeout=timeout))
+
+    def versions(self, model: str, *states: str, timeout: float = 5.0) -> set[str]:
+        """The versions of the model that are in one of the states."""
+        return {m.version for m in self._index(timeout) if m.name == model and m.state in states}
+
+    def failed_to_load(self, model: str, version: int, timeout: float = 5.0) -> bool:
+        """Whether the server holds it against this version that it did not load."""
+        states = {(m.name, m.version): (m.state, m.reason) for m in self._index(timeout)}
+        state, reason = states.get((model, str(version)), ("", ""))
+        return state == "UNAVAILABLE" and reason != "unloaded"
+
+    def answered(self, model: str, version: str, timeout: float = 5.0) -> int:
+        """How many requests this version has answered since it was loaded."""
+        statistics = self._client.get_inference_statistics(model, version, client_timeout=timeout)
+        return sum(each.inference_stats.success.count for each in statistics.model_stats)
+
+    def infer_network(
+        self, model: str, version: str, images: np.ndarray, timeout: float
+    ) -> np.ndarray:
+        """Send images to one version of a network, past the ensemble.
+
+        Args:
+            images: uint8 [B, S, S, 3].
+            timeout: seconds.
+
+        Returns:
+            `scores`, float32 [B, K, C].
+        """
+        tensor = grpc_client.InferInput("images", list(images.shape), "UINT8")
+        tensor.set_data_from_numpy(images)
+        answer = self._client.infer(model, [tensor], version, client_timeout=timeout)
+        return np.asarray(answer.as_numpy("scores"))
+
+    def _index(self, timeout: float) -> Any:
+        """Every version that is in the repository or was: name, version, state, reason."""
+        answer = self._client.get_model_repository_index(
+            headers=self._headers, client_timeout=timeout
+        )
+        return answer.models
 
     def is_python(self, model: str) -> bool:
         """Whether stubs run the model: the Python backend, or a backend written in Python."""
@@ -89,9 +130,15 @@ class Control:
         """How many instances of one version of the model there should be."""
         return sum(max(1, group.count) for group in self.config(model).instance_group) or 1
 
-    def load(self, model: str, timeout: float = 120.0) -> None:
-        """Load the model, or what is new of it."""
-        self._client.load_model(model, headers=self._headers, client_timeout=timeout)
+    def load(self, model: str, timeout: float = 120.0, config: str = "") -> None:
+        """Load the model, or what is new of it.
+
+        Args:
+            config: as JSON, instead of its config.pbtxt.
+        """
+        self._client.load_model(
+            model, headers=self._headers, config=config or None, client_timeout=timeout
+        )
 
     def unload(self, model: str, timeout: float = 60.0) -> None:
         """Unload the model and nothing that depends on it. Returns before that is finished."""

@@ -3,8 +3,15 @@
 ServingError
 ├── PrerequisiteError   this machine cannot run the embedded server as asked
 ├── StartError          tritonserver did not become ready
-└── PublishError        an artifact was refused; the repository is as it was
+├── PublishError        a release was refused; the repository is as it was
+├── EvaluationError     an evaluation set cannot be used
+├── CompareError        nothing to compare: no such model, no server, no photos
+└── StoreError          the place where a model repository lies did not do what was asked
+    ├── MissingFileError    it has no such file
+    └── BusyError           somebody else is changing the repository
 """
+
+from tritonclient.utils import InferenceServerException
 
 
 class ServingError(Exception):
@@ -20,4 +27,30 @@ class StartError(ServingError):
 
 
 class PublishError(ServingError):
-    """An artifact was refused. The repository was not touched."""
+    """A release was refused or failed. The repository is as it was."""
+
+
+class EvaluationError(ServingError):
+    """An evaluation set cannot be used."""
+
+
+class CompareError(ServingError):
+    """There is nothing to compare: no such model, no server, no photos."""
+
+
+class StoreError(ServingError):
+    """A store is away, too slow, denies access, or has not what was asked for."""
+
+
+class MissingFileError(StoreError):
+    """The repository has no such file."""
+
+
+class BusyError(StoreError):
+    """Somebody else holds the repository's lock."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the stack trace that a server or a library adds."""
+    told = error.message() if isinstance(error, InferenceServerException) else str(error)
+    return next(iter(str(told).strip().splitlines()), type(error).__name__)

@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -115,23 +115,53 @@ def check_shared_memory(folder: Path) -> None:
         )
 
 
-def check_repository(folder: Path) -> None:
-    """A folder that holds at least one model."""
-    if not folder.is_dir():
-        raise PrerequisiteError(
-            f"model repository {folder} does not exist: name one with --repository"
-        )
-    if not any(folder.glob("*/config.pbtxt")):
-        raise PrerequisiteError(
-            f"{folder} is not a model repository: expected folders with a config.pbtxt, found "
-            f"{describe_entries(folder)}"
-        )
+def choose_models(
+    address: str, files: Collection[str], report: Callable[[str], None] = lambda line: None
+) -> list[str]:
+    """The models to load: those that are whole.
+
+    One that is not, because somebody is copying it or was killed doing so, would keep the whole
+    server from starting.
+
+    Args:
+        address: of the repository, for messages.
+        files: its files' paths, hidden ones included.
+        report: takes a line for each one that is left out.
+
+    Raises:
+        PrerequisiteError: there is none.
+    """
+    folders = sorted({path.split("/")[0] for path in files if "/" in path})
+    lacks = {folder: lack for folder in folders if (lack := what_lacks(folder, files))}
+    if len(lacks) == len(folders):
+        raise PrerequisiteError(describe_lack(address, files, lacks))
+    for folder, lack in lacks.items():
+        report(f"{folder} is left out, it has no {lack}")
+    return [folder for folder in folders if folder not in lacks]
 
 
-def describe_entries(folder: Path) -> str:
-    """A few names of what a folder holds, for a message."""
-    names = sorted(entry.name for entry in folder.iterdir())
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "") if names else "nothing"
+def what_lacks(model: str, files: Iterable[str]) -> str:
+    """What a model's folder lacks to be whole, empty for nothing."""
+    inside = [path.split("/")[1:] for path in files if path.startswith(f"{model}/")]
+    if ["config.pbtxt"] not in inside:
+        return "config.pbtxt"
+    if not any(len(path) > 1 and path[0].isdecimal() for path in inside):
+        return "version folder with a file (an ensemble's may be empty but for a file .keep)"
+    return ""
+
+
+def describe_lack(address: str, files: Collection[str], lacks: Mapping[str, str]) -> str:
+    """Why there is nothing to load, as a sentence."""
+    if not files:
+        return f"model repository {address} does not exist: name one with --repository"
+    if not lacks:
+        found = ", ".join(sorted(files)[:4])
+        return (
+            f"{address} is not a model repository: expected folders with a config.pbtxt, found "
+            f"{found}: name one with --repository"
+        )
+    name, lack = next(iter(lacks.items()))
+    return f"{address} has no whole model: {name} has no {lack}"
 
 
 def check_admin_key(key: str) -> None:

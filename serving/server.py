@@ -14,8 +14,9 @@ import tyro
 from serving import log, shared_memory, tritonserver
 from serving.control import Control
 from serving.errors import PrerequisiteError, ServingError, StartError
-from serving.prerequisites import check_admin_key, check_machine, check_repository, choose_ports
+from serving.prerequisites import check_admin_key, check_machine, choose_models, choose_ports
 from serving.process import TritonProcess
+from serving.store import open_store
 from serving.supervisor import TRITON_EXIT_SECONDS, Plan, Supervisor
 from serving.watch import Watch
 
@@ -29,8 +30,8 @@ LOOPBACK = "127.0.0.1"
 class ServerSettings:
     """How the embedded server runs."""
 
-    repository: Path
-    """Folder of models."""
+    repository: str | Path
+    """Folder of models, or an address like s3://bucket/prefix or s3://host:port/bucket/prefix."""
     http_port: int = 0
     """Port of Triton's HTTP protocol; 0 chooses a free one."""
     grpc_port: int = 0
@@ -42,11 +43,9 @@ class ServerSettings:
     grpc_address: str = LOOPBACK
     """Address to listen on for gRPC; 0.0.0.0 lets other machines in."""
     watch: bool = False
-    """Look for changes in the repository every second and load what changed."""
+    """Look for changes in the repository (every second, in S3 every 5) and load what changed."""
     admin_key: str = ""
     """Key for loading and unloading models; empty: TRITON_ADMIN_KEY, else a generated one."""
-    model: str = "ensemble"
-    """The model that takes photos: the real inferences go to it."""
     start_seconds: float = 120.0
     """How long the start may take, in seconds."""
     drain_seconds: float = 30.0
@@ -62,9 +61,9 @@ class ServerSettings:
 class EmbeddedServer:
     """A tritonserver that runs as long as the context.
 
-    Entering returns once a real inference went through the ensemble. While it runs, processes that
-    die are replaced. Leaving lets requests in flight finish, ends the server and leaves nothing
-    behind.
+    Entering returns once a real inference went through every ensemble that takes photos. While it
+    runs, processes that die are replaced. Leaving lets requests in flight finish, ends the server
+    and leaves nothing behind.
 
     Args:
         settings: how it runs.
@@ -75,6 +74,9 @@ class EmbeddedServer:
         self, settings: ServerSettings, report: Callable[[str], None] = lambda line: None
     ) -> None:
         self.settings = settings
+        self._report = report
+        self._store = open_store(settings.repository)
+        self._watch = Watch(self._store) if settings.watch else None
         self.admin_key = (
             settings.admin_key or os.environ.get("TRITON_ADMIN_KEY") or secrets.token_hex(16)
         )
@@ -116,6 +118,11 @@ class EmbeddedServer:
         return self._supervisor.process
 
     @property
+    def photo_models(self) -> list[str]:
+        """The ensembles that took the last round of real inferences."""
+        return self._supervisor.probed
+
+    @property
     def is_ready(self) -> bool:
         """Whether the first real inference has succeeded."""
         return self._supervisor.ready.is_set()
@@ -152,9 +159,10 @@ class EmbeddedServer:
 
         Raises:
             PrerequisiteError: this machine or the settings do not allow it.
+            StoreError: the repository cannot be read.
         """
         wheel = check_machine()
-        check_repository(self.settings.repository)
+        choose_models(self._store.address, self._store.files(hidden=True))
         check_admin_key(self.admin_key)
         self._ports = choose_ports(self._places())
         shared_memory.remove_leftovers()
@@ -198,8 +206,7 @@ class EmbeddedServer:
             connect=self.control,
             explain=lambda: log.read_failure(self.log_file) if self.log_file else "see its log",
             region=self._region,
-            watch=Watch(s.repository) if s.watch else None,
-            model=s.model,
+            watch=self._watch,
             start_seconds=s.start_seconds,
             drain_seconds=s.drain_seconds,
             probe_seconds=s.probe_seconds,
@@ -207,19 +214,23 @@ class EmbeddedServer:
 
     def _launch(self) -> TritonProcess:
         wheel = tritonserver.find_wheel()
-        command = [str(wheel.executable), *self._options()]
+        files = self._store.files(hidden=True)
+        models = choose_models(self._store.address, files, self._report)
+        if self._watch:
+            self._watch.begin(files)
+        command = [str(wheel.executable), *self._options(models)]
         environment = tritonserver.environment(wheel, self._region.folder / "stubs")
         if self.log_file is None:
             return TritonProcess(command, environment, self._region.prefix, log=None)
         with self.log_file.open("ab") as file:
             return TritonProcess(command, environment, self._region.prefix, file)
 
-    def _options(self) -> list[str]:
+    def _options(self, models: list[str]) -> list[str]:
         s = self.settings
         return [
-            f"--model-repository={s.repository.resolve()}",
+            f"--model-repository={self._store.triton_address}",
             "--model-control-mode=explicit",
-            "--load-model=*",
+            *(f"--load-model={model}" for model in models),
             f"--backend-directory={self._region.folder / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={self._region.prefix}",
             f"--http-address={s.http_address}",

@@ -2,10 +2,10 @@
 
 What can die: tritonserver itself, which is then started again; and a stub, the process of one
 Python model. Triton 2.51 neither notices nor mends a dead stub: readiness stays true and every
-request fails with INTERNAL after a second. So a real inference goes through the ensemble every few
-seconds, and when it fails, or a stub has vanished, each model with fewer living stubs than
-instances is unloaded and loaded again. A slow answer alone is no death: a busy server is left in
-peace.
+request fails with INTERNAL after a second. So a real inference goes through each ensemble that
+takes photos every few seconds, and when it fails, or a stub has vanished, each model with fewer
+living stubs than instances is unloaded and loaded again. A slow answer alone is no death: a busy
+server is left in peace.
 """
 
 import threading
@@ -13,17 +13,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from google.protobuf import json_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from serving.control import Control
-from serving.errors import ServingError, StartError
+from serving.errors import ServingError, StartError, first_line
 from serving.process import TritonProcess
+from serving.repository import CANARY_SUFFIX, takes_photos, wanted_versions
 from serving.shared_memory import Region
 from serving.watch import Watch
 
 TICK = 0.2  # seconds between two looks at the processes
-WATCH_SECONDS = 1.0  # between two looks at the repository
 PROBE_TIMEOUT = 10.0  # seconds; longer than a dead stub takes to fail, by far
 TRITON_EXIT_SECONDS = 5  # what tritonserver itself may take to end; it waits for dead stubs in vain
 RESTARTS = 5  # at most, within RESTART_WINDOW
@@ -41,7 +44,6 @@ class Plan:
     explain: Callable[[], str]  # why the process ended, from its log
     region: Region
     watch: Watch | None  # follows changes of the repository
-    model: str  # what the real inferences go to
     start_seconds: float
     drain_seconds: float
     probe_seconds: float
@@ -61,8 +63,9 @@ class Supervisor:
         self._process: TritonProcess | None = None
         self._control: Control | None = None
         self._restarts: deque[float] = deque()
-        self._trouble = ""
-        self._next_probe = self._next_watch = 0.0
+        self._trouble: dict[str, str] = {}  # by ensemble
+        self._next_probe = 0.0
+        self.probed: list[str] = []  # the ensembles that take photos, at the last look
 
     def run(self) -> None:
         """Start, supervise until `stopping` is set, drain, end, and clean up."""
@@ -118,58 +121,92 @@ class Supervisor:
         self._next_probe = time.monotonic() + self._plan.probe_seconds
 
     def _infer_first(self, deadline: float) -> None:
-        model = self._plan.model
-        if model not in (known := self.control.models("READY")):
+        self.probed = self._photo_models()
+        if not self.probed:
             raise StartError(
-                f"the repository has no model {model}, only {', '.join(known)}: name the one "
-                "that takes photos with --model"
+                "the repository has no ensemble that takes photos, a single input named image of "
+                f"TYPE_STRING; it has the models {', '.join(self._ready_models())}"
             )
-        try:
-            self.control.infer(model, max(1.0, deadline - time.monotonic()))
-        except InferenceServerException as error:
-            raise StartError(
-                f"the first inference through {model} failed: {error.message()}"
-            ) from None
+        for model in self.probed:
+            try:
+                self.control.infer(model, max(1.0, deadline - time.monotonic()))
+            except InferenceServerException as error:
+                trouble = f"the first inference through {model} failed: {error.message()}"
+                if not model.endswith(CANARY_SUFFIX):
+                    raise StartError(trouble) from None
+                self._report(trouble)  # a canary on trial stops nobody else's service
 
     def _look(self) -> None:
         """One look at everything that may have changed."""
         if (code := self.process.exit_code()) is not None:
             self._restart(f"tritonserver {describe_exit(code)}")
-        elif self.process.dead_stubs() or time.monotonic() > self._next_probe:
+            return
+        if self.process.dead_stubs() or time.monotonic() > self._next_probe:
             self._probe()
-        elif self._plan.watch and time.monotonic() > self._next_watch:
-            self._next_watch = time.monotonic() + WATCH_SECONDS
+        if self._plan.watch:
             self._follow(self._plan.watch)
 
     def _probe(self) -> None:
         """One real inference, and the remedy if it or a stub tells of a death."""
         gone = self.process.dead_stubs()
         broken = self._broken_models() if gone else []
-        error = None if broken else self._infer()
-        if broken or (error and (broken := self._broken_models())):
+        trouble = {} if broken else self._find_trouble()
+        if broken or (trouble and (broken := self._broken_models())):
             self._mend(broken)
         else:
-            self._tell_trouble(error)
+            self._tell_trouble(trouble)
         self.process.stubs()
         self._plan.region.clear([stub.region for stub in gone])
         self._next_probe = time.monotonic() + self._plan.probe_seconds
 
-    def _infer(self) -> InferenceServerException | None:
-        try:
-            self.control.infer(self._plan.model, PROBE_TIMEOUT)
-        except InferenceServerException as error:
-            return error
-        return None
+    def _find_trouble(self) -> dict[str, str]:
+        """Send a photo through each ensemble: what is wrong, by ensemble.
 
-    def _tell_trouble(self, error: InferenceServerException | None) -> None:
-        """Report a failed inference without a death once, and once that it is over."""
-        trouble = ""
-        if error is not None:
+        They are looked up anew each time, since a canary comes and goes.
+        """
+        try:
+            self.probed = self._photo_models()
+            troubles = {model: self._infer(model) for model in self.probed}
+            known = self._ready_models()
+        except InferenceServerException as error:
+            return {"the server": error.message()}
+        if not self.probed:
+            return {"any ensemble": "none that takes photos is loaded"}
+        return {model: trouble for model, trouble in troubles.items() if trouble and model in known}
+
+    def _infer(self, model: str) -> str:
+        try:
+            self.control.infer(model, PROBE_TIMEOUT)
+        except InferenceServerException as error:
             slow = "DEADLINE" in str(error.status())
-            trouble = f"no answer within {PROBE_TIMEOUT:.0f} s" if slow else error.message()
-        if trouble != self._trouble:
-            self._report(f"inference fails: {trouble}" if trouble else "inference works again")
-        self._trouble = trouble
+            return f"no answer within {PROBE_TIMEOUT:.0f} s" if slow else error.message()
+        return ""
+
+    def _photo_models(self) -> list[str]:
+        return [name for name, config in self._configs().items() if takes_photos(config)]
+
+    def _ready_models(self) -> list[str]:
+        return list(dict.fromkeys(self.control.loaded()))
+
+    def _configs(self) -> dict[str, ModelConfig]:
+        """What each ready model runs with. One that vanishes meanwhile is no trouble."""
+        found = {}
+        for name in self._ready_models():
+            try:
+                found[name] = self.control.config(name)
+            except InferenceServerException:
+                if name in self._ready_models():
+                    raise
+        return found
+
+    def _tell_trouble(self, troubles: dict[str, str]) -> None:
+        """Report failed inferences without a death once, and once that it is over."""
+        for model, trouble in troubles.items():
+            if trouble != self._trouble.get(model):
+                self._report(f"inference through {model} fails: {trouble}")
+        for model in self._trouble.keys() - troubles.keys():
+            self._report(f"inference through {model} works again")
+        self._trouble = troubles
 
     def _broken_models(self) -> list[str]:
         """Models that lack a stub, seen twice: one being exchanged looks so for a moment."""
@@ -182,7 +219,7 @@ class Supervisor:
             return []
 
     def _lacking_stubs(self) -> set[str]:
-        versions = Counter(self.control.models("READY"))
+        versions = Counter(self.control.loaded())
         living = Counter(stub.model(versions) for stub in self.process.stubs())
         run_by_stubs = [name for name in versions if self.control.is_python(name)]
         return {m for m in run_by_stubs if living[m] < self.control.instances(m) * versions[m]}
@@ -200,7 +237,7 @@ class Supervisor:
         except InferenceServerException as error:
             self._restart(f"model {names} could not be loaded again ({error.message()})")
             return
-        if self._infer() is None:
+        if not self._find_trouble():
             self._report(f"model {names} works again after {time.monotonic() - began:.1f} s")
 
     def _restart(self, reason: str) -> None:
@@ -225,20 +262,80 @@ class Supervisor:
         self._report(f"serving again after {time.monotonic() - began:.1f} s")
 
     def _follow(self, watch: Watch) -> None:
-        """Load what changed in the repository; what does not load leaves the old one serving."""
-        changed, gone = watch.changes()
-        for model in changed:
+        """Load what changed in the repository; what does not load leaves the old one serving.
+
+        The order matters where several models change at once, for example when a canary is
+        promoted: an ensemble must never ask for a version that is not served. So before ensembles
+        change, their models serve what both the old and the new ones ask for, and only afterwards
+        no more than their files say. (Loading an ensemble makes Triton load what changed in its
+        models first, which for a moment leaves the old one without its version.)
+        """
+        changes = watch.changes()
+        if changes.trouble is not None:
+            self._report(changes.trouble or "the repository can be read again")
+        if not (changes.changed or changes.gone):
+            return
+        ensembles = {m for m in [*changes.changed, *changes.gone] if self._is_ensemble(m)}
+        others = [model for model in changes.changed if model not in ensembles]
+        self._unload([model for model in changes.gone if model in ensembles])
+        narrow = {model: self._widen(watch, model) for model in others if ensembles}
+        for model in [*(m for m in changes.changed if m in ensembles), *others]:
             failed = f"{model} was not loaded, the old one goes on"
-            self._try(f"loaded {model} anew", failed, self.control.load, model)
-        for model in gone:
+            load = partial(self.control.load, config=narrow.get(model, ""))
+            self._try(f"loaded {model} anew", failed, load, model)
+        self._unload([model for model in changes.gone if model not in ensembles])
+        for model, version in changes.arrived.items():
+            self._tell_unserved(model, version)
+
+    def _widen(self, watch: Watch, model: str) -> str:
+        """Have a model serve what it serves now as well as what its file asks for.
+
+        Returns:
+            The file as JSON, to be loaded in the end; empty where nothing was widened.
+        """
+        try:
+            config, folders = watch.config(model), watch.versions(model)
+            asked = wanted_versions(config, folders)
+            served = {n for n in folders if self.control.has_version(model, str(n))}
+            if served <= asked:
+                return ""
+            wide = ModelConfig()
+            wide.CopyFrom(config)
+            wide.version_policy.specific.versions[:] = sorted(served | asked)
+            self.control.load(model, config=to_json(wide))
+        except (ServingError, InferenceServerException):  # the load that follows tells why
+            return ""
+        return to_json(config)
+
+    def _unload(self, models: list[str]) -> None:
+        for model in models:
             self._try(f"unloaded {model}", f"{model} stays loaded", self.control.unload, model)
+
+    def _is_ensemble(self, model: str) -> bool:
+        """Whether the model runs now and is an ensemble, though its folder may be gone."""
+        try:
+            return bool(self.control.config(model).platform == "ensemble")
+        except InferenceServerException:
+            return False
+
+    def _tell_unserved(self, model: str, version: int) -> None:
+        """After a rollback a newer version is not served by itself: say so."""
+        try:
+            policy = self.control.config(model).version_policy
+        except InferenceServerException:  # it did not load, which has been said
+            return
+        served = list(policy.specific.versions)
+        if served and version not in served:
+            self._report(
+                f"{model} version {version} is not served, {model}/config.pbtxt asks for "
+                f"{', '.join(map(str, served))}: `python -m serving promote {version}` serves it"
+            )
 
     def _try(self, done: str, failed: str, call: Callable[[str], None], model: str) -> None:
         try:
             call(model)
         except InferenceServerException as error:
-            reason = error.message().splitlines()[0]  # a Python backend adds its stack trace
-            self._report(f"{failed}: {reason}")
+            self._report(f"{failed}: {first_line(error)}")
         else:
             self._report(done)
 
@@ -251,16 +348,26 @@ class Supervisor:
         """
         deadline = time.monotonic() + self._plan.drain_seconds
         try:
-            ensembles = set(self.control.ensembles())
+            ensembles = {
+                n for n, config in self._configs().items() if config.platform == "ensemble"
+            }
             for model in ensembles:
                 self.control.unload(model)
+        except InferenceServerException as error:
+            self._report(f"could not drain: {error.message()}")
+            return
+        try:
             while ensembles & set(self.control.models("READY", "UNLOADING")):
                 if time.monotonic() > deadline or self.hurry.is_set():
                     self._report("requests still in flight were given up")
                     break
                 time.sleep(0.05)
-        except InferenceServerException as error:
-            self._report(f"could not drain: {error.message()}")
+        except (
+            InferenceServerException
+        ):  # it asks the repository, which is away: seconds have passed
+            self._report(
+                "requests in flight had 5 s: with its repository away the server cannot tell"
+            )
 
     def _end(self) -> None:
         self._end_process()
@@ -271,6 +378,11 @@ class Supervisor:
             self._control.close()
         if self._process is not None:
             self._process.stop(TRITON_EXIT_SECONDS + 2)
+
+
+def to_json(config: ModelConfig) -> str:
+    """A model's configuration as Triton's load call takes it."""
+    return json_format.MessageToJson(config, preserving_proto_field_name=True)
 
 
 def describe_exit(code: int) -> str:

@@ -51,7 +51,7 @@ def describe(server: EmbeddedServer) -> None:
     settings = server.settings
     with server.control() as control:
         models = ", ".join(dict.fromkeys(control.models("READY")))
-    say(f"ready: a real inference through {settings.model} succeeded")
+    say(f"ready: a real inference through {', '.join(server.photo_models)} succeeded")
     say(f"  models   {models}")
     say(f"  gRPC     {server.grpc_url}")
     say(f"  HTTP     http://{server.http_url}")

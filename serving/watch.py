@@ -1,50 +1,116 @@
-"""Sees which models of a repository folder changed, once the change has come to rest."""
+"""Sees which models of a repository changed, once the change has come to rest."""
 
-from pathlib import Path
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-Snapshot = dict[str, frozenset[tuple[str, int, int]]]  # by model: file, mtime in ns, bytes
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from serving.errors import StoreError
+from serving.folder_store import FolderStore
+from serving.repository import read_config, version_numbers
+from serving.store import Store, counts
+
+FOLDER_SECONDS = 1.0  # between two looks at a folder
+STORE_SECONDS = 5.0  # between two looks at an object store
+
+Snapshot = dict[str, dict[str, str]]  # by model: the stamps of its files
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be done, or to be told."""
+
+    changed: list[str] = field(default_factory=list)  # models that are new or differ
+    gone: list[str] = field(default_factory=list)
+    arrived: dict[str, int] = field(default_factory=dict)  # newest version, if new, by model
+    trouble: str | None = None  # why the repository cannot be read now; "" when it can be again
 
 
 class Watch:
-    """Compares the folder with what it was. `changes` is to be called every second or so."""
+    """Compares the repository with what it was. `changes` may be called as often as wanted.
 
-    def __init__(self, repository: Path) -> None:
-        self._repository = repository
-        self._known = self._last = snapshot(repository)
+    It looks in a thread of its own: a store that hangs must not keep the caller waiting.
+    """
 
-    def changes(self) -> tuple[list[str], list[str]]:
-        """Models that are new or changed, and models that are gone, since the last answer.
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._seconds = FOLDER_SECONDS if isinstance(store, FolderStore) else STORE_SECONDS
+        self._known: Snapshot = {}
+        self._last: Snapshot = {}
+        self._trouble = ""
+        self._next = 0.0
+        self._thread: threading.Thread | None = None
+        self._answer: Snapshot | StoreError | None = None
+
+    def begin(self, files: Mapping[str, str]) -> None:
+        """Take this as the state that is loaded."""
+        self._known = self._last = group(files)
+
+    def config(self, model: str) -> ModelConfig:
+        """What a model's config.pbtxt says.
+
+        Raises:
+            ServingError: it is missing or malformed.
+        """
+        return read_config(self._store, model)
+
+    def versions(self, model: str) -> set[int]:
+        """The numbers of a model's version folders at the last look."""
+        return version_numbers(self._last.get(model, {}))
+
+    def changes(self) -> Changes:
+        """What changed since the last answer that told of a change.
 
         A change counts when two looks in a row agree, so that a copy in progress can end.
         """
-        now = snapshot(self._repository)
+        if self._thread is None:
+            if time.monotonic() >= self._next:
+                self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                self._thread.start()
+        elif not self._thread.is_alive():
+            self._thread = None
+            self._next = time.monotonic() + self._seconds
+            return self._judge()
+        return Changes()
+
+    def _look(self) -> None:
+        try:
+            self._answer = group(self._store.files())
+        except StoreError as error:
+            self._answer = error
+
+    def _judge(self) -> Changes:
+        now = self._answer
+        if not isinstance(now, dict):
+            return self._tell(str(now))
+        changes = self._tell("")
         settled, self._last = now == self._last, now
         if not settled or now == self._known:
-            return [], []
+            return changes
         known, self._known = self._known, now
         changed = sorted(model for model in now if now[model] != known.get(model))
-        return changed, sorted(known.keys() - now.keys())
+        arrived = {m: max(version_numbers(now[m]), default=0) for m in changed}
+        arrived = {
+            m: n
+            for m, n in arrived.items()
+            if n > max(version_numbers(known.get(m, {})), default=0)
+        }
+        return Changes(changed, sorted(known.keys() - now.keys()), arrived, changes.trouble)
+
+    def _tell(self, trouble: str) -> Changes:
+        """The trouble of this look if it is not that of the last one."""
+        before, self._trouble = self._trouble, trouble
+        return Changes(trouble=None if bool(before) == bool(trouble) else trouble)
 
 
-def snapshot(repository: Path) -> Snapshot:
-    """The state of every model's files. Hidden files and Python's caches do not count."""
-    models = [path.parent for path in repository.glob("*/config.pbtxt")]
-    return {model.name: frozenset(describe(model)) for model in models}
-
-
-def describe(model: Path) -> list[tuple[str, int, int]]:
-    """Name, time and size of each of the model's files."""
-    found = []
-    for path in model.rglob("*"):
-        name = path.relative_to(model)
-        if any(part.startswith(".") or part == "__pycache__" for part in name.parts):
-            continue
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # just removed
-            continue
-        if path.is_dir():  # its time changes with what does not count
-            found.append((str(name), 0, 0))
-        else:
-            found.append((str(name), status.st_mtime_ns, status.st_size))
-    return found
+def group(files: Mapping[str, str]) -> Snapshot:
+    """The stamps by model. What has no config.pbtxt is no model."""
+    files = {path: stamp for path, stamp in files.items() if counts(path, hidden=False)}
+    models = {path.split("/")[0] for path in files if path.count("/") == 1}
+    return {
+        model: {path: stamp for path, stamp in files.items() if path.startswith(f"{model}/")}
+        for model in models
+        if f"{model}/config.pbtxt" in files
+    }

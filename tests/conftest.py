@@ -1,6 +1,7 @@
 """What all test folders share: a real server over the shipped repository, a photo, a browser."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,10 @@ CHROMIUM_OPTIONS = [
 # A first call traces a TensorFlow function, which takes seconds on a busy machine.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and so would our children be.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -16,13 +16,14 @@ from training.errors import TrainingError
 COMMANDS = {
     "check": ("check", "CheckSettings", "say what annotated folders hold and what is wrong"),
     "records": ("records", "RecordsSettings", "write annotated folders as sharded TFRecords"),
+    "coco": ("coco_export", "CocoSettings", "write a split as one COCO JSON, to evaluate with"),
     "fit": ("fit", "FitSettings", "fit default boxes to the data"),
     "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
     "evaluate": ("evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),
     "export": ("export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
     "render": ("smears", "RenderSettings", "render annotated blood smears to try all this with"),
 }
-WITHOUT_TENSORFLOW = ("check", "render")
+WITHOUT_TENSORFLOW = ("check", "coco", "render")
 
 
 def main(arguments: list[str]) -> int:

@@ -5,6 +5,8 @@
 #   TRITON_ADMIN_KEY         required; only requests that carry it may load and unload models,
 #                            register shared memory, or change tracing and logging
 #   TRITON_MODEL_REPOSITORY  a folder or an s3:// address; /models where it is not set
+#   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_SESSION_TOKEN
+#                            for such an address; Triton reads them itself
 set -eu
 
 refuse() {

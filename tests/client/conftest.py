@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ import cv2
 import grpc
 import numpy as np
 import pytest
-from tritonclient.grpc import service_pb2, service_pb2_grpc
+from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype
 
 from client import Box, Detection
@@ -54,17 +55,40 @@ def response_of(tensors: Tensors) -> service_pb2.ModelInferResponse:
     return response
 
 
+def config_of(name: str, parameters: dict[str, str]) -> model_config_pb2.ModelConfig:
+    """Return a model's configuration with these parameters."""
+    config = model_config_pb2.ModelConfig(name=name)
+    for key, value in parameters.items():
+        config.parameters[key].string_value = value
+    return config
+
+
 class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Keeps the requests and answers each with what `answer` returns for it."""
+    """Keeps the requests and answers each with what `answer` returns for it.
+
+    `canary` holds the parameters of ensemble_canary's configuration, None where there is none.
+    """
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
+        self.canary: dict[str, str] | None = None
+        self.asked = 0  # for configurations
+        self.ask_seconds = 0.0  # how long telling one takes
         self.url = ""
         self.answer: Callable[[Any, grpc.ServicerContext], Tensors] = lambda *_: answer_tensors()
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         self.requests.append(request)
-        return response_of(self.answer(request, context))
+        response = response_of(self.answer(request, context))
+        response.model_name = request.model_name
+        return response
+
+    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self.asked += 1
+        time.sleep(self.ask_seconds)
+        if self.canary is not None and request.name == "ensemble_canary":
+            return service_pb2.ModelConfigResponse(config=config_of(request.name, self.canary))
+        return context.abort(grpc.StatusCode.NOT_FOUND, "Request for unknown model")
 
     def refuse(self, status: grpc.StatusCode, details: str) -> None:
         """Answer every request with this error from now on."""

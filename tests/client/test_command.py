@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import grpc
@@ -31,6 +32,17 @@ def test_the_settings_reach_the_server(service: Service, photo: Path) -> None:
     assert request.parameters["score_threshold"].double_param == 0.25
     assert request.parameters["iou_threshold"].double_param == 0.5
     assert request.parameters["max_detections"].int64_param == 7
+
+
+def test_a_canary_key_holds_for_all_photos(
+    service: Service, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.canary = {"canary_version": "7", "canary_share": "1"}
+    assert run(Detect((photo, photo), service.url, json=True, canary_key="user 42")) == 0
+    assert [found["model"] for found in json.loads(capsys.readouterr().out)] == [
+        "ensemble_canary"
+    ] * 2
+    assert service.asked == 1
 
 
 def test_a_bad_photo_is_told_and_the_others_go_on(

@@ -7,9 +7,19 @@ from client import Box, Detection, Result
 
 
 def test_an_empty_result_counts_nothing() -> None:
-    result = Result((), width=640, height=480)
+    result = Result((), width=640, height=480, model="ensemble")
     assert result.counts() == {}
-    assert result.to_dict() == {"width": 640, "height": 480, "counts": {}, "detections": []}
+    assert result.to_dict() == {
+        "width": 640,
+        "height": 480,
+        "counts": {},
+        "detections": [],
+        "model": "ensemble",
+    }
+
+
+def test_results_are_equal_whichever_model_found_the_same() -> None:
+    assert Result((), 640, 480, "ensemble") == Result((), 640, 480, "ensemble_canary")
 
 
 def test_counts_are_per_label_and_the_most_frequent_comes_first(cell: Detection) -> None:

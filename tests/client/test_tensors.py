@@ -17,6 +17,10 @@ def test_nothing_found_is_an_empty_result() -> None:
     assert parsed(answer_tensors(size=(480, 640))) == Result((), width=640, height=480)
 
 
+def test_the_model_that_answered_is_told() -> None:
+    assert parsed(answer_tensors()).model == "ensemble"
+
+
 def test_rows_past_the_count_are_left_out(cell: Detection) -> None:
     answer = answer_tensors([cell, cell])
     answer["num_detections"][0, 0] = 1

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from serving.artifact import Signature, read_artifact
 from serving.errors import PublishError
@@ -52,6 +54,23 @@ def test_truncated_network(keep: int, make_artifact: Callable[..., Path]) -> Non
         read_artifact(folder)
 
 
+def test_weights_in_another_file(make_artifact: Callable[..., Path]) -> None:
+    """The file beside it would not be published."""
+    folder = make_artifact()
+    path = folder / "model.onnx"
+    external: dict[str, Any] = {
+        "save_as_external_data": True,
+        "location": "weights.bin",
+        "size_threshold": 0,
+    }
+    onnx.save(onnx.load(path), path, **external)
+    assert (folder / "weights.bin").is_file()
+    with pytest.raises(PublishError, match=r"its weights in another file, weights\.bin, expected"):
+        read_artifact(folder)
+    onnx.save(onnx.load(path), path)  # the remedy
+    read_artifact(folder)
+
+
 def test_wrong_tensor_names(make_artifact: Callable[..., Path]) -> None:
     folder = make_artifact()
     model = onnx.load(folder / "model.onnx")
@@ -67,6 +86,17 @@ def test_fixed_batch_dimension(make_artifact: Callable[..., Path]) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     onnx.save(model, folder / "model.onnx")
     with pytest.raises(PublishError, match=r"images must be .* with a free batch dimension"):
+        read_artifact(folder)
+
+
+def test_scores_of_another_type(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node[-1].output[0] = "floats32"
+    model.graph.node.append(helper.make_node("Cast", ["floats32"], ["scores"], to=11))
+    model.graph.output[1].type.tensor_type.elem_type = TensorProto.DOUBLE
+    onnx.save(model, folder / "model.onnx")
+    with pytest.raises(PublishError, match=r"scores must be tensor\(float\).*found tensor\(dou"):
         read_artifact(folder)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.__main__ import main, split
+from serving.__main__ import COMMANDS, main, split
 
 
 def test_nothing_after_dashes() -> None:
@@ -27,10 +27,10 @@ def test_wrong_usage_is_2(arguments: list[str], capsys: pytest.CaptureFixture[st
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("command", [["up"], ["publish"]])
-def test_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c != "compare"])
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([*command, "--help"])
+        main([command, "--help"])
     assert caught.value.code == 0
     assert "--repository" in capsys.readouterr().out
 
@@ -48,4 +48,9 @@ def test_publish(
 ) -> None:
     target = tmp_path / "models"
     assert main(["publish", str(make_artifact(["a"])), "--repository", str(target)]) == 0
-    assert capsys.readouterr().out.startswith(f"made {target} for a: ssd version 1\n")
+    assert capsys.readouterr().out.startswith(f"made {target}: ensemble for a, version 1\n")
+
+
+def test_only_up_passes_arguments_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollback", "--repository", str(tmp_path), "--", "2"]) == 2
+    assert "only `up` passes arguments after --" in capsys.readouterr().err

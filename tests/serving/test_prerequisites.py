@@ -1,5 +1,6 @@
 """Each missing prerequisite is one sentence that names the remedy."""
 
+import re
 import socket
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from serving import prerequisites
 from serving.errors import PrerequisiteError
-from serving.prerequisites import choose_ports
+from serving.prerequisites import choose_models, choose_ports
 from serving.tritonserver import Wheel, find_wheel
 
 
@@ -65,17 +66,38 @@ def test_no_shared_memory(tmp_path: Path) -> None:
         prerequisites.check_shared_memory(tmp_path / "absent")
 
 
-def test_repository_missing(tmp_path: Path) -> None:
-    with pytest.raises(PrerequisiteError, match="does not exist: name one with --repository"):
-        prerequisites.check_repository(tmp_path / "absent")
+WHOLE = ["ensemble/config.pbtxt", "ensemble/1/.keep", "ssd/config.pbtxt", "ssd/2/model.onnx"]
 
 
-def test_folder_that_is_no_repository(tmp_path: Path) -> None:
-    with pytest.raises(PrerequisiteError, match="found nothing"):
-        prerequisites.check_repository(tmp_path)
-    (tmp_path / "photo.jpg").touch()
-    with pytest.raises(PrerequisiteError, match=r"config\.pbtxt, found photo\.jpg"):
-        prerequisites.check_repository(tmp_path)
+def test_repository_missing() -> None:
+    with pytest.raises(PrerequisiteError, match="models does not exist: name one with --repositor"):
+        choose_models("models", [])
+
+
+def test_folder_that_is_no_repository() -> None:
+    with pytest.raises(PrerequisiteError, match=r"config\.pbtxt, found photo\.jpg: name one with"):
+        choose_models("models", ["photo.jpg"])
+    with pytest.raises(PrerequisiteError, match=r"no whole model: photos has no config\.pbtxt"):
+        choose_models("models", ["photos/1.jpg"])
+
+
+def test_whole_models() -> None:
+    assert choose_models("models", [*WHOLE, "releases.json"]) == ["ensemble", "ssd"]
+
+
+@pytest.mark.parametrize(
+    ("files", "lack"),
+    [
+        (["half/1/model.onnx"], r"config\.pbtxt"),
+        (["half/config.pbtxt"], "version folder with a file"),
+        (["half/config.pbtxt", "half/labels.txt", "half/tmp/model.onnx"], "version folder"),
+    ],
+)
+def test_half_made_models_are_left_out(files: list[str], lack: str) -> None:
+    lines: list[str] = []
+    assert choose_models("models", [*WHOLE, *files], lines.append) == ["ensemble", "ssd"]
+    assert len(lines) == 1
+    assert re.match(f"half is left out, it has no {lack}", lines[0])
 
 
 @pytest.mark.parametrize("key", ["", "short", "with space", "with,comma", "a=bcdefgh"])

@@ -1,36 +1,48 @@
-"""An artifact becomes a version or a repository of its own; a refused one leaves no trace."""
+"""An artifact becomes a version or a task of its own; a refused one leaves no trace."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.grpc as grpc_client
 
-from serving import publish as publishing
-from serving.errors import PublishError
-from serving.publish import PublishSettings, publish
+from serving import repository as layout
+from serving.errors import BusyError, PublishError, StoreError
+from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.server import EmbeddedServer, ServerSettings
+from serving.store import open_store
+
+UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 100.0}
 
 
-def listing(folder: Path) -> set[str]:
+def release(artifact: Path, repository: Path | str, **settings: Any) -> None:
+    """`serving publish` without the trials that take long."""
+    publish(
+        PublishSettings(artifact=artifact, repository=str(repository), **{**UNTRIED, **settings})
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
     """Everything in and beside the repository."""
-    return {str(path.relative_to(folder.parent)) for path in folder.parent.rglob("*")}
+    files = [path for path in folder.parent.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder.parent)): path.read_bytes() for path in files}
 
 
-def detect(url: str, photo: Path) -> grpc_client.InferResult:
+def detect(url: str, photo: Path, model: str = "ensemble") -> grpc_client.InferResult:
     """One photo through a plain Triton client."""
     image = grpc_client.InferInput("image", [1, 1], "BYTES")
     image.set_data_from_numpy(np.array([[photo.read_bytes()]], dtype=object))
     with grpc_client.InferenceServerClient(url) as client:
-        return client.infer("ensemble", [image], client_timeout=20)
+        return client.infer(model, [image], client_timeout=20)
 
 
 def test_new_repository_for_other_labels_and_size_is_served(
     make_artifact: Callable[..., Path], tmp_path: Path, smear: Path
 ) -> None:
     target = tmp_path / "new" / "models"
-    publish(PublishSettings(make_artifact(["crack", "hole"], size=96, keep=30), target))
+    release(make_artifact(["crack", "hole"], size=96, keep=30), target)
     assert [path.name for path in target.parent.iterdir()] == ["models"]
     with EmbeddedServer(ServerSettings(target)) as server:
         result = detect(server.grpc_url, smear)
@@ -44,23 +56,59 @@ def test_new_repository_for_other_labels_and_size_is_served(
     )
 
 
+def test_two_tasks_side_by_side(
+    make_artifact: Callable[..., Path], repository: Path, smear: Path
+) -> None:
+    cracks = make_artifact(["crack", "hole"], size=96, keep=30)
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        running = {"url": server.grpc_url, "admin_key": server.admin_key}
+        release(cracks, repository, model="road", new=True, private_server=True, **running)
+        release(make_artifact(["crack", "hole"], size=96, keep=30, score=0.7), repository,
+                model="road", **running)  # fmt: skip
+        cells = detect(server.grpc_url, smear)
+        road = detect(server.grpc_url, smear, "road")
+    assert cells.as_numpy("detection_labels")[0, 0] in (b"RBC", b"WBC")
+    assert road.as_numpy("detection_labels")[0, 0] == b"crack"
+    assert round(float(road.as_numpy("detection_scores")[0, 0]), 2) == 0.7
+    assert layout.tasks(open_store(repository)) == ["ensemble", "road"]
+    with EmbeddedServer(ServerSettings(repository)) as server:  # both again from the start
+        assert detect(server.grpc_url, smear, "road").as_numpy("num_detections")[0, 0] == 1
+
+
 def test_next_version(
     make_artifact: Callable[..., Path], repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     artifact = make_artifact()
-    publish(PublishSettings(artifact, repository))
-    publish(PublishSettings(artifact, repository))
+    release(artifact, repository)
+    release(artifact, repository)
     versions = {path.name for path in (repository / "ssd").iterdir() if path.is_dir()}
     assert versions == {"1", "2", "3"}
     placed = (repository / "ssd" / "3" / "model.onnx").read_bytes()
     assert placed == (artifact / "model.onnx").read_bytes()
-    assert "ssd/3" in capsys.readouterr().out
+    assert "version 3 is live, before it 2" in capsys.readouterr().out
+
+
+def test_old_versions_go_but_no_pinned_one(
+    make_artifact: Callable[..., Path], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = make_artifact()
+    release(artifact, repository)
+    pinned = (repository / "ensemble" / "config.pbtxt").read_text()
+    (repository / "mine" / "1").mkdir(parents=True)
+    (repository / "mine" / "1" / ".keep").touch()
+    text = layout.with_pin(pinned, "ssd", 2).replace('name: "ensemble"', 'name: "mine"')
+    (repository / "mine" / "config.pbtxt").write_text(text)
+    for _ in range(3):
+        release(artifact, repository, keep=2)
+    versions = {path.name for path in (repository / "ssd").iterdir() if path.is_dir()}
+    assert versions == {"2", "4", "5"}
+    assert "removed: version 3" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"labels": ["RBC", "WBC", "Other"]}, "another task is another repository"),
+        ({"labels": ["RBC", "WBC", "Other"]}, "another task is another --repository"),
         ({"labels": ["WBC", "RBC", "Platelets"]}, "train in that order: .*--labels RBC WBC"),
         ({"size": 96}, r"images=\(300, 300, 3\).*images=\(96, 96, 3\)"),
         ({"keep": 30}, r"boxes=\(30, 4\)"),
@@ -70,10 +118,22 @@ def test_another_task_is_refused(
     changes: dict, words: str, make_artifact: Callable[..., Path], repository: Path
 ) -> None:
     artifact = make_artifact(**changes)
-    before = listing(repository)
+    before = contents(repository)
     with pytest.raises(PublishError, match=words):
-        publish(PublishSettings(artifact, repository))
-    assert listing(repository) == before
+        release(artifact, repository)
+    assert contents(repository) == before
+
+
+def test_mistyped_model_makes_no_task(make_artifact: Callable[..., Path], repository: Path) -> None:
+    artifact = make_artifact()
+    before = contents(repository)
+    with pytest.raises(PublishError, match="has no model ensmble, only ensemble, postprocess"):
+        release(artifact, repository, model="ensmble")
+    with pytest.raises(PublishError, match="has ensemble already: publish without --new"):
+        release(artifact, repository, new=True)
+    with pytest.raises(PublishError, match="--model must be letters"):
+        release(artifact, repository, model="a/b", new=True)
+    assert contents(repository) == before
 
 
 def test_bad_artifact_makes_no_repository(
@@ -81,7 +141,7 @@ def test_bad_artifact_makes_no_repository(
 ) -> None:
     artifact = make_artifact(score=float("inf"))
     with pytest.raises(PublishError, match="not finite"):
-        publish(PublishSettings(artifact, tmp_path / "models"))
+        release(artifact, tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
@@ -89,52 +149,88 @@ def test_new_repository_and_a_server_contradict(
     make_artifact: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(PublishError, match="publish without --url"):
-        publish(PublishSettings(make_artifact(), tmp_path / "models", url="127.0.0.1:1"))
+        release(make_artifact(), tmp_path / "models", url="127.0.0.1:1")
 
 
 def test_server_away_leaves_the_repository(
     make_artifact: Callable[..., Path], repository: Path
 ) -> None:
     artifact = make_artifact()
-    before = listing(repository)
+    before = contents(repository)
     with pytest.raises(PublishError, match=r"127\.0\.0\.1:1 is no server that takes orders"):
-        publish(PublishSettings(artifact, repository, url="127.0.0.1:1"))
-    assert listing(repository) == before
+        release(artifact, repository, url="127.0.0.1:1")
+    assert contents(repository) == before
 
 
 def test_folder_that_is_no_repository(make_artifact: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    with pytest.raises(PublishError, match=r"labels\.txt cannot be read"):
-        publish(PublishSettings(make_artifact(), tmp_path / "models"))
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(PublishError, match="has no model ensemble, only nothing"):
+        release(make_artifact(), tmp_path / "photos")
 
 
-def test_running_server_loads_the_version(
+def test_running_server_serves_the_version(
     make_artifact: Callable[..., Path], repository: Path, smear: Path
 ) -> None:
     artifact = make_artifact()
     with EmbeddedServer(ServerSettings(repository)) as server:
-        settings = PublishSettings(artifact, repository, server.grpc_url, server.admin_key)
-        publish(settings)
+        release(artifact, repository, url=server.grpc_url, admin_key=server.admin_key)
         result = detect(server.grpc_url, smear)
         assert result.as_numpy("num_detections")[0, 0] == 1
         with pytest.raises(PublishError, match="takes orders: This protocol is restricted"):
-            publish(PublishSettings(artifact, repository, server.grpc_url, "a-wrong-key"))
+            release(artifact, repository, url=server.grpc_url, admin_key="a-wrong-key")
         assert not (repository / "ssd" / "3").exists()
 
 
-def test_version_that_the_server_does_not_see_is_taken_away(
+def test_server_over_another_repository(
     make_artifact: Callable[..., Path], repository: Path, server: EmbeddedServer
 ) -> None:
     artifact = make_artifact()
-    before = listing(repository)
-    with pytest.raises(PublishError, match=r"does it serve .*version 2 was taken away"):
-        publish(PublishSettings(artifact, repository, server.grpc_url, server.admin_key))
-    assert listing(repository) == before
+    before = contents(repository)
+    with pytest.raises(PublishError, match=r"does it serve .*\?; everything is as it was"):
+        release(artifact, repository, url=server.grpc_url, admin_key=server.admin_key)
+    assert contents(repository) == before
+
+
+def test_second_publisher_is_told_who_is_at_work(
+    make_artifact: Callable[..., Path], repository: Path
+) -> None:
+    artifact = make_artifact()
+    with open_store(repository).lock("publish the other one"):
+        before = contents(repository)
+        with pytest.raises(BusyError, match="publish the other one"):
+            release(artifact, repository)
+        assert contents(repository) == before
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_share_out_of_range(share: float, repository: Path) -> None:
+    with pytest.raises(PublishError, match="--share must be 0 to 1"):
+        canary(CanarySettings(repository=str(repository), share=share))
+
+
+def test_share_without_a_canary(repository: Path) -> None:
+    with pytest.raises(PublishError, match="runs no canary of ensemble: name the artifact"):
+        canary(CanarySettings(repository=str(repository), share=0.5))
+
+
+def test_no_release_beside_a_canary(make_artifact: Callable[..., Path], repository: Path) -> None:
+    artifact = make_artifact()
+    settings = CanarySettings(artifact=artifact, repository=str(repository), **UNTRIED)
+    canary(settings)
+    for again in (lambda: release(artifact, repository), lambda: canary(settings)):
+        with pytest.raises(PublishError, match="version 2 is a canary of ensemble: promote it"):
+            again()
 
 
 def test_template_missing(
     make_artifact: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing.layout, "TEMPLATE", tmp_path / "absent")
+    monkeypatch.setattr(layout, "TEMPLATE", tmp_path / "absent")
     with pytest.raises(PublishError, match="the repository to start from is missing"):
-        publish(PublishSettings(make_artifact(), tmp_path / "models"))
+        release(make_artifact(), tmp_path / "models")
+
+
+def test_malformed_address(make_artifact: Callable[..., Path]) -> None:
+    with pytest.raises(StoreError, match="is no address of a model repository"):
+        release(make_artifact(), "s3:/bucket")

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import socket
 import time
 from collections.abc import Callable
@@ -11,7 +12,8 @@ import pytest
 import tritonclient.grpc as grpc_client
 from tritonclient.utils import InferenceServerException
 
-from serving import shared_memory
+from serving import shared_memory, watch
+from serving.errors import StoreError
 from serving.process import find_stubs
 from serving.server import (
     EmbeddedServer,
@@ -20,6 +22,7 @@ from serving.server import (
     StartError,
     reachable,
 )
+from serving.store import open_store
 
 
 def get(url: str, path: str) -> tuple[int, str]:
@@ -119,10 +122,51 @@ def test_failing_model_is_named_with_its_message(repository: Path) -> None:
     assert leftovers(server) == []
 
 
-def test_no_such_model(repository: Path) -> None:
-    server = EmbeddedServer(ServerSettings(repository, model="detector"))
-    with pytest.raises(StartError, match=r"no model detector, only ensemble.*--model"):
+def test_no_ensemble_takes_photos(repository: Path) -> None:
+    shutil.rmtree(repository / "ensemble")
+    server = EmbeddedServer(ServerSettings(repository))
+    with pytest.raises(
+        StartError, match=r"no ensemble that takes photos.* postprocess, preprocess"
+    ):
         server.start()
+    assert leftovers(server) == []
+
+
+def test_a_half_made_model_keeps_no_server_from_starting(repository: Path) -> None:
+    (repository / "half").mkdir()
+    shutil.copy(repository / "ensemble" / "config.pbtxt", repository / "half")
+    lines: list[str] = []
+    with EmbeddedServer(ServerSettings(str(repository)), lines.append) as server:
+        assert server.photo_models == ["ensemble"]
+    assert len(lines) == 1
+    assert lines[0].startswith("half is left out, it has no version folder with a file")
+
+
+@pytest.mark.usefixtures("moto_server")  # for its credentials
+def test_a_store_that_is_away_is_one_sentence() -> None:
+    server = EmbeddedServer(ServerSettings("s3://127.0.0.1:9/bucket/models"))
+    with pytest.raises(StoreError, match=r"the store 127\.0\.0\.1:9 cannot be reached"):
+        server.start()
+    assert leftovers(server) == []
+
+
+def test_serving_straight_from_s3_with_a_version_uploaded_meanwhile(
+    s3: str, repository: Path, make_artifact: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "STORE_SECONDS", 0.5)
+    store = open_store(s3)
+    store.create(repository)
+    lines: list[str] = []
+    with (
+        EmbeddedServer(ServerSettings(s3, watch=True), lines.append) as server,
+        server.control() as control,
+    ):
+        assert control.has_version("ssd", "1")
+        store.place("ssd/2", {"model.onnx": (make_artifact() / "model.onnx").read_bytes()})
+        wait_for("loaded ssd anew", lines)
+        assert control.has_version("ssd", "2")
+        control.infer("ensemble", 10)
+    assert lines == ["loaded ssd anew"]
     assert leftovers(server) == []
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import threading
 import time
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from serving import shared_memory, supervisor
@@ -120,20 +123,114 @@ def test_slow_server_is_not_taken_for_dead(hold: Hold, monkeypatch: pytest.Monke
         wait_until(lambda: bool(own.lines))
         time.sleep(2)
         hold.open()
-        wait_until(lambda: "inference works again" in own.lines)
+        wait_until(lambda: "inference through ensemble works again" in own.lines)
         assert own.stub("postprocess") == stub
-    assert own.lines == ["inference fails: no answer within 1 s", "inference works again"]
+    assert own.lines == [
+        "inference through ensemble fails: no answer within 1 s",
+        "inference through ensemble works again",
+    ]
 
 
 def test_unloaded_model_is_left_unloaded(watched: Watched) -> None:
     watched.lines.clear()
     with watched.server.control() as control:
         control.unload("ssd")
-        wait_until(lambda: any(line.startswith("inference fails") for line in watched.lines))
+        wait_until(lambda: any("any ensemble fails: none" in line for line in watched.lines))
         time.sleep(1.5)
         assert "ssd" not in control.models("READY")
         control.load("ssd")
-    wait_until(lambda: "inference works again" in watched.lines)
+    wait_until(lambda: "inference through any ensemble works again" in watched.lines)
+
+
+def copy_ensemble(repository: Path, name: str, ssd: int) -> None:
+    """An ensemble like the shipped one, with another name, over one version of the network."""
+    text = (repository / "ensemble" / "config.pbtxt").read_text()
+    text = text.replace('name: "ensemble"', f'name: "{name}"')
+    (repository / name / "1").mkdir(parents=True, exist_ok=True)
+    (repository / name / "1" / ".keep").touch()
+    replace_pin(repository / name, text, ssd)
+
+
+def replace_pin(model: Path, text: str, ssd: int) -> None:
+    pinned = re.sub(r'("ssd"\s+model_version:) -?\d+', rf"\1 {ssd}", text)
+    (model / ".new").write_text(pinned)
+    (model / ".new").replace(model / "config.pbtxt")
+
+
+def replace_policy(repository: Path, policy: str) -> None:
+    path = repository / "ssd" / "config.pbtxt"
+    text = re.sub(r"version_policy \{.*\}", f"version_policy {{ {policy} }}", path.read_text())
+    (path.parent / ".new").write_text(text)
+    (path.parent / ".new").replace(path)
+
+
+def test_every_ensemble_is_probed_and_a_canary_may_go(repository: Path) -> None:
+    copy_ensemble(repository, "potholes", -1)
+    own = Watched(repository, probe_seconds=0.2)
+    with own.server as server, server.control() as control:
+        assert server.photo_models == ["ensemble", "potholes"]
+        copy_ensemble(repository, "ensemble_canary", 1)
+        control.load("ensemble_canary")
+        wait_until(lambda: "ensemble_canary" in server.photo_models)
+        control.unload("ensemble_canary")
+        wait_until(lambda: "ensemble_canary" not in server.photo_models)
+    assert own.lines == []
+
+
+def test_a_canary_promoted_by_files_alone_fails_no_request(
+    repository: Path, make_artifact: Callable[..., Path]
+) -> None:
+    """Everything changes at once: what the ensembles pin, what ssd serves, which ensembles are."""
+    own = Watched(repository, probe_seconds=0.2, watch=True)
+    statuses: list[str] = []
+    finished = threading.Event()
+    text = (repository / "ensemble" / "config.pbtxt").read_text()
+
+    def keep_asking() -> None:
+        while not finished.is_set():
+            statuses.append(own.infer())
+
+    with own.server:
+        threads = [threading.Thread(target=keep_asking) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        (repository / "ssd" / "2").mkdir()
+        shutil.copy(make_artifact() / "model.onnx", repository / "ssd" / "2")
+        replace_policy(repository, "specific { versions: [1, 2] }")
+        replace_pin(repository / "ensemble", text, 1)
+        copy_ensemble(repository, "ensemble_canary", 2)
+        wait_until(lambda: "loaded ssd anew" in own.lines)
+        own.lines.clear()
+        replace_policy(repository, "latest { num_versions: 1 }")
+        replace_pin(repository / "ensemble", text, -1)
+        shutil.rmtree(repository / "ensemble_canary")
+        wait_until(lambda: "loaded ssd anew" in own.lines)
+        assert own.lines[:2] == ["unloaded ensemble_canary", "loaded ensemble anew"]
+        replace_policy(repository, "specific { versions: [1] }")
+        wait_until(lambda: own.lines.count("loaded ssd anew") == 2)
+        (repository / "ssd" / "3").mkdir()
+        shutil.copy(make_artifact() / "model.onnx", repository / "ssd" / "3")
+        wait_until(lambda: "promote 3` serves it" in own.lines[-1])
+        finished.set()
+        for thread in threads:
+            thread.join()
+        assert not any("died" in line for line in own.lines)
+    assert len(statuses) > 100
+    assert set(statuses) == {"OK"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "wanted"),
+    [
+        ({}, {9}),
+        ({"latest": {"num_versions": 2}}, {3, 9}),
+        ({"all": {}}, {1, 3, 9}),
+        ({"specific": {"versions": [1, 4]}}, {1, 4}),
+    ],
+)
+def test_wanted_versions(policy: dict[str, dict[str, object]], wanted: set[int]) -> None:
+    config = json_format.ParseDict({"version_policy": policy} if policy else {}, ModelConfig())
+    assert supervisor.wanted_versions(config, {1, 3, 9}) == wanted
 
 
 def test_server_that_dies_again_and_again_ends_with_a_sentence(

@@ -1,0 +1,345 @@
+"""Updates, broken artifacts and rollbacks under load: what clients notice of them.
+
+    python -m benchmarks.hot_update --output benchmarks/hot_update.json
+
+Eight clients ask the embedded server without a pause. Meanwhile versions are published with
+`serving publish` (explicit model control), then versions are copied into a repository that is
+watched (`up --watch`). Each version's network gives an answer of its own, so each answer tells
+which version gave it, and a mixture of two would show.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tqdm import tqdm
+
+from client import Detector, DetectorError, Result
+from serving.control import sample_photo
+from serving.errors import ServingError
+from serving.promote import RollbackSettings, rollback
+from serving.publish import PublishSettings, publish
+from serving.server import EmbeddedServer, ServerSettings
+from tests.serving.tiny_network import write_artifact
+
+ROOT = Path(__file__).parent.parent
+CLIENTS = 8
+PHOTO_SIZE = 64  # pixels, of sample_photo
+STEP = 0.01  # of score, and of the box's left edge, from one version to the next
+PATIENCE = 60.0  # seconds until a version that was copied must answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Measure what clients notice of new versions, broken ones and rollbacks."""
+
+    updates: int = 20
+    """New versions in each of the two ways."""
+    broken: int = 5
+    """Artifacts and version folders that cannot be served, in each way."""
+    rollbacks: int = 5
+    """Ways back to the version before, in each way."""
+    private_server: bool = True
+    """Try each artifact in a private Triton first, as `serving publish` does."""
+    pause: float = 0.0
+    """Seconds that each client waits between an answer and its next request."""
+    output: Path | None = None
+    """JSON file to write the figures to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Which version answered a request, and when the request began and ended, in seconds."""
+
+    version: int
+    began: float
+    ended: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something that was done, and the version that must answer what begins after its end."""
+
+    kind: str
+    live: int
+    began: float
+    ended: float
+
+
+class MixtureError(Exception):
+    """An answer that no version gives."""
+
+
+class Load:
+    """Clients that ask without a pause, until the context ends.
+
+    Attributes:
+        answers: what they were answered.
+        failures: what went wrong instead, mixtures among them.
+    """
+
+    def __init__(self, url: str, pause: float = 0.0, clients: int = CLIENTS) -> None:
+        self.answers: list[Answer] = []
+        self.failures: list[str] = []
+        self._url = url
+        self._pause = pause
+        self._ending = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        photo = sample_photo()
+        with Detector(self._url) as detector:
+            while not self._ending.is_set():
+                began = time.monotonic()
+                try:
+                    version = version_of(detector.detect(photo))
+                    self.answers.append(Answer(version, began, time.monotonic()))
+                except (DetectorError, MixtureError) as error:
+                    self.failures.append(str(error))
+                self._ending.wait(self._pause)
+
+    def wait_for(self, version: int) -> None:
+        """Until a request that begins now would be answered by this version."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            seen = {answer.version for answer in self.answers[-2 * CLIENTS :]}
+            if seen == {version}:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"version {version} does not answer, but {seen}")
+
+
+def write_version(folder: Path, version: int) -> Path:
+    """An artifact whose box and scores both tell the version."""
+    edge = STEP * version
+    return write_artifact(folder, score=0.5 + edge, box=(edge, 0.1, 0.9, 0.9))
+
+
+def version_of(result: Result) -> int:
+    """The version that gave an answer, told alike by its box and its score."""
+    if len(result.detections) != 1:
+        raise MixtureError(f"{len(result.detections)} detections instead of one")
+    (found,) = result.detections
+    by_score = round((found.score - 0.5) / STEP)
+    by_box = round(found.box.x1 / PHOTO_SIZE / STEP)
+    if by_score != by_box:
+        raise MixtureError(f"the score is that of version {by_score}, the box of {by_box}")
+    return by_box
+
+
+class Explicit:
+    """`serving publish` and `serving rollback` against a server with explicit model control."""
+
+    watch = False
+
+    def __init__(self, folder: Path, server: EmbeddedServer, load: Load, private: bool) -> None:
+        self._folder, self._load = folder, load
+        self._place: dict[str, Any] = {
+            "repository": str(folder / "models"),
+            "url": server.grpc_url,
+            "admin_key": server.admin_key,
+        }
+        self._private = private
+
+    def update(self, version: int) -> None:
+        """Publish the version; on return it answers every new request."""
+        self._publish(write_version(self._folder / f"artifact-{version}", version))
+
+    def broken(self, number: int) -> None:
+        """Publish what cannot be served: it must be refused."""
+        artifact = write_version(self._folder / f"broken-{number}", 90)
+        network = artifact / "model.onnx"
+        if number % 2:
+            network.write_bytes(network.read_bytes()[: 2000 + number])
+        else:
+            shutil.rmtree(artifact)
+            write_artifact(artifact, score=float("nan"))
+        with contextlib.suppress(ServingError):
+            self._publish(artifact)
+            raise AssertionError("a broken artifact was published")
+
+    def rollback(self, version: int) -> None:
+        """Go back to this version, the one before."""
+        rollback(RollbackSettings(**self._place))
+
+    def _publish(self, artifact: Path) -> None:
+        publish(
+            PublishSettings(
+                artifact=artifact, private_server=self._private, slowdown=100.0, **self._place
+            )
+        )
+
+
+class Watched:
+    """Version folders copied and removed by hand, under a server that watches."""
+
+    watch = True
+
+    def __init__(self, folder: Path, server: EmbeddedServer, load: Load, private: bool) -> None:
+        self._folder, self._load = folder, load
+        self._network = folder / "models" / "ssd"
+
+    def update(self, version: int) -> None:
+        """Copy the version in two halves, as a slow disk would, and wait until it answers."""
+        artifact = write_version(self._folder / f"artifact-{version}", version)
+        self._copy((artifact / "model.onnx").read_bytes(), self._newest() + 1)
+        self._load.wait_for(version)
+
+    def broken(self, number: int) -> None:
+        """Copy half a file, leave it for some looks of the server, and take it away."""
+        artifact = write_version(self._folder / f"broken-{number}", 90)
+        self._copy((artifact / "model.onnx").read_bytes()[: 2000 + number], self._newest() + 1)
+        time.sleep(4)
+        shutil.rmtree(self._network / str(self._newest()))
+
+    def rollback(self, version: int) -> None:
+        """Remove the newest version: this one, before it, becomes live again."""
+        shutil.rmtree(self._network / str(self._newest()))
+        self._load.wait_for(version)
+
+    def _newest(self) -> int:
+        return max(int(path.name) for path in self._network.glob("[0-9]*"))
+
+    def _copy(self, network: bytes, version: int) -> None:
+        (self._network / str(version)).mkdir()
+        with (self._network / str(version) / "model.onnx").open("wb") as file:
+            file.write(network[:1000])
+            file.flush()
+            time.sleep(0.3)
+            file.write(network[1000:])
+
+
+def plan(settings: Settings) -> Iterator[str]:
+    """The order of what happens: broken ones and rollbacks spread over the updates."""
+    broken = rolled = 0
+    for update in range(1, settings.updates + 1):
+        yield "update"
+        while broken < settings.broken * update // settings.updates:
+            broken += 1
+            yield "broken"
+        while rolled < settings.rollbacks * update // settings.updates:
+            rolled += 1
+            yield "rollback"
+
+
+def run(way: type[Explicit] | type[Watched], settings: Settings) -> dict[str, Any]:
+    """One way of updating, from a new repository to the figures."""
+    with tempfile.TemporaryDirectory(prefix="hot-update-") as name:
+        folder = Path(name)
+        make_repository(folder)
+        server = EmbeddedServer(ServerSettings(folder / "models", watch=way.watch))
+        with server, Load(server.grpc_url, settings.pause) as load:
+            time.sleep(2)
+            events = list(drive(way(folder, server, load, settings.private_server), settings))
+            time.sleep(1)
+    return figures(load, events)
+
+
+def make_repository(folder: Path) -> None:
+    """The shipped repository with the coded version 1."""
+    shutil.copytree(ROOT / "model_repository", folder / "models")
+    artifact = write_version(folder / "artifact-1", 1)
+    shutil.copyfile(artifact / "model.onnx", folder / "models" / "ssd" / "1" / "model.onnx")
+
+
+def drive(way: Explicit | Watched, settings: Settings) -> Iterator[Event]:
+    """Do what is planned."""
+    live, number = [1], 1
+    for event in tqdm(list(plan(settings)), desc=type(way).__name__, disable=None):
+        began = time.monotonic()
+        number += 1
+        with contextlib.redirect_stdout(io.StringIO()):
+            if event == "update":
+                live.append(number)
+                way.update(number)
+            elif event == "broken":
+                way.broken(number)
+            else:
+                live.pop()
+                way.rollback(live[-1])
+        yield Event(event, live[-1], began, time.monotonic())
+        time.sleep(0.5)
+
+
+def figures(load: Load, events: list[Event]) -> dict[str, Any]:
+    """What the clients noticed: failures, and latency while something happened and otherwise."""
+    during: list[float] = []
+    quiet: list[float] = []
+    for answer in load.answers:
+        busy = any(e.began <= answer.ended and answer.began <= e.ended for e in events)
+        (during if busy else quiet).append(1000 * (answer.ended - answer.began))
+    return {
+        "requests": len(load.answers) + len(load.failures),
+        "failed": len(load.failures),
+        "failures": sorted(set(load.failures))[:5],
+        "answered by a version that was not live any more": count_stale(load.answers, events),
+        "versions that answered": len({answer.version for answer in load.answers}),
+        "seconds": {
+            kind: summary([e.ended - e.began for e in events if e.kind == kind])
+            for kind in ("update", "broken", "rollback")
+        },
+        "latency, ms": {"while something happens": summary(during), "otherwise": summary(quiet)},
+    }
+
+
+def count_stale(answers: list[Answer], events: list[Event]) -> int:
+    """Requests that ran between two events and were not answered by the version that was live."""
+    quiet = list(itertools.pairwise(events))
+    return sum(
+        answer.version != event.live
+        for answer in answers
+        for event, following in quiet
+        if event.ended < answer.began and answer.ended < following.began
+    )
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Count, median, 99th percentile, largest."""
+    if len(values) < 2:
+        return {"count": len(values)}
+    return {
+        "count": len(values),
+        "median": round(statistics.median(values), 2),
+        "99%": round(statistics.quantiles(values, n=100)[-1], 2),
+        "largest": round(max(values), 2),
+    }
+
+
+def main(settings: Settings) -> int:
+    """Run both ways and print what was found. Exit code 1: a request failed."""
+    ways: list[type[Explicit] | type[Watched]] = [Explicit, Watched]
+    found = {way.__name__.lower(): run(way, settings) for way in ways}
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "clients": CLIENTS}
+    text = json.dumps({"machine": machine, **found}, indent=1)
+    print(text)
+    if settings.output:
+        settings.output.write_text(text + "\n")
+    return int(any(result["failed"] for result in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Settings)))

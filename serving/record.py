@@ -1,0 +1,162 @@
+"""releases.json: what a repository's versions are, and the release that is under way.
+
+It stands beside the models, where Triton ignores it. For each task:
+
+    versions    facts of each version: when and by whom it was published, mAP, data fingerprint, ...
+    highest     the highest number ever given, so that none is given twice
+    lived       the versions that were live, in order; the last one is, rollback goes back
+    unfinished  a release that is under way: how to undo or finish it, if its publisher was killed
+
+Versions that somebody copied in by hand are not in it; what is known of those stands in the
+network's own metadata.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import onnx
+
+from serving.errors import MissingFileError, PublishError
+from serving.repository import State
+from serving.store import Store, user_and_host
+
+FILE = "releases.json"
+FORMAT = 1
+FACTS = ("mAP@0.5", "mAP@[.5:.95]")
+
+
+@dataclass
+class Unfinished:
+    """A release that has begun and not ended.
+
+    Attributes:
+        before: what was served.
+        after: what shall be.
+        number: the version folder that it adds, None if it adds none.
+        sha256: of that version's file.
+        files: configurations as they were, by path; None for one that was not there.
+        committed: the new state is served; only the rest has to be tidied.
+    """
+
+    before: State
+    after: State
+    number: int | None
+    sha256: str
+    files: dict[str, str | None]
+    committed: bool = False
+
+
+@dataclass
+class Record:
+    """What is known of one task's releases."""
+
+    versions: dict[int, dict[str, Any]] = field(default_factory=dict)
+    highest: int = 0
+    lived: list[int] = field(default_factory=list)
+    unfinished: Unfinished | None = None
+
+    def becomes_live(self, version: int, back: bool = False) -> None:
+        """Note that a version is live now.
+
+        Args:
+            version: its number.
+            back: whether this is a way back: what was live after the version is forgotten, so that
+                going back again goes further.
+        """
+        if not back:
+            if self.lived[-1:] != [version]:
+                self.lived.append(version)
+            return
+        del self.lived[-1:]
+        while version in self.lived and self.lived[-1] != version:
+            del self.lived[-1]
+        if version not in self.lived:
+            self.lived.append(version)
+
+
+def read(store: Store, task: str) -> Record:
+    """A task's record, an empty one where there is none.
+
+    Raises:
+        PublishError: the file is not one of this project's.
+    """
+    entry = read_all(store).get(task)
+    if entry is None:
+        return Record()
+    try:
+        unfinished = entry["unfinished"]
+        return Record(
+            {int(number): facts for number, facts in entry["versions"].items()},
+            int(entry["highest"]),
+            [int(version) for version in entry["lived"]],
+            Unfinished(
+                State(**unfinished.pop("before")), State(**unfinished.pop("after")), **unfinished
+            )
+            if unfinished
+            else None,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PublishError(
+            f"{store.address}/{FILE} is damaged ({error!r}): restore it, or remove it to lose the "
+            "history of the releases and keep the versions"
+        ) from None
+
+
+def write(store: Store, task: str, record: Record) -> None:
+    """Put a task's record in the place of what was there; an empty one leaves no trace."""
+    tasks = read_all(store) | {task: asdict(record)}
+    if record == Record():
+        del tasks[task]
+    if tasks:
+        text = json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n"
+        store.write(FILE, text.encode())
+    elif FILE in store.files():
+        store.remove(FILE)
+
+
+def read_all(store: Store) -> dict[str, Any]:
+    """The records of all tasks, as they are written."""
+    try:
+        document = json.loads(store.read(FILE))
+        if document["format"] != FORMAT:
+            raise ValueError(f"format {document['format']}, expected {FORMAT}")
+        return dict(document["tasks"])
+    except MissingFileError:
+        return {}
+    except (KeyError, TypeError, ValueError) as error:
+        raise PublishError(
+            f"{store.address}/{FILE} cannot be read ({error}): restore it, or remove it to lose "
+            "the history of the releases and keep the versions"
+        ) from None
+
+
+def describe(network: bytes) -> dict[str, Any]:
+    """The facts of a version: its checksum, and what training wrote into the network's metadata."""
+    try:
+        model = onnx.load_model_from_string(network)
+    except Exception:  # a file that somebody put there; protobuf raises types of its own
+        model = onnx.ModelProto()
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        metrics = json.loads(known.get("metrics", ""))
+    except ValueError:
+        metrics = None
+    return {
+        "sha256": hashlib.sha256(network).hexdigest(),
+        "bytes": len(network),
+        **{key: metrics[key] for key in FACTS if isinstance(metrics, dict) and key in metrics},
+        **{
+            key: known[key]
+            for key in ("data_fingerprint", "git_commit", "exported")
+            if key in known
+        },
+    }
+
+
+def stamp() -> dict[str, str]:
+    """Who publishes, and when (UTC)."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"published": now, "by": user_and_host()}

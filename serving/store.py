@@ -1,0 +1,206 @@
+"""Where a model repository lies: a folder, or objects in S3, Google's or Azure's storage.
+
+Paths are relative to the repository, with slashes: "ssd/3/model.onnx". Whatever becomes visible is
+whole. In a folder it is prepared beside the repository, in `.publish-<name>-xxxx`, and renamed. In
+an object store one PUT is atomic, and of several objects the one that gives the others a meaning,
+config.pbtxt, comes last.
+
+Addresses are written as Triton writes them: s3://bucket/prefix, s3://host:port/bucket/prefix (by
+HTTP), s3://https://host:port/bucket/prefix, gs://bucket/prefix, as://account/container/prefix.
+Credentials come from Triton's environment variables, see `CREDENTIALS`. S3 is tested; Google and
+Azure go through the same code and are untested.
+
+A store that is away or does not answer is given up after PATIENCE seconds at most.
+"""
+
+import getpass
+import json
+import os
+import re
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from serving.errors import StoreError
+
+CONFIG = "config.pbtxt"
+CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN where it is needed, and "
+    "AWS_DEFAULT_REGION",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "as": "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
+}
+ADDRESSES = {
+    "s3": re.compile(
+        r"s3://(?:(?P<scheme>https?://)?(?P<host>[\w.-]+:\d+)/)?"
+        r"(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>[\w./-]*))?"
+    ),
+    "gs": re.compile(r"gs://(?P<bucket>[a-z0-9][\w.-]+)(?:/(?P<prefix>[\w./-]*))?"),
+    "as": re.compile(
+        r"as://(?P<account>[a-z0-9]+)/(?P<bucket>[a-z0-9$][a-z0-9-]+)(?:/(?P<prefix>[\w./-]*))?"
+    ),
+}
+FORMS = (
+    "s3://bucket/prefix, s3://host:port/bucket/prefix, s3://https://host:port/bucket/prefix, "
+    "gs://bucket/prefix or as://account/container/prefix"
+)
+
+
+class Store(ABC):
+    """A model repository.
+
+    Attributes:
+        address: where it lies, as the user wrote it.
+        triton_address: the same for tritonserver's --model-repository.
+
+    Every method raises StoreError.
+    """
+
+    address: str
+    triton_address: str
+
+    @abstractmethod
+    def files(self, hidden: bool = False) -> dict[str, str]:
+        """Every file's path, and a stamp that changes when its content does.
+
+        Python's caches and hidden folders at the top never count; other hidden files, the
+        placeholder .keep among them, only when asked for. Empty where there is no repository.
+        """
+
+    @abstractmethod
+    def read(self, path: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            MissingFileError: there is none.
+        """
+
+    @abstractmethod
+    def modified(self, path: str) -> datetime:
+        """When a file was written, in UTC.
+
+        Raises:
+            MissingFileError: there is none.
+        """
+
+    @abstractmethod
+    def write(self, path: str, data: bytes) -> None:
+        """Write or replace one file at once; readers see the old one or the new one."""
+
+    @abstractmethod
+    def place(self, folder: str, files: Mapping[str, bytes]) -> None:
+        """Make a new folder, which becomes visible when it is whole.
+
+        Args:
+            folder: must not exist.
+            files: contents by path inside the folder.
+        """
+
+    @abstractmethod
+    def create(self, source: Path) -> None:
+        """Make the whole repository from a local folder.
+
+        In an object store the ensembles' config.pbtxt come last: killed before, it leaves a
+        repository without ensembles, and creating it again completes it.
+        """
+
+    @abstractmethod
+    def remove(self, folder: str) -> None:
+        """Remove a folder and what is in it, if it is there."""
+
+    @abstractmethod
+    def lock(self, purpose: str) -> AbstractContextManager[None]:
+        """Keep others from changing the repository.
+
+        Args:
+            purpose: told to others who want the same, for example "publish".
+
+        Raises:
+            BusyError: somebody else holds it, with who, for what, and since when.
+        """
+
+    @abstractmethod
+    def clean(self) -> None:
+        """Remove what killed publishers left. The lock must be held."""
+
+    def fetch(self, folder: Path, names: Iterable[str] | None = None) -> None:
+        """Copy the repository's files into a local folder.
+
+        Args:
+            folder: made if it does not exist.
+            names: only these files, or what is in these folders; None for everything.
+        """
+        wanted = None if names is None else tuple(names)
+        for path in self.files(hidden=True):
+            if wanted is None or any(is_under(path, name) for name in wanted):
+                target = folder / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(self.read(path))
+
+
+def open_store(repository: str | Path) -> Store:
+    """The store at a folder's path or an address.
+
+    Raises:
+        StoreError: the address is malformed. Nothing is opened yet.
+    """
+    from serving.folder_store import FolderStore
+    from serving.object_store import ObjectStore, Place
+
+    text = str(repository)
+    scheme = re.match(r"([a-z0-9]+):/", text)
+    if scheme is None:
+        return FolderStore(text)
+    pattern = ADDRESSES.get(scheme[1])
+    match = pattern.fullmatch(text.rstrip("/")) if pattern else None
+    if match is None:
+        raise StoreError(f"{text} is no address of a model repository: expected {FORMS}")
+    return ObjectStore(text, Place(scheme[1], **match.groupdict()))
+
+
+def is_under(path: str, name: str) -> bool:
+    """Whether a path is the named file or lies in the named folder."""
+    return path == name or path.startswith(f"{name.rstrip('/')}/")
+
+
+def counts(path: str, hidden: bool) -> bool:
+    """Whether a file belongs to the repository."""
+    parts = path.split("/")
+    if "__pycache__" in parts or parts[0].startswith("."):
+        return False
+    return hidden or not any(part.startswith(".") for part in parts)
+
+
+def describe_owner(purpose: str) -> bytes:
+    """Who holds a lock, as JSON."""
+    owner = {
+        "who": user_and_host(),
+        "pid": os.getpid(),
+        "purpose": purpose,
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return json.dumps(owner).encode()
+
+
+def user_and_host() -> str:
+    """Who we are, as user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+def describe_busy(address: str, owner: bytes) -> str:
+    """Who holds a lock, as a sentence."""
+    try:
+        found = json.loads(owner)
+        told = (
+            f"{found['who']} (process {found['pid']}) for {found['purpose']} since {found['since']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        told = "somebody else"
+    return f"{address} is being changed by {told}: wait until that is finished, then try again"

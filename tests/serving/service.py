@@ -1,0 +1,90 @@
+"""A repository with a server over it, and clients that count what fails."""
+
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from client import Detector, DetectorError
+from serving.control import sample_photo
+from serving.release import ReleaseSettings, begin
+from serving.server import EmbeddedServer
+from serving.switch import Switch
+
+
+class Service:
+    """A repository, a server over it, and what its users see."""
+
+    def __init__(self, repository: Path, server: EmbeddedServer) -> None:
+        self.repository = repository
+        self.server = server
+
+    def begin(self) -> AbstractContextManager[Switch]:
+        """As every command begins."""
+        return begin(ReleaseSettings(**self.where()), "test")
+
+    def where(self) -> dict[str, Any]:
+        """The settings that all commands have in common."""
+        return {
+            "repository": str(self.repository),
+            "url": self.server.grpc_url,
+            "admin_key": self.server.admin_key,
+        }
+
+    def files(self) -> dict[str, bytes]:
+        """Everything in and beside the repository."""
+        top = self.repository.parent
+        found = [path for path in top.rglob("*") if path.is_file()]
+        return {path.relative_to(top).as_posix(): path.read_bytes() for path in found}
+
+    def score(self, model: str = "ensemble") -> float:
+        """What a photo is answered with."""
+        with Detector(self.server.grpc_url, model=model) as detector:
+            return round(detector.detect(sample_photo()).detections[0].score, 2)
+
+    def wait_until_ready(self, seconds: float) -> None:
+        """Until load balancers send requests."""
+        deadline = time.monotonic() + seconds
+        while not self.is_ready():
+            assert time.monotonic() < deadline, "not ready"
+            time.sleep(0.1)
+
+    def is_ready(self) -> bool:
+        """Whether /v2/health/ready says 200."""
+        try:
+            url = f"http://{self.server.http_url}/v2/health/ready"
+            return bool(urllib.request.urlopen(url, timeout=2).status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return False
+        except OSError:
+            return False
+
+    @contextmanager
+    def used(self, *models: str) -> Iterator[set[float]]:
+        """While clients send photos, none of which may fail. Gives the scores they got."""
+        over, failures, scores = threading.Event(), list[str](), set[float]()
+
+        def use(model: str) -> None:
+            with Detector(self.server.grpc_url, model=model) as detector:
+                while not over.wait(0.01):
+                    try:
+                        answer = detector.detect(sample_photo()).detections
+                        scores.add(round(answer[0].score, 2))
+                    except DetectorError as error:
+                        failures.append(str(error))
+
+        threads = [threading.Thread(target=use, args=(m,)) for m in models or ("ensemble",) * 2]
+        for thread in threads:
+            thread.start()
+        try:
+            yield scores
+        finally:
+            over.set()
+            for thread in threads:
+                thread.join()
+        assert failures == []

@@ -1,0 +1,28 @@
+"""Eight clients, 20 updates, 5 broken ones and 5 rollbacks: nobody notices, in either way."""
+
+import pytest
+
+from benchmarks.hot_update import Explicit, MixtureError, Settings, Watched, run, version_of
+from client import Box, Detection, Result
+
+AS_A_TEST = Settings(private_server=False, pause=0.05)
+
+
+@pytest.mark.parametrize("way", [Explicit, Watched])
+def test_no_request_fails_and_none_is_answered_by_a_mixture(
+    way: type[Explicit] | type[Watched],
+) -> None:
+    found = run(way, AS_A_TEST)
+    assert found["failures"] == []
+    assert found["answered by a version that was not live any more"] == 0
+    assert found["versions that answered"] == 1 + AS_A_TEST.updates
+    assert found["requests"] > 1000
+    counts = {kind: seconds["count"] for kind, seconds in found["seconds"].items()}
+    assert counts == {"update": 20, "broken": 5, "rollback": 5}
+
+
+def test_a_mixture_would_show() -> None:
+    score_of_3, box_of_4 = 0.53, Box(0.04 * 64, 6.4, 57.6, 57.6)
+    found = Detection("RBC", 0, score_of_3, box_of_4)
+    with pytest.raises(MixtureError, match="the score is that of version 3, the box of 4"):
+        version_of(Result((found,), width=64, height=64))

@@ -1,0 +1,96 @@
+"""releases.json keeps what it is told, and tells what is wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serving import record as records
+from serving.errors import PublishError
+from serving.folder_store import FolderStore
+from serving.record import Record, Unfinished
+from serving.repository import State
+from tests.serving.tiny_network import network
+
+UNFINISHED = Unfinished(
+    State(1), State(1, 2, 0.25), 2, "abc", {"ssd/config.pbtxt": "x", "e_canary/config.pbtxt": None}
+)
+RECORD = Record({1: {"by": "me", "mAP@0.5": 0.9}}, highest=1, lived=[1], unfinished=UNFINISHED)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    """An empty repository."""
+    (tmp_path / "models").mkdir()
+    return FolderStore(str(tmp_path / "models"))
+
+
+def test_nothing_written(store: FolderStore) -> None:
+    assert records.read(store, "ensemble") == Record()
+
+
+def test_what_is_written_is_read(store: FolderStore) -> None:
+    records.write(store, "ensemble", RECORD)
+    assert records.read(store, "ensemble") == RECORD
+    assert records.read(store, "road") == Record()
+
+
+def test_tasks_do_not_touch_each_other(store: FolderStore) -> None:
+    records.write(store, "ensemble", RECORD)
+    before = store.read(records.FILE)
+    records.write(store, "road", Record(highest=1))
+    assert records.read(store, "ensemble") == RECORD
+    records.write(store, "road", Record())
+    assert store.read(records.FILE) == before
+    records.write(store, "ensemble", Record())
+    assert store.files() == {}
+
+
+def test_the_order_of_lives() -> None:
+    record = Record()
+    for version in (1, 2, 3, 3, 2):
+        record.becomes_live(version)
+    assert record.lived == [1, 2, 3, 2]  # 2 was promoted: the one before is 3
+    for version, left in ((3, [1, 2, 3]), (1, [1]), (7, [7])):
+        record.becomes_live(version, back=True)
+        assert record.lived == left
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"{", r"releases\.json cannot be read \(Expecting"),
+        (b"[]", r"releases\.json cannot be read"),
+        (b'{"format": 2, "tasks": {}}', r"\(format 2, expected 1\): restore it, or remove it"),
+        (b"\xff", "cannot be read"),
+    ],
+)
+def test_file_that_is_no_record(store: FolderStore, content: bytes, words: str) -> None:
+    store.write(records.FILE, content)
+    with pytest.raises(PublishError, match=words):
+        records.read(store, "ensemble")
+
+
+def test_damaged_entry(store: FolderStore) -> None:
+    entry = {"versions": {"one": {}}, "highest": 1, "lived": [], "unfinished": None}
+    store.write(records.FILE, json.dumps({"format": 1, "tasks": {"ensemble": entry}}).encode())
+    with pytest.raises(PublishError, match=r"releases\.json is damaged \(ValueError"):
+        records.read(store, "ensemble")
+
+
+def test_facts_of_a_network() -> None:
+    model = network(96, 30, 2)
+    for key, value in (("metrics", '{"mAP@0.5": 0.9, "loss": 3}'), ("data_fingerprint", "f00")):
+        model.metadata_props.add(key=key, value=value)
+    facts = records.describe(model.SerializeToString())
+    assert facts.pop("bytes") == len(model.SerializeToString())
+    assert len(facts.pop("sha256")) == 64
+    assert facts == {"mAP@0.5": 0.9, "data_fingerprint": "f00"}
+
+
+@pytest.mark.parametrize("metrics", ["no JSON", "null", "3"])
+def test_facts_of_anything(metrics: str) -> None:
+    assert records.describe(b"junk")["bytes"] == 4
+    model = network(96, 30, 2)
+    model.metadata_props.add(key="metrics", value=metrics)
+    assert set(records.describe(model.SerializeToString())) == {"sha256", "bytes"}
