@@ -64,7 +64,7 @@ class TritonProcess:
         self._process = subprocess.Popen(
             [*launcher, *command],
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # never written to; its end ends the stubs: stub_start.py
             stdout=log or sys.stderr,
             stderr=log,
             start_new_session=True,  # Ctrl-C is ours to handle: it must not skip the drain
@@ -96,6 +96,8 @@ class TritonProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        assert self._process.stdin  # for mypy: it is a pipe
+        self._process.stdin.close()
         for stub in self.stubs():  # orphans would hold the server's ports
             stub.kill()
 

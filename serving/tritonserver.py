@@ -17,6 +17,7 @@ from pathlib import Path
 from serving.errors import PrerequisiteError
 
 BACKENDS = Path(__file__).parent / "backends"  # ours: the onnxruntime backend
+STUB_START = Path(__file__).parent / "stub_start.py"
 STUB = "triton_python_backend_stub"
 DOCKER = "run it with Docker instead: docker compose up"
 
@@ -86,12 +87,13 @@ def assemble_backends(wheel: Wheel, folder: Path) -> Path:
 def make_stub_environment(folder: Path) -> Path:
     """Make the virtual environment that the stubs run in: this interpreter and its packages.
 
-    It differs in one thing: no __pycache__ is written, which in a model's folder would look like
-    an update of the model. Stubs run isolated, so no environment variable can tell them.
+    It differs in what stub_start.py does first. Stubs run isolated, so no environment variable can
+    tell them.
     """
     venv.create(folder, symlinks=True)
     packages = folder / "lib" / f"python{python_version()}" / "site-packages"
-    lines = ["import sys; sys.dont_write_bytecode = True"]
+    shutil.copy2(STUB_START, packages)
+    lines = [f"import {STUB_START.stem}"]
     lines += [f"import site; site.addsitedir({path!r})" for path in package_folders()]
     (packages / "stubs.pth").write_text("\n".join(lines) + "\n")
     return folder

@@ -33,7 +33,10 @@ def test_stub_environment_has_our_packages_and_writes_no_caches(tmp_path: Path) 
     folder = tritonserver.make_stub_environment(tmp_path / "stubs")
     program = "import sys, numpy; print(numpy.__file__, sys.prefix, sys.dont_write_bytecode)"
     command = [str(folder / "bin" / "python3"), "-I", "-c", program]
-    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    stub = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with stub:
+        assert stub.stdout
+        found = stub.stdout.read().split()
     import numpy
 
     assert found == [numpy.__file__, str(folder), "True"]
