@@ -1,10 +1,13 @@
 """The backend in Python, inside the real server, with networks that are loaded from memory."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -162,6 +165,62 @@ def test_model_that_cannot_load_says_why(
     with pytest.raises(InferenceServerException) as caught:
         load(content, **settings)
     assert words in caught.value.message()
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The backend's module, without Triton."""
+    monkeypatch.setitem(
+        sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils")
+    )
+    import serving.backends.onnxruntime.model as module
+
+    monkeypatch.delitem(sys.modules, module.__name__)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("settings", "instances", "threads"),
+    [({}, 1, (8, 8)), ({}, 2, (4, 8)), ({}, 16, (1, 8)), ({"intra_op_thread_count": 3}, 2, (3, 3))],
+)
+def test_threads_follow_cores_and_instances(
+    settings: dict[str, int],
+    instances: int,
+    threads: tuple[int, int],
+    backend: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backend, "usable_cores", lambda: 8)
+    (tmp_path / "model.onnx").write_bytes(network("Neg", ["b", 1]))
+    parameters = {name: {"string_value": str(value)} for name, value in settings.items()}
+    config = {"instance_group": [{"count": instances}], "parameters": parameters}
+    session = backend.Session(tmp_path, config)
+    both = (session.shared, session.alone)
+    assert tuple(s.get_session_options().intra_op_num_threads for s in both) == threads
+    session.running.file.close()
+
+
+def test_alone_unless_another_process_runs_too(backend: ModuleType) -> None:
+    program = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'rb'); "
+        "fcntl.lockf(file, fcntl.LOCK_SH); print(1, flush=True); time.sleep(60)"
+    )
+    file = str(backend.__file__)
+    running = backend.Running(Path(file))
+    with running as alone:
+        assert alone
+    command = [sys.executable, "-c", program, file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        with running as alone:
+            assert not alone
+        other.kill()
+        other.wait()
+        with running as alone:
+            assert alone
+    running.file.close()
 
 
 def test_networks_fit_the_onnx_rules() -> None:
