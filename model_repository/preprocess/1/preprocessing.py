@@ -9,6 +9,11 @@ nothing. OpenCV decodes JPEG, BMP and TIFF: twice as fast as Pillow, in half the
 from hostile BMP and TIFF that let Pillow take gigabytes. Pillow decodes PNG and WebP: OpenCV 4.11
 reads freed memory on animated ones, and dies of it. Both refuse truncated files. Alpha is dropped,
 16 bits become 8, gray, palette and CMYK become RGB, of several frames or pages the first counts.
+
+A JPEG of at least four times the input size is decoded at 1/2, 1/4 or 1/8 of its size, which the
+format's blocks of 8x8 pixels allow (libjpeg's "scale_num/scale_denom"): of 12 megapixels this takes
+a fifth of the time. The result is like that of averaging the whole photo, which bilinear resizing
+would sample at a few points only.
 """
 
 import io
@@ -27,6 +32,11 @@ __all__ = ["ImageError", "preprocess"]
 PILLOW_READERS: dict[str, type[ImageFile.ImageFile]] = {"PNG": PngImageFile, "WebP": WebPImageFile}
 # Turning the small result instead of the photo saves 26 ms at 12 megapixels.
 DECODING = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+REDUCTIONS = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
 
 
 def preprocess(
@@ -61,26 +71,66 @@ def read_image(
     """One upright image uint8 [height, width, 3], and its original's height and width."""
     kind = image_format(file)
     header = read_header(kind, file, max_pixels)
-    pixels = decode(kind, file, header)
     turned = header.orientation >= 5  # rows and columns are exchanged in the file
     target = (height, width) if turned else (width, height)
-    image = cv2.resize(pixels, target, interpolation=cv2.INTER_LINEAR)
+    reduction = choose_reduction(header, target) if kind == "JPEG" else 1
+    pixels = decode(kind, file, header, reduction)
+    image = resize(pixels, target) if reduction == 1 else shrink(pixels, header, reduction, target)
     original_size = (header.width, header.height) if turned else (header.height, header.width)
     return upright(image, header.orientation), original_size
 
 
-def decode(kind: str, file: bytes, header: Header) -> np.ndarray:
-    """The pixels, uint8 RGB [header.height, header.width, 3], not yet upright."""
+def choose_reduction(header: Header, target: tuple[int, int]) -> int:
+    """The largest that leaves at least twice the target (width, height), so that detail stays."""
+    ratio = min(header.width / target[0], header.height / target[1])
+    return next((each for each in REDUCTIONS if ratio >= 2 * each), 1)
+
+
+def decode(kind: str, file: bytes, header: Header, reduction: int) -> np.ndarray:
+    """The pixels, uint8 RGB [header.height, header.width, 3], not yet upright.
+
+    With a reduction both sides are divided by it, and rounded up.
+    """
     try:
         if kind in PILLOW_READERS:
             pixels = pillow_pixels(PILLOW_READERS[kind](io.BytesIO(file)))
         else:
-            pixels = cv2.imdecode(np.frombuffer(file, np.uint8), DECODING)
+            flags = DECODING | REDUCTIONS.get(reduction, 0)
+            pixels = cv2.imdecode(np.frombuffer(file, np.uint8), flags)
     except Exception:  # each decoder has its own ways to say that a file is broken
         raise unreadable(kind) from None
-    if pixels is None or pixels.shape[:2] != (header.height, header.width):
+    expected = (-(-header.height // reduction), -(-header.width // reduction))
+    if pixels is None or pixels.shape[:2] != expected:
         raise unreadable(kind)
     return pixels
+
+
+def resize(pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:
+    """As in training: uint8 [target height, target width, 3], stretched."""
+    return cv2.resize(pixels, target, interpolation=cv2.INTER_LINEAR)
+
+
+def shrink(
+    pixels: np.ndarray, header: Header, reduction: int, target: tuple[int, int]
+) -> np.ndarray:
+    """Resize what was decoded at a reduced scale, as if the whole photo were averaged.
+
+    The reduced image may reach beyond the photo, since its sides are rounded up; resize() would
+    move boxes by up to 7 pixels of a photo. So its pixels are placed where they lie in the photo,
+    at twice the target's size, and then averaged.
+    """
+    width, height = 2 * target[0], 2 * target[1]
+    scale_x, scale_y = header.width / reduction / width, header.height / reduction / height
+    # OpenCV's coordinates are those of pixel centres.
+    matrix = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2]])
+    placed = cv2.warpAffine(
+        pixels,
+        matrix,
+        (width, height),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return cv2.resize(placed, target, interpolation=cv2.INTER_AREA)
 
 
 def pillow_pixels(image: Image.Image) -> np.ndarray:

@@ -226,6 +226,61 @@ def test_unusual_sizes(preprocessing: Any, encode: Any, size: tuple[int, int]) -
     assert (images[0] == (10, 20, 30)).all()
 
 
+@pytest.fixture
+def large(picture: np.ndarray) -> Callable[[int, int], np.ndarray]:
+    """large(width, height): the picture at another size."""
+    return lambda width, height: cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("size", [(640, 480), (641, 487), (650, 490), (163, 125), (160, 120)])
+def test_large_jpeg_is_as_if_averaged(
+    preprocessing: Any,
+    encode: Any,
+    large: Any,
+    size: tuple[int, int],
+    orientation: int,
+    options: dict[str, Any],
+) -> None:
+    """Also where the reduced image reaches beyond the photo: nothing is moved or stretched."""
+    upright = large(*size)
+    upright[size[1] * 2 // 3 :, :, 0] = 255  # a stretched or moved one has more or less of these
+    upright[:, size[0] * 2 // 3 :, 1] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    file = encode(stored, "JPEG", quality=95, exif=exif, **options)
+    images, sizes = preprocessing.preprocess([file], 30, 40, LIMIT)
+
+    assert sizes.tolist() == [[size[1], size[0]]]
+    averaged = cv2.resize(upright, (40, 30), interpolation=cv2.INTER_AREA).astype(np.int32)
+    difference = images[0] - averaged
+    assert np.abs(difference).mean() < 3
+    assert np.abs(difference.mean(axis=(0, 1))).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("size", "reduction"),
+    [((1199, 4000), 1), ((1200, 1200), 2), ((4000, 3000), 4), ((4800, 4799), 4), ((9000, 4800), 8)],
+)
+def test_twice_the_target_is_left(
+    preprocessing: Any, size: tuple[int, int], reduction: int
+) -> None:
+    header = preprocessing.Header(*size, orientation=1)
+    assert preprocessing.choose_reduction(header, (300, 300)) == reduction
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_truncated_large_jpeg(
+    preprocessing: Any, encode: Any, large: Any, options: dict[str, Any]
+) -> None:
+    file = encode(large(640, 480), "JPEG", **options)
+    for cut in cuts(len(file)):
+        with pytest.raises(preprocessing.ImageError, match="truncated or damaged JPEG"):
+            preprocessing.preprocess([file[:cut]], 30, 40, LIMIT)
+
+
 def cuts(length: int) -> range:
     """Where to cut a file off: all over it, but not in the few bytes behind the last pixel."""
     return range(12, length - 30, max(1, length // 40))
