@@ -119,13 +119,14 @@ def detect(
         settings: the request's.
     """
     height, width = image_size
-    boxes_xyxy = np.clip(boxes_xyxy, 0, 1)
+    good = np.flatnonzero(scores > settings.score_threshold)
+    rows, classes = np.divmod(good, scores.shape[1])  # [candidates]
+    boxes_xyxy, scores = np.clip(boxes_xyxy[rows], 0, 1), scores[rows, classes]
     sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
-    rows, classes = np.nonzero((scores > settings.score_threshold) & sound[:, None])  # [candidates]
-    kept = suppress(boxes_xyxy[rows], scores[rows, classes], classes, settings)
-    rows, classes = rows[kept], classes[kept]
+    boxes_xyxy, scores, classes = boxes_xyxy[sound], scores[sound], classes[sound]
+    kept = suppress(boxes_xyxy, scores, classes, settings)
     pixels = np.array([width, height, width, height], np.float32)
-    return Detections(boxes_xyxy[rows] * pixels, scores[rows, classes], classes.astype(np.int32))
+    return Detections(boxes_xyxy[kept] * pixels, scores[kept], classes[kept].astype(np.int32))
 
 
 def suppress(
