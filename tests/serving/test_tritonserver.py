@@ -45,11 +45,14 @@ def test_stub_environment_has_our_packages_and_writes_no_caches(tmp_path: Path) 
 def test_environment_puts_ours_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LD_LIBRARY_PATH", "/already/there")
     monkeypatch.setenv("PATH", "/usr/bin")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     wheel = tritonserver.find_wheel()
     variables = tritonserver.environment(wheel, Path("/run/stubs"))
     assert variables["PATH"] == "/run/stubs/bin:/usr/bin"
     first, *_, last = variables["LD_LIBRARY_PATH"].split(":")
     assert (first, last) == (str(wheel.libraries), "/already/there")
+    assert variables["MALLOC_TRIM_THRESHOLD_"] == "1"
+    assert variables["MALLOC_MMAP_THRESHOLD_"] == "33554432"
     assert "LD_LIBRARY_PATH" in os.environ
 
 

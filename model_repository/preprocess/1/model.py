@@ -5,7 +5,6 @@ Out: `images`     UINT8 [B, H, W, 3]  RGB, upright, stretched to the network's i
      `image_size` INT32 [B, 2]        height, width of the upright original, pixels
 """
 
-import ctypes
 import json
 import traceback
 from typing import Any
@@ -13,11 +12,6 @@ from typing import Any
 import cv2
 import preprocessing
 import triton_python_backend_utils as pb_utils
-
-# Of malloc.h. The C library would give a photo's memory back to the system after each one, and ask
-# for new, cleared pages for the next: that took 0.8 of 2 ms at 640x480. Large photos still go back.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_MEMORY = 2**25  # bytes
 
 
 class TritonPythonModel:
@@ -29,9 +23,6 @@ class TritonPythonModel:
         dims = pb_utils.get_output_config_by_name(config, "images")["dims"]
         self.height, self.width = (int(size) for size in dims[:2])
         self.max_pixels = int(config["parameters"]["max_pixels"]["string_value"])
-        library = ctypes.CDLL(None)
-        for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            library.mallopt(threshold, KEPT_MEMORY)
         cv2.setNumThreads(1)  # Triton runs instances side by side; threads of their own would fight
         cv2.setLogLevel(0)  # the client hears of a bad file, the log need not
 
