@@ -19,9 +19,9 @@ from serving.errors import PrerequisiteError
 BACKENDS = Path(__file__).parent / "backends"  # ours: the onnxruntime backend
 STUB_START = Path(__file__).parent / "stub_start.py"
 STUB = "triton_python_backend_stub"
-# Of the C library, which would give a photo's memory back to the system after each one, and ask for
-# new, cleared pages for the next: that took 0.8 of 2 ms of preprocess at 640x480, 0.15 of the server.
-# What is larger than this still goes back. The container's are in deploy/docker/triton.Dockerfile.
+# Of the C library, which would give a photo's memory back to the system after each one, and ask
+# for new, cleared pages for the next: 0.8 of the 2 ms that preprocess took for 640x480, and 0.15 ms
+# of the server. What is larger goes back. The container's are in deploy/docker/triton.Dockerfile.
 KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": "33554432", "MALLOC_MMAP_THRESHOLD_": "33554432"}
 DOCKER = "run it with Docker instead: docker compose up"
 

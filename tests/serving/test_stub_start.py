@@ -1,5 +1,6 @@
 """A stub ends with the process that started its server, whatever it is doing."""
 
+import os
 import subprocess
 import sys
 
@@ -24,5 +25,18 @@ def test_ends_although_it_hangs() -> None:
 
 def test_ends_where_the_other_had_ended_before() -> None:
     command = [sys.executable, "-c", HANGING.format(str(STUB_START))]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+    pipe, other_end = os.pipe()
+    os.close(other_end)
+    done = subprocess.run(command, stdin=pipe, capture_output=True, timeout=10)
+    os.close(pipe)
     assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_lives_where_somebody_else_started_the_server() -> None:
+    command = [sys.executable, "-c", HANGING.format(str(STUB_START))]
+    stub = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    with stub:
+        assert stub.stdout
+        assert stub.stdout.readline() == b"1\n"
+        assert stub.poll() is None
+        stub.kill()
