@@ -115,7 +115,17 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         op_block_list=[],
         node_block_list=[node.name for node in graph.nodes() if node.name not in small],
     )
+    _drop_repeats(Graph(halved))
     return _like(halved, model)
+
+
+def _drop_repeats(graph: Graph) -> None:
+    """The converter casts a tensor once for each of its readers, under one name."""
+    made: set[str] = set()
+    for node in graph.nodes():
+        if made.intersection(node.output):
+            graph.remove([node])
+        made.update(node.output)
 
 
 def between_convolutions(graph: Graph) -> list[onnx.NodeProto]:

@@ -66,17 +66,16 @@ def convert(artifact: Path, precision: Precision, photos: Photos) -> tuple[Metri
         TrainingError: float16 gives other outputs.
     """
     path = artifact / "model.onnx"
-    before = onnx_network.load(path)
+    network, before = onnx.load(path), onnx_network.load(path)
     old = evaluate.measure(before, photos.val)
     facts: dict[str, Any] = {"precision": precision, "metrics_float32": old.to_dict()}
     if precision == "int8":
         images = read_images(photos.calibration, before.input_size, IMAGES)
-        converted = quantize.to_int8(onnx.load(path), list(images))
+        converted = quantize.to_int8(network, list(images))
         facts["calibration"] = describe(photos.calibration, len(images))
     else:
-        converted = quantize.to_float16(onnx.load(path))
-    onnx.save(converted, path)
-    after = onnx_network.load(path)
+        converted = quantize.to_float16(network)
+    after = onnx_network.load(converted.SerializeToString())
     if precision == "float16":
         check_close(before, after, read_images(photos.val, before.input_size, COMPARED))
     new = evaluate.measure(after, photos.val)

@@ -77,6 +77,8 @@ def stem(stride: int = 2, size: int = 16, middle: float = -127.5) -> onnx.ModelP
         ),
         helper.make_node("Relu", ["d"], ["y"]),
     ]  # fmt: skip
+    for node in nodes:
+        node.name = f"make_{node.output[0]}"
     side = size // stride
     graph = helper.make_graph(
         nodes,

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
-from tests.training.networks import SHIPPED, load, run
+from tests.training.networks import SHIPPED, load, run, stem
 from training import onnx_network
 from training.onnx_graph import Graph
 from training.quantize import between_convolutions, to_float16, to_int8
@@ -100,6 +100,15 @@ def test_what_follows_the_predictors_stays_float32(float16: onnx.ModelProto) -> 
     graph = Graph(float16)
     for node in graph.nodes("Exp", "TopK", "Div", "Clip"):
         assert not halves.intersection(node.input)
+
+
+def test_float16_where_a_node_in_float32_takes_a_tensor_twice() -> None:
+    model = stem()
+    model.graph.node.append(helper.make_node("Mul", ["d", "d"], ["z"], "square"))
+    model.graph.output.append(model.graph.output[0])
+    model.graph.output[1].name = "z"
+    halved = to_float16(model)
+    assert [node.output[0] for node in halved.graph.node].count("d_cast_to_fp32") == 1
 
 
 def test_the_given_network_stays_as_it_is(smears: list[np.ndarray]) -> None:
