@@ -115,7 +115,9 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         op_block_list=[],
         node_block_list=[node.name for node in graph.nodes() if node.name not in small],
     )
-    _drop_repeats(Graph(halved))
+    graph = Graph(halved)
+    _drop_repeats(graph)
+    _drop_round_trips(graph)
     return _like(halved, model)
 
 
@@ -126,6 +128,21 @@ def _drop_repeats(graph: Graph) -> None:
         if made.intersection(node.output):
             graph.remove([node])
         made.update(node.output)
+
+
+def _drop_round_trips(graph: Graph) -> None:
+    """The converter rounds what goes from one node in float32 to the next, and the outputs."""
+    for wide in graph.nodes("Cast"):
+        narrow = graph.maker(wide.input[0])
+        if narrow is None or not narrow.name.endswith("_cast_to_fp16_node"):
+            continue
+        old, new = narrow.input[0], wide.output[0]
+        for node in graph.nodes():
+            for names in (node.input, node.output):
+                for place, name in enumerate(names):
+                    if name == old:
+                        names[place] = new
+        graph.remove([wide])
 
 
 def between_convolutions(graph: Graph) -> list[onnx.NodeProto]:
