@@ -1,8 +1,10 @@
 """The model that ships, through the running server, on the rendered smears of samples/."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from defusedxml import ElementTree
 
@@ -10,6 +12,7 @@ from client import Detection, Detector
 from serving.server import EmbeddedServer
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+NETWORK = Path(__file__).parent.parent / "model_repository" / "ssd"
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
@@ -23,6 +26,16 @@ def test_most_cells_are_found_where_they_are(server: EmbeddedServer, number: int
     right = [any(_same(cell, detection) for cell in cells) for detection in found]
     assert np.mean(hits) >= 0.7
     assert np.mean(right) >= 0.7
+
+
+def test_the_live_version_is_the_other_one_in_8_bits() -> None:
+    """And what it was calibrated with stands in it."""
+    float32, int8 = (onnx.load(NETWORK / version / "model.onnx") for version in "12")
+    wanted, facts = ({e.key: e.value for e in m.metadata_props} for m in (float32, int8))
+    assert facts["precision"] == "int8"
+    assert json.loads(facts["calibration"])["weight_bits"] == 7
+    assert wanted.items() <= facts.items()
+    assert int8.ByteSize() < 0.3 * float32.ByteSize()
 
 
 def _cells(path: Path) -> list[tuple[str, tuple[float, ...]]]:

@@ -23,9 +23,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tqdm import tqdm
 
-from training import input_pipeline, outcomes, records
+from training import input_pipeline, onnx_network, outcomes, records
 from training.errors import TrainingError
 from training.model import Detector
+from training.onnx_network import OnnxNetwork
 from training.run_folder import load_network
 
 MAX_DETECTIONS = 100  # an image, COCO's
@@ -33,6 +34,7 @@ SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
 IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
 _BATCH_SIZE = 16
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
+_FILE = tyro.conf.arg(metavar="FILE", help_behavior_hint="")
 
 DetectionStep = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
@@ -85,20 +87,22 @@ class Metrics:
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """Score a trained run, or detections that a client got from a server, on annotated photos."""
+    """Score a trained run, an exported network, or a server's detections on annotated photos."""
 
     records: Annotated[Path, tyro.conf.Positional]
     """Folder that `training records` wrote."""
     run: Annotated[Path | None, _FOLDER] = None
     """Folder of a training run, to be scored with its newest checkpoint."""
-    detections: Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")] = None
+    onnx: Annotated[Path | None, _FILE] = None
+    """Instead of a run: the model.onnx of an artifact, of whatever precision."""
+    detections: Annotated[Path | None, _FILE] = None
     """Instead of a run: what `client detect --json --score-threshold 0.01` printed."""
     split: str = "val"
     """Which split to score on."""
     report: Annotated[Path | None, _FOLDER] = None
     """Folder for a report: curves, confusion matrix, the twenty worst images. Replaces an older."""
     iou_threshold: float = IOU_THRESHOLD
-    """With --run: of two boxes of a class that overlap more than this, NMS keeps the better."""
+    """Without --detections: of two boxes of a class that overlap more, NMS keeps the better."""
     json: bool = False
     """Print one JSON document instead of a table."""
 
@@ -143,18 +147,30 @@ def _write_report(
 
 
 def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[Detected]:
-    if settings.detections and not settings.run:
+    given = [settings.run, settings.onnx, settings.detections]
+    if sum(source is not None for source in given) != 1:
+        raise TrainingError("give either --run, --onnx or --detections, one of the three")
+    if settings.detections:
         return read_detections(settings.detections, manifest.labels)
-    if not settings.run or settings.detections:
-        raise TrainingError("give either --run or --detections, one of the two")
+    if settings.onnx:
+        exported = onnx_network.load(settings.onnx)
+        check_labels(settings.onnx, exported.labels, manifest)
+        step = onnx_step(exported, settings.iou_threshold)
+        return detect(step, manifest, exported.input_size, progress=True)
+    assert settings.run
     network, preset, labels = load_network(settings.run)
-    if labels != manifest.labels:
-        raise TrainingError(
-            f"{settings.run} was trained for the labels {', '.join(labels)}, "
-            f"but {settings.records} holds {', '.join(manifest.labels)}"
-        )
+    check_labels(settings.run, labels, manifest)
     step = detection_step(Detector(network, preset), settings.iou_threshold)
     return detect(step, manifest, preset.input_size, progress=True)
+
+
+def check_labels(trained: Path, labels: tuple[str, ...], manifest: records.Manifest) -> None:
+    """Raise TrainingError where a network's labels are not those of the records."""
+    if labels != manifest.labels:
+        raise TrainingError(
+            f"{trained} was trained for the labels {', '.join(labels)}, "
+            f"but {manifest.directory} holds {', '.join(manifest.labels)}"
+        )
 
 
 def read_truth(manifest: records.Manifest) -> list[Truth]:
@@ -189,6 +205,17 @@ def detection_step(
     )
 
 
+def onnx_step(network: OnnxNetwork, iou_threshold: float = IOU_THRESHOLD) -> DetectionStep:
+    """As `detection_step`, with ONNX Runtime."""
+    return lambda images: _suppress(network(images.numpy()), iou_threshold)
+
+
+def measure(network: OnnxNetwork, manifest: records.Manifest) -> Metrics:
+    """mAP of an exported network on a split, with a progress bar."""
+    detected = detect(onnx_step(network), manifest, network.input_size, progress=True)
+    return score(read_truth(manifest), detected, manifest.labels)
+
+
 def detect(
     step: DetectionStep, manifest: records.Manifest, size: int, progress: bool = False
 ) -> list[Detected]:
@@ -212,7 +239,7 @@ def detect(
     return detected
 
 
-def _suppress(outputs: dict[str, tf.Tensor], iou_threshold: float) -> tuple[tf.Tensor, ...]:
+def _suppress(outputs: dict[str, Any], iou_threshold: float) -> tuple[tf.Tensor, ...]:
     return tf.image.combined_non_max_suppression(
         outputs["boxes"][:, :, None],
         outputs["scores"],

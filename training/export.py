@@ -1,16 +1,16 @@
 """`training export`: a run becomes an artifact, the folder that `serving publish` takes.
 
-    saved_model/   the network, signature `serving_default`
+    saved_model/   the network, signature `serving_default`; only in float32
     model.onnx     the same network
     labels.txt     line i is class i, no background line
-    card.json      preset, input size, default boxes, data fingerprint, mAP, versions, ...
+    card.json      preset, precision, input size, default boxes, data fingerprint, mAP, ...
 
 The graph, in both files: `images` uint8 [batch, S, S, 3] RGB in; `boxes` float32 [batch, K, 4]
 xyxy, 0..1, and `scores` float32 [batch, K, C] without background out. Softmax, box decoding and
-the best-K cut are inside; no image decoding, no resizing, no NMS.
+the best-K cut are inside; no image decoding, no resizing, no NMS. In every precision these tensors
+are the same.
 """
 
-import json
 import math
 import shutil
 import subprocess
@@ -23,23 +23,28 @@ from typing import Annotated, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import tensorflow as tf
 import tf2onnx
 import tyro
 
-from training import boxes, model, run_folder
+from training import boxes, model, onnx_network, run_folder, variant
 from training.default_boxes import default_boxes, describe
 from training.errors import TrainingError
 from training.presets import Preset
+from training.simplify import simplify
 
 OPSET = 17  # tf2onnx' newest that every ONNX Runtime of the last years runs
 TOLERANCE = 1e-4  # largest difference of any output between TensorFlow and ONNX Runtime
+_RECORDS = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: those of the run)")
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """Write the artifact of a training run: SavedModel, ONNX, labels and card."""
+    """Write the artifact of a training run: SavedModel, ONNX, labels and card.
+
+    int8 is twice as fast on CPUs, float16 is for GPUs. Both are measured on the val split beside
+    float32, and have no SavedModel.
+    """
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a training run; its newest checkpoint is exported."""
@@ -47,6 +52,11 @@ class ExportSettings:
     """Folder of the artifact; must not exist yet."""
     keep: int = model.KEEP
     """Boxes that leave the network for NMS, the best ones by score (K)."""
+    precision: variant.Precision = "float32"
+    """What the exported network computes in."""
+    records: Annotated[Path | None, _RECORDS] = None
+    """Folder that `training records` wrote: int8 is calibrated on the split that was trained on,
+    and its mAP and float16's are measured on val."""
 
 
 def run(settings: ExportSettings) -> int:
@@ -55,6 +65,8 @@ def run(settings: ExportSettings) -> int:
     if settings.keep < 1:
         raise TrainingError(f"--keep must be 1 or more, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
+    small = settings.precision != "float32"
+    photos = variant.find_photos(settings.run, settings.records) if small else None
     detector = model.Detector(network, preset, settings.keep)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     # Built beside and renamed, so that an artifact that stands at --output is a whole one.
@@ -63,9 +75,15 @@ def run(settings: ExportSettings) -> int:
         artifact.mkdir()
         card = make_card(settings.run, preset, labels, detector.keep)
         write(artifact, detector, preset, labels, card)
+        if photos:
+            figures = variant.convert(artifact, settings.precision, photos)
+            print(variant.table(settings.precision, *figures))
         shutil.move(artifact, settings.output)
-    size = (settings.output / "model.onnx").stat().st_size / 1e6
-    print(f"{settings.output}: SavedModel and ONNX ({size:.1f} MB) agree within {TOLERANCE}")
+    size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
+    if photos:
+        print(f"{settings.output}: ONNX in {settings.precision} ({size}), without a SavedModel")
+    else:
+        print(f"{settings.output}: SavedModel and ONNX ({size}) agree within {TOLERANCE}")
     return 0
 
 
@@ -108,8 +126,8 @@ def to_onnx(
     for tensor in (*graph.graph.input, *graph.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_param = "batch"
     del graph.graph.value_info[:]  # intermediate shapes carry tf2onnx' own names for the batch
-    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in card.items()}
-    onnx.helper.set_model_props(graph, metadata)
+    onnx_network.set_metadata(graph, card)
+    simplify(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
 
@@ -119,7 +137,7 @@ def largest_difference(detector: model.Detector, path: Path, size: int) -> float
 
     Infinite where either gives a number that is not finite.
     """
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = onnx_network.open_session(path)
     generator = np.random.default_rng(0)
     worst = 0.0
     for batch in (1, 3):
@@ -129,23 +147,8 @@ def largest_difference(detector: model.Detector, path: Path, size: int) -> float
         found_rows = np.concatenate(session.run(["boxes", "scores"], {"images": images}), axis=-1)
         if not (np.isfinite(wanted_rows).all() and np.isfinite(found_rows).all()):
             return math.inf
-        for one, other in zip(wanted_rows, found_rows, strict=True):
-            worst = max(worst, row_difference(one, other), row_difference(other, one))
+        worst = max(worst, onnx_network.difference(wanted_rows, found_rows, slack=TOLERANCE))
     return worst
-
-
-def row_difference(rows: np.ndarray, others: np.ndarray) -> float:
-    """Largest distance of a row (box and scores, [K, 4 + C]) to the nearest of the other rows.
-
-    Not row by row: boxes whose best scores differ by rounding alone may change places, and the
-    last of them may fall to either side of the best-K cut, hence are left out.
-    """
-    best = rows[:, 4:].max(axis=1)
-    settled = rows[best > best.min() + TOLERANCE]
-    if not len(settled):
-        return 0.0
-    distances = np.abs(settled[:, None] - others[None]).max(axis=-1)  # [settled, K]
-    return float(distances.min(axis=1).max())
 
 
 def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
@@ -156,6 +159,7 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
             settings[name] = Path(settings[name]).name
     return {
         "preset": preset.name,
+        "precision": "float32",
         "input_size": preset.input_size,
         "keep": keep,
         "labels": list(labels),

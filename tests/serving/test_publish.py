@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tritonclient.grpc as grpc_client
 
@@ -13,6 +14,7 @@ from serving.errors import BusyError, PublishError, StoreError
 from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.server import EmbeddedServer, ServerSettings
 from serving.store import open_store
+from training.quantize import to_float16, to_int8
 
 UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 100.0}
 
@@ -28,6 +30,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     """Everything in and beside the repository."""
     files = [path for path in folder.parent.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder.parent)): path.read_bytes() for path in files}
+
+
+def int8(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The network in 8 bits, calibrated on noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    return to_int8(network, [noise])
 
 
 def detect(url: str, photo: Path, model: str = "ensemble") -> grpc_client.InferResult:
@@ -86,6 +94,23 @@ def test_next_version(
     placed = (repository / "ssd" / "3" / "model.onnx").read_bytes()
     assert placed == (artifact / "model.onnx").read_bytes()
     assert "version 3 is live, before it 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("convert", [int8, to_float16], ids=["int8", "float16"])
+def test_other_precisions_of_the_shipped_network(
+    convert: Callable[[onnx.ModelProto], onnx.ModelProto],
+    make_artifact: Callable[..., Path],
+    repository: Path,
+    smear: Path,
+) -> None:
+    """The private trial and all; the float32 network is live before."""
+    artifact = make_artifact()
+    onnx.save(convert(onnx.load(repository / "ssd" / "1" / "model.onnx")), artifact / "model.onnx")
+    release(artifact, repository, private_server=True)
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        found = detect(server.grpc_url, smear)
+    assert found.as_numpy("num_detections")[0, 0] > 10
+    assert (repository / "ssd" / "2" / "model.onnx").is_file()
 
 
 def test_old_versions_go_but_no_pinned_one(

@@ -41,9 +41,9 @@ def test_shipped_repository() -> None:
     assert task.models == ("ensemble", "preprocess", "ssd", "postprocess")
     assert task.labels == ("RBC", "WBC", "Platelets")
     assert task.signature.images == (300, 300, 3)
-    assert versions(SHIPPED, task) == [1]
-    assert read_state(SHIPPED, task) == State(1)
-    assert holders(SHIPPED, task, live=1) == {1: ["ensemble"]}
+    assert versions(SHIPPED, task) == [1, 2]
+    assert read_state(SHIPPED, task) == State(2)
+    assert holders(SHIPPED, task, live=2) == {2: ["ensemble"]}
 
 
 def test_folder_that_is_empty(tmp_path: Path) -> None:

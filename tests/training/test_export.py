@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
-from training import evaluate, export, model, run_folder, train
+from training import evaluate, export, model, onnx_network, run_folder, train, variant
 from training.errors import TrainingError
 from training.presets import PRESETS
 
@@ -76,20 +76,12 @@ def test_saved_model_and_onnx_agree_with_keras(trained: Path, artifact: Path, ba
     ]
     for rows in others:
         for one, other in zip(keras_rows, rows, strict=True):
-            assert export.row_difference(one, other) < 1e-4
-            assert export.row_difference(other, one) < 1e-4
+            assert onnx_network.row_difference(one, other, slack=1e-4) < 1e-4
+            assert onnx_network.row_difference(other, one, slack=1e-4) < 1e-4
 
 
 def _rows(outputs: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([outputs["boxes"], outputs["scores"]], axis=-1)
-
-
-def test_row_difference_sees_a_moved_box() -> None:
-    rows = np.random.default_rng(0).random((20, 7))
-    other = rows[::-1].copy()
-    assert export.row_difference(rows, other) == 0.0
-    other[3, 0] += 0.01
-    assert export.row_difference(rows, other) == pytest.approx(0.01)
 
 
 def test_a_graph_that_gives_nan_agrees_with_nothing(artifact: Path, tmp_path: Path) -> None:
@@ -115,6 +107,42 @@ def test_metrics_of_other_weights_are_not_the_cards(trained: Path, tmp_path: Pat
 def test_an_artifact_is_not_overwritten(trained: Path, artifact: Path) -> None:
     with pytest.raises(TrainingError, match="exists already"):
         export.run(export.ExportSettings(trained, artifact))
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_another_precision(
+    trained: Path,
+    records_folder: Path,
+    tmp_path: Path,
+    precision: variant.Precision,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, keep=100, precision=precision)
+    assert export.run(settings) == 0
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "labels.txt", "card.json"}
+    card = json.loads((folder / "card.json").read_text())
+    printed = capsys.readouterr().out
+    for name, metrics in (("float32", card["metrics_float32"]), (precision, card["metrics"])):
+        both = rf"{metrics['mAP@0.5']:.3f} +{metrics['mAP@[.5:.95]']:.3f}"
+        assert re.search(rf"\n{name} +{both}", printed)
+    assert f"ONNX in {precision}" in printed
+    metadata = {e.key: e.value for e in onnx.load(folder / "model.onnx").metadata_props}
+    assert metadata["precision"] == card["precision"] == precision
+    assert json.loads(metadata["metrics"]) == card["metrics"]
+    assert ("calibration" in card) == (precision == "int8")
+    measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
+    assert evaluate.run(measured) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == card["metrics"]
+
+
+def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, precision="int8", records=tmp_path / "none")
+    with pytest.raises(TrainingError, match=r"none are not there.*with --records"):
+        export.run(settings)
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("name", PRESETS)

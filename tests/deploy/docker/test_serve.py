@@ -47,8 +47,8 @@ def test_refuses_a_key_that_protects_nothing(key: str | None, complaint: str) ->
 
 
 def test_loads_the_whole_repository_and_then_only_when_told(image_server: Server) -> None:
-    for model in ("ensemble", "postprocess", "preprocess", "ssd"):
-        with_version = f"/v2/models/{model}/versions/1/ready"
+    for model, version in (("ensemble", 1), ("postprocess", 1), ("preprocess", 1), ("ssd", 2)):
+        with_version = f"/v2/models/{model}/versions/{version}/ready"
         assert get(image_server.url("http"), with_version)[0] == 200
     assert "MODE_EXPLICIT" in image_server.log
 

@@ -1,0 +1,167 @@
+"""One network in float32, float16 and int8: its speed and its mAP.
+
+    python -m benchmarks.precision data/records artifacts/cells/model.onnx \
+        --output benchmarks/precision.json
+
+In ONNX Runtime with one thread, one image at a time, the variants taking turns, so that whatever
+else the machine does meets all of them. Speeds are to be compared within a run only. With --save
+the networks are kept: `model_repository/ssd/2` was made so.
+"""
+
+import dataclasses
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import tyro
+from tqdm import tqdm
+
+from training import evaluate, onnx_network, quantize, records, variant
+from training.simplify import simplify
+
+WARM_UP = 5  # rounds
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Measure networks in each precision."""
+
+    records: Annotated[Path, tyro.conf.Positional]
+    """Folder that `training records` wrote: train calibrates, val measures mAP."""
+    networks: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """ONNX files in float32, of `training export`."""
+    rounds: int = 200
+    """Images that each variant is timed on."""
+    images: int = variant.IMAGES
+    """Images to calibrate with."""
+    percentile: bool = False
+    """Also calibrate by percentiles, which takes minutes."""
+    save: Path | None = None
+    """Folder to write the variants to."""
+    output: Path | None = None
+    """JSON file to write the figures to."""
+
+
+def variants(
+    network: onnx.ModelProto, images: list[np.ndarray], percentile: bool
+) -> dict[str, onnx.ModelProto]:
+    """The network in each precision, by name; the first is the file as it is."""
+    made = onnx.ModelProto()
+    made.CopyFrom(network)
+    simplify(made)
+    found = {
+        "as given": network,
+        "float32": made,
+        "float16": quantize.to_float16(network),
+        "int8": quantize.to_int8(network, images),
+        "int8, weights in 8 bits": quantize.to_int8(network, images, reduce_range=False),
+    }
+    if percentile:
+        found["int8, percentile"] = quantize.to_int8(network, images, "percentile")
+    return found
+
+
+def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds an image of each variant, turn by turn."""
+    sessions = {
+        name: onnx_network.open_session(network.SerializeToString(), threads=1)
+        for name, network in networks.items()
+    }
+    size = next(iter(sessions.values())).get_inputs()[0].shape[1:]
+    image = np.random.default_rng(0).integers(0, 256, (1, *size), np.uint8)
+    times: dict[str, list[float]] = {name: [] for name in sessions}
+    for number in tqdm(range(WARM_UP + rounds), desc="timing", disable=None, leave=False):
+        for name, session in sessions.items():
+            began = time.perf_counter()
+            session.run(None, {"images": image})
+            if number >= WARM_UP:
+                times[name].append(1000 * (time.perf_counter() - began))
+    return times
+
+
+def measure(path: Path, settings: Settings) -> dict[str, Any]:
+    """All variants of one network."""
+    network = onnx.load(path)
+    train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
+    size = onnx_network.load(path).input_size
+    images = list(variant.read_images(train, size, settings.images))
+    made = variants(network, images, settings.percentile)
+    for made_network in [made[name] for name in made if name.startswith("int8")]:
+        describe(made_network, "int8", variant.describe(train, len(images)))
+    describe(made["float16"], "float16", None)
+    if settings.save:
+        save(made, settings.save / path.parent.name)
+    times = race(made, settings.rounds)
+    return {
+        name: figures(times[name], times["float32"])
+        | accuracy(made[name], val)
+        | {"bytes": made[name].ByteSize()}
+        for name in tqdm(made, desc="mAP", disable=None, leave=False)
+    }
+
+
+def describe(network: onnx.ModelProto, precision: str, calibration: dict[str, Any] | None) -> None:
+    """Add to a network's metadata what it is; its mAP, measured on float32, is removed."""
+    facts = {entry.key: entry.value for entry in network.metadata_props}
+    facts |= {"precision": precision, "metrics": "null"}
+    if calibration:
+        facts["calibration"] = json.dumps(calibration)
+    onnx_network.set_metadata(network, facts)
+
+
+def save(made: dict[str, onnx.ModelProto], folder: Path) -> None:
+    """Write the variants, each named as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, network in made.items():
+        onnx.save(network, folder / f"{name.replace(', ', '-').replace(' ', '-')}.onnx")
+
+
+def figures(times: list[float], base: list[float]) -> dict[str, Any]:
+    """A variant's times, and how much faster than float32 it was in the same turn."""
+    faster = [b / t for b, t in zip(base, times, strict=True)]
+    return {
+        "ms, fastest": round(min(times), 2),
+        "ms, quartiles": [round(x, 2) for x in statistics.quantiles(times, n=4)],
+        "times float32's speed, quartiles": [
+            round(x, 2) for x in statistics.quantiles(faster, n=4)
+        ],
+    }
+
+
+def accuracy(network: onnx.ModelProto, val: records.Manifest) -> dict[str, float]:
+    """mAP on val."""
+    found = evaluate.measure(onnx_network.load(network.SerializeToString()), val)
+    return {"mAP@0.5": round(found.map50, 4), "mAP@[.5:.95]": round(found.map, 4)}
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    facts = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    return {
+        "processor": facts.get("model name", platform.processor()),
+        "instructions": [f for f in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if f in flags],
+        "onnxruntime": onnxruntime.__version__,
+    }
+
+
+def main(settings: Settings) -> int:
+    """Measure each network and print the figures."""
+    found = {str(path): measure(path, settings) for path in settings.networks}
+    text = json.dumps({"machine": machine(), "rounds": settings.rounds, **found}, indent=1)
+    print(text)
+    if settings.output:
+        settings.output.write_text(text + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(tyro.cli(Settings)))
