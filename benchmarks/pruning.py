@@ -12,9 +12,11 @@ network that was trained, pruned and trained on:
   ("Rethinking the Value of Network Pruning", arXiv 1810.05270, asks this and answers: little.)
 - all layers narrower by the same factor: what does choosing the widths give?
 
-The last two have a pretraining of their own. It can be interrupted and started again: each is a
-run folder of `training train`. At the end all are exported, and ONNX Runtime with one thread takes
-turns between them.
+The last two have a pretraining of their own. Beside them stands what choosing the channels gives:
+mAP before training on, by the loss's slope and by filters' norms, blocks of all layers weighed
+together and the same share of each layer. It can be interrupted and started again: each contestant
+is a run folder of `training train`. At the end all are exported, and ONNX Runtime with one thread
+takes turns between them.
 """
 
 import dataclasses
@@ -32,7 +34,8 @@ import numpy as np
 import onnxruntime
 import tyro
 
-from training import channels, export, fit, model, prune, run_folder, train
+from training import channels, evaluate, export, fit, model, prune, records, run_folder, train
+from training.channels import Channels
 from training.errors import TrainingError
 from training.presets import SSD_COMPACT, Preset, Widths
 
@@ -65,8 +68,8 @@ class Settings:
     """Of each training; what is not pruned trains for twice as many, or twice."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of each training but the pretraining."""
-    rounds: int = 200
-    """Turns of each network when speed is measured."""
+    rounds: int = 1000
+    """Turns of each network when speed is measured; 0 is no more than to train."""
     only: tuple[str, ...] = ()
     """Words in the names of the contestants to train; none given: all."""
 
@@ -77,7 +80,8 @@ def main(settings: Settings) -> None:
             keras.backend.clear_session()
             print(f"\n{name}, seed {seed}", flush=True)
             _train(settings, name, seed)
-    _report(settings)
+    if settings.rounds:
+        _report(settings)
 
 
 def contestants(settings: Settings) -> list[tuple[str, int]]:
@@ -155,12 +159,17 @@ def _widths(settings: Settings, name: str) -> Widths:
         pruned = _folder(settings, _pruned(settings.keep), settings.seeds[0])
         return run_folder.preset_from(run_folder.read_description(pruned)).widths
     traced = channels.trace(model.build(_preset(settings), 1))
-    wanted = settings.keep * traced.multiply_adds({})
+    widths = _narrower(traced, settings.keep)
+    return traced.of_layers({k: v for k, v in widths.items() if v < traced.widths[k]})
+
+
+def _narrower(traced: Channels, keep: float) -> dict[str, int]:
+    """All groups narrower by the same factor, in whole blocks."""
     for percent in range(100, 0, -1):
         widths = {k: _rounded(v * percent / 100) for k, v in traced.widths.items()}
-        if traced.multiply_adds(widths) <= wanted:
+        if traced.multiply_adds(widths) <= keep * traced.multiply_adds({}):
             break
-    return traced.of_layers({k: v for k, v in widths.items() if v < traced.widths[k]})
+    return widths
 
 
 def _rounded(width: float) -> int:
@@ -203,9 +212,48 @@ def _report(settings: Settings) -> None:
         "seeds": settings.seeds,
         "rounds": settings.rounds,
         "networks": rows,
+        "before_training_on": _before_training_on(settings),
     }
     (settings.output / "pruning.json").write_text(json.dumps(document, indent=1) + "\n")
     print(_table(rows))
+
+
+def _before_training_on(settings: Settings) -> dict[str, dict[str, float]]:
+    """mAP of the first seed's network, pruned in four ways."""
+    whole = _folder(settings, WHOLE, settings.seeds[0])
+    network, preset, labels = run_folder.load_network(whole)
+    traced = channels.trace(network)
+    manifest = records.load_manifest(settings.records, "train")
+    val = records.load_manifest(settings.records, "val")
+    criteria = {
+        "the loss's slope": prune.importance(
+            network, preset, traced, prune.batches(preset, manifest, seed=0)
+        ),
+        "filters' L1 norms": _filter_norms(network, traced),
+    }
+    found = {}
+    for name, scores in criteria.items():
+        shares = {
+            "layers weighed together": prune.choose(traced, scores, settings.keep),
+            "the same share of each layer": _narrower(traced, settings.keep),
+        }
+        for share, widths in shares.items():
+            pruned, narrow = prune.prune(network, preset, len(labels), traced, scores, widths)
+            step = evaluate.detection_step(model.Detector(pruned, narrow))
+            detected = evaluate.detect(step, val, preset.input_size)
+            metrics = evaluate.score(evaluate.read_truth(val), detected, labels)
+            found[f"{name}, {share}"] = {"mAP@0.5": metrics.map50, "mAP@[.5:.95]": metrics.map}
+    return found
+
+
+def _filter_norms(network: keras.Model, traced: Channels) -> dict[str, np.ndarray]:
+    """Sums of absolute weights ("Pruning Filters for Efficient ConvNets", arXiv 1608.08710)."""
+    norms = {group: np.zeros(width) for group, width in traced.widths.items()}
+    for name in traced.costs:
+        group = traced.ends[name].output
+        if group:
+            norms[group] += np.abs(network.get_layer(name).kernel).sum(axis=(0, 1, 2))
+    return norms
 
 
 def _is_complete(run: Path) -> bool:
@@ -226,19 +274,23 @@ def _multiply_adds(run: Path) -> int:
 
 
 def measure(models: dict[str, Path], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds an image, taking turns: a machine that is slower for a minute is so for all."""
+    """Milliseconds an image, taking turns: a machine that is slower for a minute is so for all.
+
+    In another order each time, because whoever follows a large network finds its caches cold.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = {
         name: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         for name, path in models.items()
     }
-    image = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3), np.uint8)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (1, 300, 300, 3), np.uint8)
     taken: dict[str, list[float]] = {name: [] for name in models}
     for turn in range(-10, rounds):  # ten to warm up
-        for name, session in sessions.items():
+        for name in rng.permutation(list(sessions)):
             start = time.perf_counter()
-            session.run(None, {"images": image})
+            sessions[name].run(None, {"images": image})
             if turn >= 0:
                 taken[name].append(1e3 * (time.perf_counter() - start))
     return taken

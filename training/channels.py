@@ -73,8 +73,7 @@ def trace(network: keras.Model) -> Channels:
     fixed: set[str] = set()
     ends: dict[str, tuple[str | None, str | None]] = {}
     for operation in network.operations:
-        node = operation._inbound_nodes[0]
-        read = [makers[id(x)] for x in node.input_tensors if id(x) in makers]
+        read = [makers[id(x)] for x in keras.tree.flatten(operation.input) if id(x) in makers]
         if isinstance(operation, layers.Conv2D):
             joined[operation.name] = made = operation.name
         elif isinstance(operation, layers.Add):
@@ -85,7 +84,7 @@ def trace(network: keras.Model) -> Channels:
             fixed.update(read)
             made = None
         if made:
-            makers.update((id(x), made) for x in node.output_tensors)
+            makers.update((id(x), made) for x in keras.tree.flatten(operation.output))
         ends[operation.name] = (read[0] if read else None, made)
     fixed = {_first(name, joined) for name in fixed}
     groups = {name: _first(name, joined) for name in joined}

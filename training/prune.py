@@ -7,7 +7,7 @@ sum of weight times gradient over the last weights that scale it; squared and av
 
 How many of each layer: blocks of 16 go one by one, always the one with the least importance for the
 multiply-adds that it saves, until the wanted share of them is left. Filters' norms (arXiv
-1608.08710), which need no photos, cost far more mAP (docs/training.md).
+1608.08710) would need no photos, but say nothing across layers (measured: docs/training.md).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -73,7 +73,7 @@ def run(settings: PruneSettings) -> int:
             f"--keep must be {least:.2f} or more for this network, got {settings.keep}: "
             f"with {BLOCK} channels a layer it is at its narrowest"
         )
-    scores = importance(network, preset, traced, _batches(preset, manifest, settings.seed))
+    scores = importance(network, preset, traced, batches(preset, manifest, settings.seed))
     widths = choose(traced, scores, settings.keep)
     pruned, narrow = prune(network, preset, len(labels), traced, scores, widths)
     _write(settings, pruned, narrow)
@@ -82,7 +82,8 @@ def run(settings: PruneSettings) -> int:
     return 0
 
 
-def _batches(preset: Preset, manifest: records.Manifest, seed: int) -> tf.data.Dataset:
+def batches(preset: Preset, manifest: records.Manifest, seed: int) -> tf.data.Dataset:
+    """What to measure the channels on: a few hundred augmented images."""
     return input_pipeline.training_batches(
         manifest, preset, batch_size=_BATCH_SIZE, seed=seed, vertical_flip=False
     ).take(_BATCHES)
@@ -92,17 +93,17 @@ def importance(
     network: keras.Model,
     preset: Preset,
     traced: Channels,
-    batches: Iterable[tuple[tf.Tensor, ...]],
+    examples: Iterable[tuple[tf.Tensor, ...]],
 ) -> dict[str, np.ndarray]:
     """How much the loss depends on each channel: group to [channels], 0 or more.
 
     Args:
-        batches: as `input_pipeline.training_batches` gives them.
+        examples: batches, as `input_pipeline.training_batches` gives them.
     """
     slopes = _slopes(network, preset, traced)
     totals = {group: np.zeros(width) for group, width in traced.widths.items()}
     for images, offsets, targets, _ in tqdm(
-        batches, desc="measuring channels", total=_BATCHES, unit="batch", disable=None, leave=False
+        examples, desc="measuring channels", total=_BATCHES, unit="batch", disable=None, leave=False
     ):
         for group, slope in slopes(images, offsets, targets).items():
             totals[group] += slope.numpy() ** 2

@@ -53,10 +53,17 @@ def small_network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def trained(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("runs") / "whole"
-    assert train.run(_training(records_folder, output)) == 0
-    return output
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the network for the records' labels, with one checkpoint."""
+    return _write_run(tmp_path_factory.mktemp("runs") / "whole", ["RBC", "WBC", "Platelets"])
+
+
+def _write_run(folder: Path, labels: list[str]) -> Path:
+    network = model.build(SSD_COMPACT, len(labels))
+    checkpoints.save(tf.train.Checkpoint(average=network), folder / "checkpoints", 7)
+    description = {"preset": dataclasses.asdict(SSD_COMPACT), "labels": labels}
+    run_folder.write_json(folder / "run.json", description)
+    return folder
 
 
 def _training(
@@ -69,9 +76,9 @@ def _training(
 
 
 @pytest.fixture(scope="module")
-def pruned(records_folder: Path, trained: Path) -> Path:
-    output = trained.with_name("pruned")
-    assert prune.run(prune.PruneSettings(trained, records_folder, output, keep=0.6)) == 0
+def pruned(records_folder: Path, whole: Path) -> Path:
+    output = whole.with_name("pruned")
+    assert prune.run(prune.PruneSettings(whole, records_folder, output, keep=0.6)) == 0
     return output
 
 
@@ -79,8 +86,8 @@ def _multiply_adds(run: Path) -> int:
     return channels.trace(run_folder.load_network(run)[0]).multiply_adds({})
 
 
-def test_a_pruned_run_has_less_work(trained: Path, pruned: Path) -> None:
-    assert 0.3 < _multiply_adds(pruned) / _multiply_adds(trained) <= 0.6
+def test_a_pruned_run_has_less_work(whole: Path, pruned: Path) -> None:
+    assert 0.3 < _multiply_adds(pruned) / _multiply_adds(whole) <= 0.6
     network, preset, _ = run_folder.load_network(pruned)
     widths = dict(preset.widths)
     assert all(width % prune.BLOCK == 0 for width in widths.values())
@@ -129,22 +136,22 @@ def test_a_pruned_run_can_be_pruned_again(
 
 
 @pytest.mark.parametrize("keep", [0.0, 1.0, 1.5, -0.5, float("nan")])
-def test_keep_is_a_share(records_folder: Path, trained: Path, tmp_path: Path, keep: float) -> None:
-    settings = prune.PruneSettings(trained, records_folder, tmp_path / "out", keep)
+def test_keep_is_a_share(records_folder: Path, whole: Path, tmp_path: Path, keep: float) -> None:
+    settings = prune.PruneSettings(whole, records_folder, tmp_path / "out", keep)
     with pytest.raises(TrainingError, match="--keep must be more than 0 and less than 1, got"):
         prune.run(settings)
 
 
-def test_keep_is_too_little(records_folder: Path, trained: Path, tmp_path: Path) -> None:
-    settings = prune.PruneSettings(trained, records_folder, tmp_path / "out", keep=0.01)
+def test_keep_is_too_little(records_folder: Path, whole: Path, tmp_path: Path) -> None:
+    settings = prune.PruneSettings(whole, records_folder, tmp_path / "out", keep=0.01)
     with pytest.raises(TrainingError, match=r"--keep must be 0\.\d\d or more for this network"):
         prune.run(settings)
     assert not (tmp_path / "out").exists()
 
 
-def test_output_exists(records_folder: Path, trained: Path, tmp_path: Path) -> None:
+def test_output_exists(records_folder: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="exists already"):
-        prune.run(prune.PruneSettings(trained, records_folder, tmp_path))
+        prune.run(prune.PruneSettings(whole, records_folder, tmp_path))
 
 
 def test_a_folder_that_is_no_run(records_folder: Path, tmp_path: Path) -> None:
@@ -153,19 +160,16 @@ def test_a_folder_that_is_no_run(records_folder: Path, tmp_path: Path) -> None:
         prune.run(settings)
 
 
-def test_a_run_without_a_checkpoint(records_folder: Path, trained: Path, tmp_path: Path) -> None:
-    run_folder.write_json(tmp_path / "run.json", run_folder.read_description(trained))
+def test_a_run_without_a_checkpoint(records_folder: Path, whole: Path, tmp_path: Path) -> None:
+    run_folder.write_json(tmp_path / "run.json", run_folder.read_description(whole))
     settings = prune.PruneSettings(tmp_path, records_folder, tmp_path / "out")
     with pytest.raises(TrainingError, match="no checkpoint yet"):
         prune.run(settings)
 
 
 def test_records_with_other_labels(records_folder: Path, tmp_path: Path) -> None:
-    description = {"preset": dataclasses.asdict(SSD_COMPACT), "labels": ["a", "b"]}
-    run_folder.write_json(tmp_path / "run.json", description)
-    network = model.build(SSD_COMPACT, 2)
-    checkpoints.save(tf.train.Checkpoint(average=network), tmp_path / "checkpoints", 1)
-    settings = prune.PruneSettings(tmp_path, records_folder, tmp_path / "out")
+    run = _write_run(tmp_path / "run", ["a", "b"])
+    settings = prune.PruneSettings(run, records_folder, tmp_path / "out")
     with pytest.raises(TrainingError, match=r"trained for the labels a, b, but .* holds RBC, WBC"):
         prune.run(settings)
 
