@@ -206,6 +206,9 @@ def _report(settings: Settings) -> None:
             "per_class": [m["per_class"] for m in metrics],
         }
     document = {
+        "command": "python benchmarks/pruning.py data/records --default-boxes data/boxes.json "
+        f"--pretraining data/smears-records --output runs/pruning --keep {settings.keep:g} "
+        f"--epochs {settings.epochs} --rounds {settings.rounds}",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, one thread",
         "onnxruntime": onnxruntime.__version__,
         "epochs": settings.epochs,
