@@ -19,6 +19,7 @@ COMMANDS = {
     "coco": ("coco_export", "CocoSettings", "write a split as one COCO JSON, to evaluate with"),
     "fit": ("fit", "FitSettings", "fit default boxes to the data"),
     "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
+    "prune": ("prune", "PruneSettings", "make a run's network smaller and faster, to train on"),
     "evaluate": ("evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),
     "export": ("export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
     "render": ("smears", "RenderSettings", "render annotated blood smears to try all this with"),

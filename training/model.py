@@ -31,7 +31,20 @@ def build(preset: Preset, classes: int) -> keras.Model:
     if sides != preset.feature_maps:
         raise ValueError(f"{preset.name}: feature maps must be {preset.feature_maps}, got {sides}")
     offsets, logits = _head(maps, boxes_per_cell(preset), classes)
-    return keras.Model(image, {"offsets": offsets, "logits": logits}, name=preset.name)
+    network = keras.Model(image, {"offsets": offsets, "logits": logits}, name=preset.name)
+    return _narrowed(network, dict(preset.widths)) if preset.widths else network
+
+
+def _narrowed(network: keras.Model, widths: dict[str, int]) -> keras.Model:
+    """The same network with fewer channels in the convolutions that `widths` names."""
+
+    def copy(layer: layers.Layer) -> layers.Layer:
+        config = layer.get_config()
+        if layer.name in widths:
+            config["filters"] = widths[layer.name]
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(network, clone_function=copy)
 
 
 class Detector(keras.Model):

@@ -10,6 +10,8 @@ from typing import Literal
 PresetName = Literal["ssd_compact", "ssd300_vgg16"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
 BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
+# (name, channels) of each convolution that has fewer channels than the preset gives it.
+Widths = tuple[tuple[str, int], ...]
 
 # SSD300's feature maps (paper, figure 2), used by both presets: 8,732 default boxes.
 _FEATURE_MAPS = (38, 19, 10, 5, 3, 1)
@@ -40,6 +42,7 @@ class Preset:
     box_weight: float = 1.0  # of the box loss beside the class loss
     class_loss: Literal["mining", "focal"] = "mining"  # 3:1 hard negatives, or focal loss
     box_shapes: BoxShapes | None = None  # fitted to the data; None is scales and aspect ratios
+    widths: Widths = ()  # of convolutions that `pruning` narrowed
 
 
 # python -m training train data/records --output runs/cells --vertical-flip

@@ -19,7 +19,7 @@ import tyro
 from training import fit, records, run_folder, strategy
 from training.errors import TrainingError
 from training.precision import Precision
-from training.presets import PRESETS, Preset, PresetName
+from training.presets import PRESETS, Preset, PresetName, Widths
 from training.trainer import Trainer
 
 
@@ -40,7 +40,8 @@ class TrainSettings:
     default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
     start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
-    """Run folder whose weights this run starts from: a pretraining, or the model so far."""
+    """Run folder whose weights this run starts from: a pretraining, the model so far, or what
+    `training prune` made of it, whose narrower layers this run then has too."""
     imagenet_weights: Annotated[
         Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")
     ] = None
@@ -108,6 +109,7 @@ def run(settings: TrainSettings) -> int:
     preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
     if settings.default_boxes:
         preset = fit.load(settings.default_boxes, preset)
+    preset = dataclasses.replace(preset, widths=_widths(settings))
     try:
         train(settings, preset)
     except strategy.WorkerLostError as error:
@@ -116,6 +118,15 @@ def run(settings: TrainSettings) -> int:
         sys.stdout.flush()
         os._exit(1)
     return 0
+
+
+def _widths(settings: TrainSettings) -> Widths:
+    """Those of the run that this one continues, or of the one it starts from."""
+    if (settings.output / "run.json").exists():
+        source: Path | None = settings.output
+    else:
+        source = settings.start_from
+    return run_folder.preset_from(run_folder.read_description(source)).widths if source else ()
 
 
 def train(settings: TrainSettings, preset: Preset) -> None:
@@ -211,6 +222,11 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
 
 def _check_same_run(output: Path, description: dict[str, Any]) -> None:
     before = run_folder.read_description(output)
+    if "pruned" in before:
+        raise TrainingError(
+            f"{output} holds what `training prune` wrote: train it into another folder, "
+            f"with --start-from {output}"
+        )
     movable = (
         "records",
         "output",

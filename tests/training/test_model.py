@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import boxes, model
+from training import boxes, model, precision
 from training.default_boxes import default_boxes
 from training.presets import PRESETS, SSD_COMPACT, Preset
 
@@ -85,3 +85,19 @@ def test_head_without_batch_normalisation() -> None:
 
     heads = {"fine_head_norm", "middle_head_norm", "coarse_head_norm"}
     assert norms(True) - norms(False) == heads
+
+
+def test_a_narrowed_network_is_the_same_but_for_its_widths() -> None:
+    narrow = dataclasses.replace(SSD_COMPACT, widths=(("fine_1a", 32), ("middle_head", 48)))
+    whole = model.build(SSD_COMPACT, 3)
+    with precision.of_layers("bfloat16"):
+        network = model.build(narrow, 3)
+    names = [[x.name for x in net.layers if x.weights] for net in (network, whole)]
+    assert names[0] == names[1]
+    assert network.get_layer("fine_1a").kernel.shape == (3, 3, 64, 32)
+    assert network.get_layer("fine_1b").kernel.shape == (3, 3, 32, 64)
+    assert network.get_layer("fine_1b").compute_dtype == "bfloat16"
+    assert network.get_layer("logits").compute_dtype == "float32"
+    assert network.get_layer("fine_1a_norm").synchronized
+    assert network.name == "ssd_compact"
+    assert network.output["logits"].shape == (None, 8732, 4)

@@ -14,9 +14,17 @@ from training.presets import PRESETS, SSD_COMPACT, Preset
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_a_preset_comes_back_from_json(preset: Preset) -> None:
-    variant = dataclasses.replace(preset, scales=tuple(0.9 * s for s in preset.scales))
+    variant = dataclasses.replace(
+        preset, scales=tuple(0.9 * s for s in preset.scales), widths=(("fc6", 64), ("fc7", 48))
+    )
     description = json.loads(json.dumps({"preset": dataclasses.asdict(variant)}))
     assert run_folder.preset_from(description) == variant
+
+
+def test_a_preset_of_before_there_were_widths() -> None:
+    fields = dataclasses.asdict(SSD_COMPACT)
+    del fields["widths"]
+    assert run_folder.preset_from({"preset": fields}) == SSD_COMPACT
 
 
 @pytest.mark.parametrize("description", [{}, {"preset": None}, {"preset": {"name": "a"}}])

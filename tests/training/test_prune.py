@@ -1,0 +1,264 @@
+"""Pruned, trained on, evaluated and exported, with a network that trains in milliseconds."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from training import (
+    channels,
+    checkpoints,
+    evaluate,
+    export,
+    input_pipeline,
+    model,
+    prune,
+    records,
+    run_folder,
+    train,
+)
+from training.channels import Channels, Ends
+from training.default_boxes import default_boxes
+from training.errors import TrainingError
+from training.loss import multibox_loss
+from training.presets import SSD_COMPACT, Preset
+
+CLASSES = 3
+
+
+def _backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
+    """SSD300's six feature maps, with a residual block at the finest."""
+    x = layers.Rescaling(1 / 127.5, offset=-1)(image)
+    x = model._conv(layers.AveragePooling2D(8, padding="same")(x), "map_0", 32)
+    y = model._conv(model._conv(x, "inner", 48), "outer", 32)
+    maps = [layers.Add()([x, y])]  # [B, 38, 38, 32]
+    for index in range(1, 5):
+        maps.append(model._conv(maps[-1], f"map_{index}", 32, strides=2, norm=index > 1))
+    return [*maps, model._conv(maps[-1], "map_5", 8, padding="valid")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_compact", _backbone)
+        patch.setattr(prune, "_BATCHES", 3)
+        yield
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the network for the records' labels, with one checkpoint."""
+    return _write_run(tmp_path_factory.mktemp("runs") / "whole", ["RBC", "WBC", "Platelets"])
+
+
+def _write_run(folder: Path, labels: list[str]) -> Path:
+    network = model.build(SSD_COMPACT, len(labels))
+    checkpoints.save(tf.train.Checkpoint(average=network), folder / "checkpoints", 7)
+    description = {"preset": dataclasses.asdict(SSD_COMPACT), "labels": labels}
+    run_folder.write_json(folder / "run.json", description)
+    return folder
+
+
+def _training(
+    records_folder: Path, output: Path, start_from: Path | None = None
+) -> train.TrainSettings:
+    """Two steps of four images."""
+    return train.TrainSettings(
+        records_folder, output, start_from=start_from, epochs=1, batch_size=4, evaluate_every=0
+    )
+
+
+@pytest.fixture(scope="module")
+def pruned(records_folder: Path, whole: Path) -> Path:
+    output = whole.with_name("pruned")
+    assert prune.run(prune.PruneSettings(whole, records_folder, output, keep=0.6)) == 0
+    return output
+
+
+def _multiply_adds(run: Path) -> int:
+    return channels.trace(run_folder.load_network(run)[0]).multiply_adds({})
+
+
+def test_a_pruned_run_has_less_work(whole: Path, pruned: Path) -> None:
+    assert 0.3 < _multiply_adds(pruned) / _multiply_adds(whole) <= 0.6
+    network, preset, _ = run_folder.load_network(pruned)
+    widths = dict(preset.widths)
+    assert all(width % prune.BLOCK == 0 for width in widths.values())
+    assert widths.get("map_0") == widths.get("outer")
+    assert "map_5" not in widths  # has fewer than a block
+    for name, width in widths.items():
+        assert network.get_layer(name).filters == width
+
+
+def test_a_pruned_run_is_trained_on_evaluated_and_exported(
+    records_folder: Path, pruned: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned, artifact = pruned.with_name("tuned"), pruned.with_name("artifact")
+    settings = _training(records_folder, tuned, start_from=pruned)
+    assert train.run(settings) == 0
+    assert f"starting from {pruned}\n" in capsys.readouterr().out  # nothing stays random
+    assert train.run(dataclasses.replace(settings, start_from=None)) == 0  # as after a move
+    assert "nothing to do" in capsys.readouterr().out
+    assert _multiply_adds(tuned) == _multiply_adds(pruned)
+    assert evaluate.run(evaluate.EvaluateSettings(records_folder, tuned)) == 0
+    assert export.run(export.ExportSettings(tuned, artifact, keep=50)) == 0
+    session = onnxruntime.InferenceSession(artifact / "model.onnx")
+    boxes, _ = session.run(None, {"images": np.zeros((2, 300, 300, 3), np.uint8)})
+    assert boxes.shape == (2, 50, 4)
+    card = json.loads((artifact / "card.json").read_text())
+    assert dict(card["preset_settings"]["widths"]) == dict(
+        run_folder.load_network(pruned)[1].widths
+    )
+
+
+def test_a_pruned_run_is_not_trained_in_place(records_folder: Path, pruned: Path) -> None:
+    with pytest.raises(TrainingError, match="train it into another folder, with --start-from"):
+        train.run(_training(records_folder, pruned, start_from=pruned))
+
+
+def test_a_pruned_run_can_be_pruned_again(
+    records_folder: Path, pruned: Path, tmp_path: Path
+) -> None:
+    settings = prune.PruneSettings(pruned, records_folder, tmp_path / "twice", keep=0.8)
+    assert prune.run(settings) == 0
+    assert _multiply_adds(tmp_path / "twice") <= 0.8 * _multiply_adds(pruned)
+    before, after = (
+        dict(run_folder.load_network(x)[1].widths) for x in (pruned, tmp_path / "twice")
+    )
+    assert all(after[name] <= width for name, width in before.items())
+
+
+@pytest.mark.parametrize("keep", [0.0, 1.0, 1.5, -0.5, float("nan")])
+def test_keep_is_a_share(records_folder: Path, whole: Path, tmp_path: Path, keep: float) -> None:
+    settings = prune.PruneSettings(whole, records_folder, tmp_path / "out", keep)
+    with pytest.raises(TrainingError, match="--keep must be more than 0 and less than 1, got"):
+        prune.run(settings)
+
+
+def test_keep_is_too_little(records_folder: Path, whole: Path, tmp_path: Path) -> None:
+    settings = prune.PruneSettings(whole, records_folder, tmp_path / "out", keep=0.01)
+    with pytest.raises(TrainingError, match=r"--keep must be 0\.\d\d or more for this network"):
+        prune.run(settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_exists(records_folder: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="exists already"):
+        prune.run(prune.PruneSettings(whole, records_folder, tmp_path))
+
+
+def test_a_folder_that_is_no_run(records_folder: Path, tmp_path: Path) -> None:
+    settings = prune.PruneSettings(tmp_path, records_folder, tmp_path / "out")
+    with pytest.raises(TrainingError, match=r"run.json does not exist"):
+        prune.run(settings)
+
+
+def test_a_run_without_a_checkpoint(records_folder: Path, whole: Path, tmp_path: Path) -> None:
+    run_folder.write_json(tmp_path / "run.json", run_folder.read_description(whole))
+    settings = prune.PruneSettings(tmp_path, records_folder, tmp_path / "out")
+    with pytest.raises(TrainingError, match="no checkpoint yet"):
+        prune.run(settings)
+
+
+def test_records_with_other_labels(records_folder: Path, tmp_path: Path) -> None:
+    run = _write_run(tmp_path / "run", ["a", "b"])
+    settings = prune.PruneSettings(run, records_folder, tmp_path / "out")
+    with pytest.raises(TrainingError, match=r"trained for the labels a, b, but .* holds RBC, WBC"):
+        prune.run(settings)
+
+
+# --------------------------------------------------------------------------------- which channels
+
+_Batch = tuple[tf.Tensor, ...]
+
+
+@pytest.fixture(scope="module")
+def batch(records_folder: Path) -> _Batch:
+    manifest = records.load_manifest(records_folder, "train")
+    batches = input_pipeline.training_batches(
+        manifest, SSD_COMPACT, batch_size=4, seed=0, vertical_flip=False
+    )
+    return next(iter(batches))
+
+
+def _loss(network: keras.Model, batch: _Batch) -> float:
+    images, offsets, targets, _ = batch
+    outputs = network(images, training=False)
+    localisation, classification, matches = multibox_loss(
+        outputs["offsets"],
+        outputs["logits"],
+        offsets,
+        targets,
+        default_boxes(SSD_COMPACT),
+        SSD_COMPACT,
+    )
+    return float(tf.reduce_sum(localisation + classification) / tf.reduce_sum(matches))
+
+
+@pytest.mark.parametrize(
+    ("group", "scaled"),
+    [("inner", ["inner_norm"]), ("map_0", ["map_0_norm", "outer_norm"]), ("map_1", ["map_1"])],
+)
+def test_importance_is_the_squared_slope_of_the_loss(
+    batch: _Batch, group: str, scaled: list[str]
+) -> None:
+    """Against the difference that a factor close to 1 makes."""
+    network = model.build(SSD_COMPACT, CLASSES)
+    found = prune.importance(network, SSD_COMPACT, channels.trace(network), [batch])
+    losses = []
+    for factor in (0.98, 1.02):
+        kept = {name: network.get_layer(name).get_weights() for name in scaled}
+        for name, weights in kept.items():
+            changed = [x.copy() for x in weights]
+            for weight in changed[:2]:
+                weight[..., 5] *= factor
+            network.get_layer(name).set_weights(changed)
+        losses.append(_loss(network, batch))
+        for name, weights in kept.items():
+            network.get_layer(name).set_weights(weights)
+    slope = (losses[1] - losses[0]) / 0.04
+    assert found[group][5] == pytest.approx(slope**2, rel=0.2)
+    assert found[group][5] > 1e-8
+
+
+def test_a_dead_channel_has_no_importance(batch: _Batch) -> None:
+    network = model.build(SSD_COMPACT, CLASSES)
+    norm = network.get_layer("inner_norm")
+    gamma, *others = norm.get_weights()
+    gamma[7] = 0.0
+    norm.set_weights([gamma, *others])
+    scores = prune.importance(network, SSD_COMPACT, channels.trace(network), [batch])["inner"]
+    assert scores[7] == 0.0
+    assert np.count_nonzero(scores) > 40  # of 48; the random network has dead ones of its own
+
+
+def _two_layers(first: int, second: int) -> Channels:
+    """Image, `a`, `b`, predictors; each multiply-add of `a` counts four times."""
+    ends = {"a": Ends(None, "a"), "b": Ends("a", "b"), "head": Ends("b", None)}
+    depths = {"a": (3, first), "b": (first, second), "head": (second, 8)}
+    return Channels(ends, {"a": first, "b": second}, {"a": 4, "b": 1, "head": 1}, depths)
+
+
+def test_the_least_important_block_goes_first() -> None:
+    traced = _two_layers(64, 64)
+    scores = {"a": np.full(64, 2.0), "b": np.arange(64.0)}
+    assert prune.choose(traced, scores, keep=0.9) == {"a": 48, "b": 64}
+    scores = {"a": np.full(64, 20.0), "b": np.arange(64.0)}
+    assert prune.choose(traced, scores, keep=0.9) == {"a": 64, "b": 48}
+
+
+def test_whole_blocks_go_until_the_work_is_little_enough() -> None:
+    traced = _two_layers(60, 40)
+    assert (prune._less(60), prune._less(48)) == (48, 32)
+    for keep in (0.9, 0.6, 0.3):
+        widths = prune.choose(traced, {"a": np.ones(60), "b": np.ones(40)}, keep)
+        assert traced.multiply_adds(widths) <= keep * traced.multiply_adds({})
+        assert all(16 <= widths[k] <= v for k, v in traced.widths.items())
+        assert all(widths[k] % 16 == 0 for k, v in traced.widths.items() if widths[k] < v)
