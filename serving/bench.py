@@ -52,7 +52,7 @@ class Level:
     failures: int
 
     def meets(self, latency: float) -> bool:
-        """Whether it answered everything, and 99 of 100 photos within so many ms; 0: in any time."""
+        """Whether it answered everything, and 99 % within so many ms; 0: in any time."""
         return not self.failures and (not latency or self.p99 <= latency)
 
 
@@ -153,7 +153,7 @@ class Bench:
         return all(found.count(model) <= self._control.instances(model) for model in models)
 
     def _memory(self) -> float:
-        """MiB of the server and its models; a page that n processes share counts a n-th for each."""
+        """MiB of the server and its models; a page that n share counts a n-th for each."""
         process = self._server.process
         return sum(map(proportional_size, [process.pid, *(s.pid for s in process.stubs())]))
 

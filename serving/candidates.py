@@ -88,7 +88,7 @@ def distinct(
 
 
 def levels(cores: int) -> list[int]:
-    """How many requests are under way at once: a lone client, then ever more than there are cores."""
+    """How many requests are under way at once: one, then ever more than there are cores."""
     return sorted({1, cores, 2 * cores, 4 * cores})
 
 

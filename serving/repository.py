@@ -324,10 +324,9 @@ def render(template: Path, artifact: Artifact, target: Path, ensemble: str = DEF
     """
     target.mkdir()
     renamed = names(ensemble)
-    versions_left_out = shutil.ignore_patterns("[0-9]*")
     for old, new in renamed.items():
         network = any((template / old).glob(f"*/{NETWORK_FILE}"))
-        shutil.copytree(template / old, target / new, ignore=versions_left_out if network else None)
+        shutil.copytree(template / old, target / new, ignore=leave_versions_out if network else None)
         for path in [target / new / CONFIG, *(target / new).glob(variant_path("*"))]:
             config = parse(path.read_text(encoding="utf-8"), str(path))
             fit(config, artifact.signature, renamed)
@@ -339,6 +338,11 @@ def render(template: Path, artifact: Artifact, target: Path, ensemble: str = DEF
         labels.write_text("\n".join(artifact.labels) + "\n", encoding="utf-8")
 
 
+def leave_versions_out(folder: str, names: list[str]) -> list[str]:
+    """For shutil.copytree: the version folders of a model, not a variant such as 2cores.pbtxt."""
+    return [name for name in names if name.isdecimal()]
+
+
 def fit(config: ModelConfig, signature: Signature, names: dict[str, str]) -> None:
     """Put in the names of the models, and the sizes of the tensors between them."""
     config.name = names[config.name]
@@ -347,9 +351,11 @@ def fit(config: ModelConfig, signature: Signature, names: dict[str, str]) -> Non
     for step in config.ensemble_scheduling.step:
         step.model_name = names[step.model_name]
         step.model_version = NEWEST
-    for tensor in [*config.input, *config.output]:
-        if tensor.name in ("images", "boxes", "scores"):
-            tensor.dims[:] = getattr(signature, tensor.name)
+    tensors = [(tensor.name, tensor) for tensor in [*config.input, *config.output]]
+    warm_up = [item for sample in config.model_warmup for item in sample.inputs.items()]
+    for name, tensor in [*tensors, *warm_up]:
+        if name in ("images", "boxes", "scores"):
+            tensor.dims[:] = getattr(signature, name)
 
 
 def make(store: Store, artifact: Artifact, ensemble: str) -> None:

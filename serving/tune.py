@@ -1,16 +1,16 @@
 """`serving tune`: finds settings for this machine by measuring, and writes them as a variant.
 
-Candidates run in turn in a private server, in rounds, because machines drift; one that is not better
-by MARGIN is not taken. The repository is only read until the end. The variant stands beside the
-configurations, in configs/NAME.pbtxt of the models whose settings differ, and a server uses it when
-it is started with --model-config-name NAME.
+Candidates run in turn in a private server, in rounds, because machines drift; one that is not
+better by MARGIN is not taken. The repository is only read until the end. The variant stands beside
+the configurations, in configs/NAME.pbtxt of the models whose settings differ, and a server uses it
+when it is started with --model-config-name NAME.
 """
 
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,7 +25,7 @@ from serving import candidates
 from serving.backends.onnxruntime.cores import usable_cores
 from serving.bench import Bench, Level, Result, decoder_of, find_photos, private_bench
 from serving.candidates import AS_IS, Candidate
-from serving.errors import TuneError
+from serving.errors import StoreError, TuneError
 from serving.folder_store import FolderStore
 from serving.load import RAMP
 from serving.repository import DEFAULT_MODEL, Task, read_config, read_task, read_text
@@ -33,16 +33,15 @@ from serving.store import Store, open_store, variant_path
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 MADE = "# Made by `serving tune`"  # how a variant begins that it may replace
-ORIGIN = (
-    "# The rest is config.pbtxt's. Releases change its version_policy as they change that one's."
-)
+ORIGIN = "# The rest is config.pbtxt's; releases change both alike."
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 ROUNDS = 2
 MARGIN = 0.03  # of the throughput; less is noise
 PHOTOS = 100  # at most, so that the load generator holds little
 SWITCH_SECONDS = 3.0  # what new processes take, about
-COLUMNS = ("instances", "threads", "preprocess", "batches", "at once", "photos/s", "p50 ms")
-COLUMNS += ("p99 ms", "MiB", "")
+COLUMNS = tuple(
+    "instances threads preprocess batches at_once photos/s p50_ms p99_ms MiB".replace("_", " ").split()
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +56,7 @@ class TuneSettings:
     """Folder of photos like those that will be sent: their size matters."""
     latency: float = 0.0
     """99 of 100 photos must be answered within so many ms; 0: most photos a second, no limit."""
-    seconds: float = 2.0
+    seconds: float = 1.5
     """Length of each measurement, in seconds."""
     name: str = "tuned"
     """Name of the variant that is written."""
@@ -99,9 +98,7 @@ def check_place(store: Store, task: Task, name: str) -> None:
                 f"{store.address}/{path} was not made by `serving tune`: choose another --name"
             )
         if isinstance(store, FolderStore) and not os.access(Path(store.address) / model, os.W_OK):
-            raise TuneError(
-                f"{store.address}/{model} is read-only: no variant can be written there"
-            )
+            raise TuneError(f"{store.address}/{model} is read-only: the variant has no place")
     with store.lock("tune"):
         pass  # it could be taken, so this place can be written to
 
@@ -150,7 +147,11 @@ def photo_files(given: list[Path] | None) -> Iterator[list[Path]]:
 
 
 def compare(
-    bench: Bench, found: Sequence[Candidate], levels: Sequence[int], seconds: float, bar: tqdm[Any]
+    bench: Bench,
+    found: Sequence[Candidate],
+    levels: Sequence[int],
+    seconds: float,
+    bar: "tqdm[Any]",
 ) -> list[Result]:
     """Measure candidates side by side: in rounds, each the other way round than the one before."""
     results = [Result(candidate) for candidate in found]
@@ -208,9 +209,8 @@ def conclude(
     written = write(store, task, best.candidate, settings.name, header)
     command = f"python -m serving up --repository {settings.repository}"
     if written:
-        print(
-            f"wrote {', '.join(written)}; use it:\n  {command} --model-config-name {settings.name}"
-        )
+        print(f"wrote {', '.join(written)}; use it:")
+        print(f"  {command} --model-config-name {settings.name}")
     else:
         print(f"the configuration as it is needs no variant:\n  {command}")
 
@@ -254,17 +254,35 @@ def write(store: Store, task: Task, best: Candidate, name: str, header: str) -> 
 
     The configurations are read again: they may have changed while we measured.
     """
-    decoder = decoder_of(store, task)
-    written = []
+    changes = {task.network: best.tune_network, decoder_of(store, task): best.tune_decoder}
     with store.lock("tune"):
-        for model, change in ((task.network, best.tune_network), (decoder, best.tune_decoder)):
-            path = f"{model}/{variant_path(name)}"
+        texts = {}
+        for model, change in changes.items():
             config = read_config(store, model)
             before = str(config)
             change(config)
-            if str(config) != before:
-                store.write(path, (header + text_format.MessageToString(config)).encode())
-                written.append(path)
-            elif path in store.files():
-                store.remove(path)
-    return written
+            text = (header + text_format.MessageToString(config)).encode()
+            texts[f"{model}/{variant_path(name)}"] = None if str(config) == before else text
+        replace_all(store, texts)
+    return [path for path, content in texts.items() if content is not None]
+
+
+def replace_all(store: Store, files: Mapping[str, bytes | None]) -> None:
+    """Write files, remove those that are None; all of them or, if that fails, none."""
+    there = store.files()
+    before = {path: store.read(path) if path in there else None for path in files}
+    try:
+        put(store, files)
+    except BaseException:  # Ctrl-C as well
+        with suppress(StoreError):  # the first one says why
+            put(store, before)
+        raise
+
+
+def put(store: Store, files: Mapping[str, bytes | None]) -> None:
+    """Write files, remove those that are None."""
+    for path, content in files.items():
+        if content is not None:
+            store.write(path, content)
+        elif path in store.files():
+            store.remove(path)
