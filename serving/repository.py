@@ -326,7 +326,8 @@ def render(template: Path, artifact: Artifact, target: Path, ensemble: str = DEF
     renamed = names(ensemble)
     for old, new in renamed.items():
         network = any((template / old).glob(f"*/{NETWORK_FILE}"))
-        shutil.copytree(template / old, target / new, ignore=leave_versions_out if network else None)
+        ignore = leave_versions_out if network else None
+        shutil.copytree(template / old, target / new, ignore=ignore)
         for path in [target / new / CONFIG, *(target / new).glob(variant_path("*"))]:
             config = parse(path.read_text(encoding="utf-8"), str(path))
             fit(config, artifact.signature, renamed)

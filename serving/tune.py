@@ -39,9 +39,8 @@ ROUNDS = 2
 MARGIN = 0.03  # of the throughput; less is noise
 PHOTOS = 100  # at most, so that the load generator holds little
 SWITCH_SECONDS = 3.0  # what new processes take, about
-COLUMNS = tuple(
-    "instances threads preprocess batches at_once photos/s p50_ms p99_ms MiB".replace("_", " ").split()
-)
+COLUMNS = ["instances", "threads", "preprocess", "batches"]
+COLUMNS += ["at once", "photos/s", "p50 ms", "p99 ms", "MiB", ""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +225,7 @@ def in_words(result: Result, level: Level) -> str:
 
 def table(results: Sequence[Sequence[Result]], latency: float) -> str:
     """A line for each candidate of each step, at the load that suits it best."""
-    lines = [COLUMNS]
+    lines = [tuple(COLUMNS)]
     for step in results:
         best = choose(step, latency)
         lines += [row(result, latency, result is best) for result in step] + [("",) * len(COLUMNS)]
