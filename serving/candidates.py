@@ -33,8 +33,11 @@ class Candidate:
             config.parameters[THREADS].string_value = str(self.threads)
         elif self.threads == 0:
             config.parameters.pop(THREADS, None)
-        if self.together is not None:
-            config.dynamic_batching.preferred_batch_size[:] = [] if self.together else [1]
+        if self.together:
+            config.dynamic_batching.SetInParent()
+            del config.dynamic_batching.preferred_batch_size[:]
+        elif self.together is not None:
+            config.ClearField("dynamic_batching")
 
     def tune_decoder(self, config: ModelConfig) -> None:
         """Put the settings into preprocess' configuration."""

@@ -64,9 +64,12 @@ def test_what_a_candidate_changes() -> None:
     tuned = network(Candidate(instances=4, threads=2, decoders=3, together=True))
     assert [(g.kind, g.count) for g in tuned.instance_group] == [(2, 4)]
     assert tuned.parameters["intra_op_thread_count"].string_value == "2"
-    assert list(tuned.dynamic_batching.preferred_batch_size) == []
-    assert tuned.dynamic_batching.default_queue_policy.max_queue_size == 128
-    assert list(network(Candidate(together=False)).dynamic_batching.preferred_batch_size) == [1]
+    assert tuned.HasField("dynamic_batching")
+    assert not network(Candidate(together=False)).HasField("dynamic_batching")
+    tuned.dynamic_batching.preferred_batch_size[:] = [1]
+    assert candidates.describe(tuned, tuned)[3] == "alone"
+    Candidate(together=True).tune_network(tuned)
+    assert candidates.describe(tuned, tuned)[3] == "together"
     assert decoder(Candidate(instances=4, decoders=3)).instance_group[0].count == 3
     Candidate(threads=0).tune_network(tuned)
     assert "intra_op_thread_count" not in tuned.parameters

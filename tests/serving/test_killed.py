@@ -26,6 +26,7 @@ from tritonclient.utils import InferenceServerException
 from serving import publish as publishing
 from serving import record as records
 from serving import release, switch, trial
+from serving import repository as layout
 from serving.artifact import Artifact
 from serving.errors import PublishError
 from serving.object_store import LOCK, ObjectStore
@@ -33,6 +34,7 @@ from serving.prerequisites import choose_models
 from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
 from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.repository import (
+    NETWORK_FILE,
     pin_of,
     read_config,
     read_task,
@@ -181,6 +183,7 @@ class World:
         self.triton: Triton | None = None
         self.published = 0
         self.variant = ""  # of the configurations that the server reads
+        patch.setattr(layout, "TEMPLATE", plain_template(folder / "template"))
         patch.setattr(publishing, "read_artifact", lambda path: Artifact(path, *task_of()))
         patch.setattr(publishing, "try_artifact", lambda *_: {})
         patch.setattr(trial, "check_sensible", lambda _: None)
@@ -264,6 +267,14 @@ class World:
         if life.dead and isinstance(self.store, ObjectStore):
             obstore.delete(self.store._store, LOCK)  # its lease has run out
         return not life.dead
+
+
+def plain_template(folder: Path) -> Path:
+    """The shipped repository without variants, which would triple the moments to die in."""
+    ignore = shutil.ignore_patterns("__pycache__", "configs", NETWORK_FILE)
+    shutil.copytree(PROJECT / "model_repository", folder, ignore=ignore)
+    (folder / TASK.network_file(1)).touch()
+    return folder
 
 
 def task_of() -> tuple[Any, Any]:
