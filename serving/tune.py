@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import cv2
@@ -37,6 +38,7 @@ ORIGIN = "# The rest is config.pbtxt's; releases change both alike."
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 ROUNDS = 2
 MARGIN = 0.03  # of the throughput; less is noise
+RESTLESS = 0.2  # by which the rounds differ where something else runs
 PHOTOS = 100  # at most, so that the load generator holds little
 SWITCH_SECONDS = 3.0  # what new processes take, about
 COLUMNS = ["instances", "threads", "preprocess", "batches"]
@@ -75,6 +77,8 @@ def tune(settings: TuneSettings) -> None:
     found = find_photos(photos)[:PHOTOS] if photos else None
     results = search(store, task, settings, found)
     print(table(results, settings.latency))
+    if (spread := unrest(results)) > RESTLESS:
+        print(f"the machine was busy: the rounds differ by {spread:.0%}; repeat it when it rests")
     conclude(store, task, settings, results)
 
 
@@ -171,6 +175,15 @@ def choose(results: Sequence[Result], latency: float) -> Result:
         if is_better(result.best(latency), best.best(latency), latency):
             best = result
     return best
+
+
+def unrest(results: Sequence[Sequence[Result]]) -> float:
+    """By how much the throughput of the same settings differs between rounds, as a rule."""
+    spreads = []
+    for samples in (each for step in results for one in step for each in one.samples.values()):
+        counts = [len(sample.latencies) for sample in samples]
+        spreads.append((max(counts) - min(counts)) / max(1, max(counts)))
+    return median(spreads) if spreads else 0.0
 
 
 def is_better(new: Level | None, old: Level | None, latency: float) -> bool:

@@ -30,6 +30,7 @@ from serving.tune import (
     photo_files,
     table,
     tune,
+    unrest,
     write,
 )
 
@@ -68,6 +69,13 @@ def files(store: Store) -> dict[str, bytes]:
 )
 def test_choice(results: Sequence[Result], latency: float, expected: Candidate) -> None:
     assert choose(results, latency).candidate == expected
+
+
+def test_busy_machine() -> None:
+    assert unrest([]) == unrest([[result(AS_IS, 100)]]) == 0
+    busy = result(AS_IS, 100)
+    busy.add(4, Sample(1.0, [10.0] * 50))
+    assert unrest([[busy]]) == 0.5
 
 
 def test_table() -> None:
@@ -185,13 +193,20 @@ def test_no_photo_and_exit_code(
     assert "photos is no folder with photos" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["folder", "s3"])
 def test_whole_run(
+    place: str,
     store: Store,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One step of two candidates; the slower one cannot be loaded, so the other one is chosen."""
+    """One step of two candidates: as it is, and one that is taken however fast it is."""
+    if place == "s3":
+        address = request.getfixturevalue("s3")
+        open_store(address).create(Path(store.address))
+        store = open_store(address)
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "good.jpg").write_bytes((PROJECT / "samples" / "smear-1.jpg").read_bytes())
