@@ -1,4 +1,4 @@
-"""Command line: python -m serving {up,publish,canary,compare,promote,rollback,releases}."""
+"""Command line: python -m serving {up,tune,publish,canary,compare,promote,rollback,releases}."""
 
 import sys
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from serving.listing import ReleasesSettings, releases
 from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
 from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.server import ServerSettings
+from serving.tune import TuneSettings, tune
 from serving.up import up
 
 
@@ -37,6 +38,7 @@ class UpSettings(ServerSettings):
 # command: (its settings, what runs it)
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "up": (UpSettings, up),
+    "tune": (TuneSettings, tune),
     "publish": (PublishSettings, publish),
     "canary": (CanarySettings, canary),
     "compare": (CompareSettings, compare.run),

@@ -6,6 +6,7 @@ ServingError
 ├── PublishError        a release was refused; the repository is as it was
 ├── EvaluationError     an evaluation set cannot be used
 ├── CompareError        nothing to compare: no such model, no server, no photos
+├── TuneError           no settings found: no photos, a target that none meets
 └── StoreError          the place where a model repository lies did not do what was asked
     ├── MissingFileError    it has no such file
     └── BusyError           somebody else is changing the repository
@@ -36,6 +37,10 @@ class EvaluationError(ServingError):
 
 class CompareError(ServingError):
     """There is nothing to compare: no such model, no server, no photos."""
+
+
+class TuneError(ServingError):
+    """No settings were found: no photos, or a target that none meets. Nothing was written."""
 
 
 class StoreError(ServingError):

@@ -36,6 +36,7 @@ from serving.store import (
     counts,
     describe_busy,
     describe_owner,
+    is_config,
     is_under,
 )
 
@@ -96,7 +97,7 @@ class ObjectStore(Store):
 
         Triton tells by an object's time, which is in whole seconds, whether to load it again.
         """
-        before = self._written(path) if path.endswith(f"/{CONFIG}") else None
+        before = self._written(path) if is_config(path) else None
         self._put(path, data)
         if before is not None and self._written(path) == before:
             time.sleep(1.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from serving import shared_memory
 from serving.errors import PrerequisiteError
+from serving.repository import variants
 from serving.tritonserver import DOCKER, Wheel, find_wheel, libpython, python_version
 
 GLIBC_NEEDED = (2, 35)
@@ -162,6 +163,17 @@ def describe_lack(address: str, files: Collection[str], lacks: Mapping[str, str]
         )
     name, lack = next(iter(lacks.items()))
     return f"{address} has no whole model: {name} has no {lack}"
+
+
+def check_variant(address: str, files: Iterable[str], name: str) -> None:
+    """Triton takes a variant that no model has for config.pbtxt, in silence."""
+    found = variants(files)
+    if name and name not in found:
+        there = ", ".join(f"{each} (of {', '.join(found[each])})" for each in sorted(found))
+        raise PrerequisiteError(
+            f"{address} has no variant {name!r}: no model has configs/{name}.pbtxt, there is "
+            f"{there or 'no variant at all; `python -m serving tune` makes one'}"
+        )
 
 
 def check_admin_key(key: str) -> None:

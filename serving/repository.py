@@ -16,6 +16,10 @@ the same:
 
 A version that another ensemble names is served in any case: the policy then is specific and names
 it as well, and where it is newer than the live one, model_version names the live one.
+
+A model may have variants of its configuration, configs/NAME.pbtxt, which a server that was started
+with --model-config-name NAME reads instead of config.pbtxt. They say how a model runs, never what
+is served: a release changes all of them alike, and what is served is read from config.pbtxt.
 """
 
 import re
@@ -33,7 +37,7 @@ from client.canary import SUFFIX as CANARY_SUFFIX
 from client.canary import VERSION as CANARY_VERSION
 from serving.artifact import Artifact, Signature
 from serving.errors import MissingFileError, PublishError
-from serving.store import CONFIG, Store
+from serving.store import CONFIG, VARIANTS, Store, is_config, is_under, variant_path
 
 TEMPLATE = Path(__file__).parent.parent / "model_repository"  # the one this project ships
 NETWORK_FILE = "model.onnx"
@@ -81,13 +85,36 @@ class State:
         return frozenset(v for v in (self.live, self.canary) if v is not None)
 
 
-def read_config(store: Store, model: str) -> ModelConfig:
-    """A model's configuration.
+def read_config(store: Store, model: str, variant: str = "") -> ModelConfig:
+    """A model's configuration; of a variant that the model does not have, its config.pbtxt.
 
     Raises:
         PublishError: the file is missing or malformed.
     """
-    return parse(read_text(store, f"{model}/{CONFIG}"), f"{store.address}/{model}/{CONFIG}")
+    path = f"{model}/{variant_path(variant)}"
+    if variant and path not in config_files(store, model):
+        path = f"{model}/{CONFIG}"
+    return read_config_file(store, path)
+
+
+def read_config_file(store: Store, path: str) -> ModelConfig:
+    """The same by the file's path."""
+    return parse(read_text(store, path), f"{store.address}/{path}")
+
+
+def config_files(store: Store, model: str) -> list[str]:
+    """The paths of a model's configurations: config.pbtxt and its variants, if it has any."""
+    return sorted(path for path in store.files() if is_under(path, model) and is_config(path))
+
+
+def variants(files: Iterable[str]) -> dict[str, list[str]]:
+    """The models that have each variant, by its name, from the paths of a repository's files."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(filter(is_config, files)):
+        model, *rest = path.split("/")
+        if rest[0] == VARIANTS:
+            found.setdefault(Path(path).stem, []).append(model)
+    return found
 
 
 def read_text(store: Store, path: str) -> str:
@@ -211,15 +238,17 @@ def read_state(store: Store, task: Task) -> State:
 
 
 def holders(store: Store, task: Task, live: int) -> dict[int, list[str]]:
-    """The ensembles that use each version of the network; a version they name is pinned."""
+    """The ensembles that use each version of the network; a version they name is pinned.
+
+    In any variant: which one a server reads is not known here.
+    """
     found: dict[int, list[str]] = {}
-    for model in models(store):
-        steps = read_config(store, model).ensemble_scheduling.step
-        for step in steps:
+    for path in filter(is_config, store.files()):
+        for step in read_config_file(store, path).ensemble_scheduling.step:
             if step.model_name == task.network:
                 version = step.model_version if step.model_version > 0 else live
-                found.setdefault(version, []).append(model)
-    return found
+                found.setdefault(version, []).append(path.split("/")[0])
+    return {version: sorted(set(users)) for version, users in found.items()}
 
 
 def held(store: Store, task: Task) -> frozenset[int]:
@@ -295,19 +324,24 @@ def render(template: Path, artifact: Artifact, target: Path, ensemble: str = DEF
     """
     target.mkdir()
     renamed = names(ensemble)
-    versions_left_out = shutil.ignore_patterns("[0-9]*")
     for old, new in renamed.items():
         network = any((template / old).glob(f"*/{NETWORK_FILE}"))
-        shutil.copytree(template / old, target / new, ignore=versions_left_out if network else None)
-        path = target / new / CONFIG
-        config = parse(path.read_text(encoding="utf-8"), str(path))
-        fit(config, artifact.signature, renamed)
-        path.write_text(text_format.MessageToString(config), encoding="utf-8")
+        ignore = leave_versions_out if network else None
+        shutil.copytree(template / old, target / new, ignore=ignore)
+        for path in [target / new / CONFIG, *(target / new).glob(variant_path("*"))]:
+            config = parse(path.read_text(encoding="utf-8"), str(path))
+            fit(config, artifact.signature, renamed)
+            path.write_text(text_format.MessageToString(config), encoding="utf-8")
         if network:
             (target / new / "1").mkdir()
             shutil.copyfile(artifact.network, target / new / "1" / NETWORK_FILE)
     for labels in target.glob("*/labels.txt"):
         labels.write_text("\n".join(artifact.labels) + "\n", encoding="utf-8")
+
+
+def leave_versions_out(folder: str, names: list[str]) -> list[str]:
+    """For shutil.copytree: the version folders of a model, not a variant such as 2cores.pbtxt."""
+    return [name for name in names if name.isdecimal()]
 
 
 def fit(config: ModelConfig, signature: Signature, names: dict[str, str]) -> None:
@@ -318,9 +352,11 @@ def fit(config: ModelConfig, signature: Signature, names: dict[str, str]) -> Non
     for step in config.ensemble_scheduling.step:
         step.model_name = names[step.model_name]
         step.model_version = NEWEST
-    for tensor in [*config.input, *config.output]:
-        if tensor.name in ("images", "boxes", "scores"):
-            tensor.dims[:] = getattr(signature, tensor.name)
+    tensors = [(tensor.name, tensor) for tensor in [*config.input, *config.output]]
+    warm_up = [item for sample in config.model_warmup for item in sample.inputs.items()]
+    for name, tensor in [*tensors, *warm_up]:
+        if name in ("images", "boxes", "scores"):
+            tensor.dims[:] = getattr(signature, name)
 
 
 def make(store: Store, artifact: Artifact, ensemble: str) -> None:

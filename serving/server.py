@@ -14,7 +14,13 @@ import tyro
 from serving import log, shared_memory, tritonserver
 from serving.control import Control
 from serving.errors import PrerequisiteError, ServingError, StartError
-from serving.prerequisites import check_admin_key, check_machine, choose_models, choose_ports
+from serving.prerequisites import (
+    check_admin_key,
+    check_machine,
+    check_variant,
+    choose_models,
+    choose_ports,
+)
 from serving.process import TritonProcess
 from serving.store import open_store
 from serving.supervisor import TRITON_EXIT_SECONDS, Plan, Supervisor
@@ -44,6 +50,8 @@ class ServerSettings:
     """Address to listen on for gRPC; 0.0.0.0 lets other machines in."""
     watch: bool = False
     """Look for changes in the repository (every second, in S3 every 5) and load what changed."""
+    model_config_name: str = ""
+    """Variant of the configurations: a model that has configs/NAME.pbtxt runs with that."""
     admin_key: str = ""
     """Key for loading and unloading models; empty: TRITON_ADMIN_KEY, else a generated one."""
     start_seconds: float = 120.0
@@ -76,7 +84,7 @@ class EmbeddedServer:
         self.settings = settings
         self._report = report
         self._store = open_store(settings.repository)
-        self._watch = Watch(self._store) if settings.watch else None
+        self._watch = Watch(self._store, settings.model_config_name) if settings.watch else None
         self.admin_key = (
             settings.admin_key or os.environ.get("TRITON_ADMIN_KEY") or secrets.token_hex(16)
         )
@@ -162,7 +170,9 @@ class EmbeddedServer:
             StoreError: the repository cannot be read.
         """
         wheel = check_machine()
-        choose_models(self._store.address, self._store.files(hidden=True))
+        files = self._store.files(hidden=True)
+        choose_models(self._store.address, files)
+        check_variant(self._store.address, files, self.settings.model_config_name)
         check_admin_key(self.admin_key)
         self._ports = choose_ports(self._places())
         shared_memory.remove_leftovers()
@@ -240,6 +250,7 @@ class EmbeddedServer:
             f"--grpc-restricted-protocol={RESTRICTED}:admin-key={self.admin_key}",
             f"--http-restricted-api={RESTRICTED}:admin-key={self.admin_key}",
             f"--exit-timeout-secs={TRITON_EXIT_SECONDS}",
+            *([f"--model-config-name={s.model_config_name}"] if s.model_config_name else []),
             *s.arguments,
         ]
 

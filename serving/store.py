@@ -27,6 +27,8 @@ from pathlib import Path
 from serving.errors import StoreError
 
 CONFIG = "config.pbtxt"
+SUFFIX = ".pbtxt"
+VARIANTS = "configs"  # a model's folder of complete configurations for --model-config-name
 CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN where it is needed, and "
     "AWS_DEFAULT_REGION",
@@ -164,6 +166,21 @@ def open_store(repository: str | Path) -> Store:
 def is_under(path: str, name: str) -> bool:
     """Whether a path is the named file or lies in the named folder."""
     return path == name or path.startswith(f"{name.rstrip('/')}/")
+
+
+def is_config(path: str) -> bool:
+    """Whether a file is a model's configuration: its config.pbtxt, or a variant of that."""
+    match path.split("/"):
+        case [_, name]:
+            return name == CONFIG
+        case [_, folder, name]:
+            return folder == VARIANTS and name.endswith(SUFFIX)
+    return False
+
+
+def variant_path(variant: str) -> str:
+    """Where a variant lies in a model's folder; the empty one is config.pbtxt."""
+    return f"{VARIANTS}/{variant}{SUFFIX}" if variant else CONFIG
 
 
 def counts(path: str, hidden: bool) -> bool:

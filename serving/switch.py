@@ -39,10 +39,12 @@ from serving.repository import (
     State,
     Task,
     canary_config,
+    config_files,
     held,
     models,
     pin_of,
     read_config,
+    read_config_file,
     read_state,
     read_text,
     versions,
@@ -245,7 +247,8 @@ class Switch:
         """The versions that the ensemble and its canary name at the moment."""
         there = models(self.store)
         names = [name for name in (self.task.ensemble, self.task.canary) if name in there]
-        configs = [read_config(self.store, name) for name in names]
+        paths = [path for name in names for path in config_files(self.store, name)]
+        configs = [read_config_file(self.store, path) for path in paths]
         return {pin_of(config, self.task.network) for config in configs} - {NEWEST}
 
     def _placed(self, unfinished: Unfinished, number: int) -> bool:
@@ -276,13 +279,10 @@ class Switch:
 
     def _configurations(self) -> dict[str, str | None]:
         """The configurations that a switch may change, as they are."""
-        there = models(self.store)
         names = (self.task.ensemble, self.task.network, self.task.canary)
-        paths = {name: f"{name}/{CONFIG}" for name in names}
-        return {
-            path: read_text(self.store, path) if name in there else None
-            for name, path in paths.items()
-        }
+        paths = [path for name in names for path in config_files(self.store, name)]
+        absent = {f"{self.task.canary}/{CONFIG}": None}
+        return absent | {path: read_text(self.store, path) for path in paths}
 
     def _note(self, unfinished: Unfinished | None) -> None:
         self.record.unfinished = unfinished
@@ -307,20 +307,24 @@ class Switch:
                 self.control.unload(name)
             self.store.remove(name)  # what a killed publisher left of it as well
             return
-        stable = read_text(self.store, f"{self.task.ensemble}/{CONFIG}")
-        config = canary_config(stable, self.task, state.canary, state.share).encode()
+        configs = {}
+        for path in config_files(self.store, self.task.ensemble):
+            text = canary_config(read_text(self.store, path), self.task, state.canary, state.share)
+            configs[path.removeprefix(f"{self.task.ensemble}/")] = text.encode()
         if name in models(self.store):
-            self.store.write(f"{name}/{CONFIG}", config)
+            for path, config in configs.items():
+                self.store.write(f"{name}/{path}", config)
         else:
-            self.store.place(name, {"1/.keep": b"", CONFIG: config})
+            self.store.place(name, {"1/.keep": b""} | configs)
         self._load(name)
         self._confirm_ensemble(name, state.canary)
 
     def _edit(self, model: str, change: Callable[[str], str]) -> None:
-        path = f"{model}/{CONFIG}"
-        text = read_text(self.store, path)
-        if (changed := change(text)) != text:
-            self.store.write(path, changed.encode())
+        """Change a model's configuration and its variants alike."""
+        for path in config_files(self.store, model):
+            text = read_text(self.store, path)
+            if (changed := change(text)) != text:
+                self.store.write(path, changed.encode())
 
     def _load(self, model: str) -> None:
         if self.control:

@@ -166,12 +166,16 @@ def describe_failures(side: Side) -> str:
 
 
 @contextmanager
-def private_folder() -> Iterator[Path]:
-    """A folder that goes with the context; if we are killed, with the next server's start."""
+def private_folder(way_on: str = f"; {WAY_ON}") -> Iterator[Path]:
+    """A folder that goes with the context; if we are killed, with the next server's start.
+
+    Args:
+        way_on: ends the sentence about a machine that cannot run the embedded server.
+    """
     try:
         check_machine()  # else there may be no /dev/shm
     except PrerequisiteError as error:
-        raise PrerequisiteError(f"{error}; {WAY_ON}") from None
+        raise PrerequisiteError(f"{error}{way_on}") from None
     region = Region()
     region.claim()
     try:

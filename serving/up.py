@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Callable
 
+from serving.backends.onnxruntime.cores import usable_cores
 from serving.server import EmbeddedServer, ServerSettings
 
 POLL = 0.1  # seconds
+SHIPPED_CORES = 2  # that the configurations without a variant suit
+BETTER = "`python -m serving tune` finds better settings"
 
 
 class Signals:
@@ -58,6 +61,10 @@ def describe(server: EmbeddedServer) -> None:
     say(f"  metrics  http://{server.metrics_url}/metrics")
     if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
         say(f"  admin key for loading and unloading models: {server.admin_key}")
+    if settings.model_config_name:
+        say(f"  variant  {settings.model_config_name}")
+    elif (cores := usable_cores()) > SHIPPED_CORES:
+        say(f"  the configurations suit {SHIPPED_CORES} cores, here are {cores}: {BETTER}")
     if settings.watch:
         say(f"  watching {settings.repository} for changes")
     say("stop with Ctrl-C or SIGTERM: requests in flight are finished first")

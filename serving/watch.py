@@ -34,8 +34,9 @@ class Watch:
     It looks in a thread of its own: a store that hangs must not keep the caller waiting.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, variant: str = "") -> None:
         self._store = store
+        self._variant = variant
         self._seconds = FOLDER_SECONDS if isinstance(store, FolderStore) else STORE_SECONDS
         self._known: Snapshot = {}
         self._last: Snapshot = {}
@@ -49,12 +50,12 @@ class Watch:
         self._known = self._last = group(files)
 
     def config(self, model: str) -> ModelConfig:
-        """What a model's config.pbtxt says.
+        """What a model's config.pbtxt says, or the variant of it that the server reads.
 
         Raises:
             ServingError: it is missing or malformed.
         """
-        return read_config(self._store, model)
+        return read_config(self._store, model, self._variant)
 
     def versions(self, model: str) -> set[int]:
         """The numbers of a model's version folders at the last look."""

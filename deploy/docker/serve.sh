@@ -5,6 +5,7 @@
 #   TRITON_ADMIN_KEY         required; only requests that carry it may load and unload models,
 #                            register shared memory, or change tracing and logging
 #   TRITON_MODEL_REPOSITORY  a folder or an s3:// address; /models where it is not set
+#   TRITON_MODEL_CONFIG_NAME a variant: models that have configs/NAME.pbtxt run with that
 #   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_SESSION_TOKEN
 #                            for such an address; Triton reads them itself
 set -eu
@@ -29,6 +30,7 @@ exec tritonserver \
     --model-control-mode=explicit \
     --load-model='*' \
     --disable-auto-complete-config \
+    ${TRITON_MODEL_CONFIG_NAME:+"--model-config-name=$TRITON_MODEL_CONFIG_NAME"} \
     --grpc-restricted-protocol="$admin" \
     --http-restricted-api="$admin" \
     --http-address=0.0.0.0 \

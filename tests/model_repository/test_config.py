@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format, text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 REPOSITORY = Path(__file__).parents[2] / "model_repository"
 MODELS = ["preprocess", "ssd", "postprocess", "ensemble"]
@@ -55,3 +57,38 @@ def test_one_label_per_class(config_of: ConfigOf) -> None:
 def test_python_cannot_leave_its_cache(model: str) -> None:
     """A folder __pycache__ that appears looks like an update to a server that watches."""
     assert (REPOSITORY / model / "1" / "__pycache__").is_file()
+
+
+VARIANTS = sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
+# What the README of Triton's ONNX Runtime backend names for TensorRT, as far as it is used here.
+TENSORRT_KEYS = {
+    "precision_mode",
+    "max_workspace_size_bytes",
+    "trt_engine_cache_enable",
+    "trt_engine_cache_path",
+    "trt_timing_cache_enable",
+    "trt_timing_cache_path",
+}
+
+
+@pytest.mark.parametrize("path", VARIANTS, ids=lambda path: path.stem)
+def test_variant_says_the_same_of_the_tensors(config_of: ConfigOf, path: Path) -> None:
+    parsed = text_format.Parse(path.read_text(), ModelConfig())
+    variant = json_format.MessageToDict(parsed, preserving_proto_field_name=True)
+    config = config_of(path.parts[-3])
+    for key in ("name", "backend", "max_batch_size", "version_policy", "input", "output"):
+        assert variant[key] == config[key]
+    for sample in parsed.model_warmup:
+        assert list(sample.inputs["images"].dims) == [300, 300, 3]
+        assert sample.batch_size in (1, parsed.max_batch_size)
+
+
+def test_gpu_variants() -> None:
+    assert [path.stem for path in VARIANTS] == ["gpu", "tensorrt"]
+    for path in VARIANTS:
+        config = text_format.Parse(path.read_text(), ModelConfig())
+        assert [group.kind for group in config.instance_group] == [ModelInstanceGroup.KIND_GPU]
+        accelerators = config.optimization.execution_accelerators.gpu_execution_accelerator
+        assert [each.name for each in accelerators] == ["tensorrt"] * (path.stem == "tensorrt")
+        for each in accelerators:
+            assert set(each.parameters) <= TENSORRT_KEYS

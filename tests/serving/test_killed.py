@@ -26,13 +26,21 @@ from tritonclient.utils import InferenceServerException
 from serving import publish as publishing
 from serving import record as records
 from serving import release, switch, trial
+from serving import repository as layout
 from serving.artifact import Artifact
 from serving.errors import PublishError
 from serving.object_store import LOCK, ObjectStore
 from serving.prerequisites import choose_models
 from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
 from serving.publish import CanarySettings, PublishSettings, canary, publish
-from serving.repository import pin_of, read_config, read_task, wanted_versions
+from serving.repository import (
+    NETWORK_FILE,
+    pin_of,
+    read_config,
+    read_task,
+    version_numbers,
+    wanted_versions,
+)
 from serving.store import Store, open_store
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -72,8 +80,9 @@ class Life:
 class Triton:
     """Loads what the repository says when it is told to, and answers with what it has loaded."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, variant: str = "") -> None:
         self.store = store
+        self.variant = variant
         self.life = Life()
         self.networks: dict[str, dict[str, bytes]] = {}
         self.ensembles: dict[str, tuple[str, int]] = {}
@@ -85,14 +94,14 @@ class Triton:
     def load(self, model: str, timeout: float = 0) -> None:
         """As Triton: an ensemble makes it load its models first."""
         self.life.check()
-        config = read_config(self.store, model)
+        config = read_config(self.store, model, self.variant)
         if config.ensemble_scheduling.step:
             network = config.ensemble_scheduling.step[1].model_name
             self.load(network)
             self.ensembles[model] = (network, pin_of(config, network))
         elif config.backend == "onnxruntime":
-            paths = [path.split("/") for path in self.store.files() if path.startswith(f"{model}/")]
-            folders = {int(path[1]) for path in paths if len(path) == 3}
+            paths = [path for path in self.store.files() if path.startswith(f"{model}/")]
+            folders = version_numbers(paths)
             if not (wanted := wanted_versions(config, folders)) <= folders:
                 raise InferenceServerException(f"{model} has no version {wanted - folders}")
             loaded = self.networks.get(model, {})
@@ -173,6 +182,8 @@ class World:
         self.serves = serves
         self.triton: Triton | None = None
         self.published = 0
+        self.variant = ""  # of the configurations that the server reads
+        patch.setattr(layout, "TEMPLATE", plain_template(folder / "template"))
         patch.setattr(publishing, "read_artifact", lambda path: Artifact(path, *task_of()))
         patch.setattr(publishing, "try_artifact", lambda *_: {})
         patch.setattr(trial, "check_sensible", lambda _: None)
@@ -215,7 +226,7 @@ class World:
             for path, data in files.items():
                 (top / path).parent.mkdir(parents=True, exist_ok=True)
                 (top / path).write_bytes(data)
-        self.triton = Triton(self.store) if self.serves and files else None
+        self.triton = Triton(self.store, self.variant) if self.serves and files else None
 
     def do(self, command: str) -> None:
         """One command; each artifact is another one."""
@@ -256,6 +267,14 @@ class World:
         if life.dead and isinstance(self.store, ObjectStore):
             obstore.delete(self.store._store, LOCK)  # its lease has run out
         return not life.dead
+
+
+def plain_template(folder: Path) -> Path:
+    """The shipped repository without variants, which would triple the moments to die in."""
+    ignore = shutil.ignore_patterns("__pycache__", "configs", NETWORK_FILE)
+    shutil.copytree(PROJECT / "model_repository", folder, ignore=ignore)
+    (folder / TASK.network_file(1)).touch()
+    return folder
 
 
 def task_of() -> tuple[Any, Any]:
@@ -319,6 +338,8 @@ SCENARIOS = {
     "removal of old versions": (["publish", "publish", "publish"], "prune"),
 }
 
+VARIED = ("version after a rollback", "canary", "share", "promotion", "rollback")
+
 
 @pytest.fixture(params=["folder", "objects"])
 def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -335,10 +356,33 @@ def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def test_killed_at_every_step(
     scenario: str, serves: bool, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kill_at_every_step(scenario, "", serves, address, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("scenario", VARIED)
+def test_killed_at_every_step_with_variants(
+    scenario: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server reads a variant; what it and one that reads config.pbtxt serve never differs."""
+    kill_at_every_step(scenario, "tuned", True, address, tmp_path, monkeypatch)
+
+
+def kill_at_every_step(
+    scenario: str,
+    variant: str,
+    serves: bool,
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Let a command die at each of its changes, and the next one put that right."""
     earlier, command = SCENARIOS[scenario]
     world = World(address, tmp_path, monkeypatch, serves)
+    world.variant = variant
     for one in earlier:
         world.do(one)
+        if variant:
+            add_variants(world.store, variant)
     before, number = world.files(), world.published
     world.restore(before)
     whole = Life()
@@ -377,6 +421,15 @@ def test_new_task_that_fails_is_taken_away(
     assert world.triton.answer("road") == f"network {world.published}".encode()
 
 
+def add_variants(store: Store, name: str) -> None:
+    """Give the network and the ensemble a variant each, if they have none."""
+    for model in ("ssd", "ensemble"):
+        path = f"{model}/configs/{name}.pbtxt"
+        if path not in store.files():
+            text = store.read(f"{model}/config.pbtxt").decode()
+            store.write(path, f"# for one machine\n{text}".encode())
+
+
 def answer(world: World, files: dict[str, bytes]) -> bytes | None:
     """What a server over these files answers with; None where there is no repository."""
     if not files:
@@ -392,6 +445,7 @@ def check_whole(world: World, answers: list[bytes | None]) -> None:
         assert None in answers
         return
     assert Triton(store).answer("ensemble") in answers
+    assert Triton(store, world.variant).answer("ensemble") in answers
     if world.triton:
         assert world.triton.answer("ensemble") in answers
 
@@ -411,7 +465,7 @@ def check_cleaned(world: World, ends: list[dict[str, bytes]], command: str) -> N
     left = [path for path in world.files() if "/." in f"/{path}" and not path.endswith("/.keep")]
     assert left == []
     assert all(record["unfinished"] is None for record in records.read_all(world.store).values())
-    fresh = Triton(world.store)
+    fresh = Triton(world.store, world.variant)
     assert "ensemble_canary" not in fresh.ensembles
     newest = f"network {world.published}".encode()
     if not with_canary:

@@ -8,7 +8,7 @@ import pytest
 
 from serving import prerequisites
 from serving.errors import PrerequisiteError
-from serving.prerequisites import choose_models, choose_ports
+from serving.prerequisites import check_variant, choose_models, choose_ports
 from serving.tritonserver import Wheel, find_wheel
 
 
@@ -129,3 +129,19 @@ def test_same_port_for_two_options() -> None:
 def test_port_or_address_that_does_not_exist(address: str, port: int) -> None:
     with pytest.raises(PrerequisiteError, match=f"--http-port {port} cannot be used on {address}"):
         choose_ports({"--http-port": (address, port)})
+
+
+def test_variant() -> None:
+    files = [
+        *WHOLE,
+        "ssd/configs/gpu.pbtxt",
+        "ssd/configs/tuned.pbtxt",
+        "ensemble/configs/gpu.pbtxt",
+    ]
+    check_variant("models", files, "")
+    check_variant("models", files, "gpu")
+    there = r"'tund'.*configs/tund\.pbtxt, there is gpu \(of ensemble, ssd\), tuned \(of ssd\)"
+    with pytest.raises(PrerequisiteError, match=there):
+        check_variant("models", files, "tund")
+    with pytest.raises(PrerequisiteError, match="no variant at all"):
+        check_variant("models", WHOLE, "tuned")

@@ -172,8 +172,9 @@ def test_a_canary_ends(commands: Releases) -> None:
     commands.canary()
     assert commands.rollback() == State(2)
     after = files(commands)
+    policies = layout.config_files(open_store(commands.repository), "ssd")
     assert before.items() - after.items() <= {
-        (name, before[name]) for name in ("releases.json", "ssd/config.pbtxt")
+        (name, before[name]) for name in ("releases.json", *policies)
     }
     assert after.keys() - before.keys() == {"ssd/3/model.onnx"}
     assert commands.rollback() == State(1)

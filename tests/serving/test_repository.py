@@ -1,5 +1,6 @@
 """What a repository serves is read from its configurations; rendering keeps all but the task."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from serving.repository import (
     TEMPLATE,
     State,
     canary_config,
+    config_files,
     holders,
     models,
     parse,
@@ -20,6 +22,7 @@ from serving.repository import (
     read_task,
     render,
     tasks,
+    variants,
     versions,
     with_pin,
     with_policy,
@@ -165,3 +168,46 @@ def test_malformed_configuration_is_named(tmp_path: Path) -> None:
     (tmp_path / "ssd" / "config.pbtxt").write_text("name: ")
     with pytest.raises(PublishError, match=r"ssd/config\.pbtxt cannot be read"):
         read_config(open_store(tmp_path), "ssd")
+
+
+def test_variants(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    assert config_files(store, "ssd") == []
+    assert variants(store.files()) == {}
+    for path in ("ssd/config.pbtxt", "ssd/configs/a.pbtxt", "ssd/configs/notes.txt"):
+        store.write(path, b'name: "ssd"')
+    store.write("ssd/configs/a.pbtxt", b'name: "ssd" max_batch_size: 3')
+    store.write("ssd_2/configs/b.pbtxt", b'name: "ssd_2"')
+    assert config_files(store, "ssd") == ["ssd/config.pbtxt", "ssd/configs/a.pbtxt"]
+    assert variants(store.files()) == {"a": ["ssd"], "b": ["ssd_2"]}
+    assert read_config(store, "ssd", "a").max_batch_size == 3
+    assert read_config(store, "ssd", "b").max_batch_size == 0
+    assert models(store) == ["ssd"]
+
+
+def test_version_that_a_variant_names_is_held(tmp_path: Path) -> None:
+    store = open_store(shutil.copytree(TEMPLATE, tmp_path / "models"))
+    mine = store.read("ensemble/config.pbtxt").decode().replace('name: "ensemble"', 'name: "mine"')
+    store.place("mine", {"1/.keep": b"", "config.pbtxt": mine.encode()})
+    store.write("mine/configs/a.pbtxt", with_pin(mine, "ssd", 7).encode())
+    task = read_task(store, "ensemble")
+    assert holders(store, task, live=1) == {1: ["ensemble", "mine"], 7: ["mine"]}
+
+
+def test_render_fits_variants(make_artifact: Callable[..., Path], tmp_path: Path) -> None:
+    artifact = read_artifact(make_artifact(("a", "b"), size=200, keep=50))
+    template = shutil.copytree(TEMPLATE, tmp_path / "template")
+    shutil.copy(
+        template / "ssd" / "configs" / "gpu.pbtxt", template / "ssd" / "configs" / "2x.pbtxt"
+    )
+    render(template, artifact, tmp_path / "new", "road")
+    store = open_store(tmp_path / "new")
+    assert variants(store.files()) == {name: ["road_ssd"] for name in ("2x", "gpu", "tensorrt")}
+    for name in ("2x", "gpu", "tensorrt"):
+        config = read_config(store, "road_ssd", name)
+        assert config.name == "road_ssd"
+        assert list(config.input[0].dims) == [200, 200, 3]
+        assert [list(tensor.dims) for tensor in config.output] == [[50, 4], [50, 2]]
+        for sample in config.model_warmup:
+            assert list(sample.inputs["images"].dims) == [200, 200, 3]
+        assert config.instance_group[0].count == 1

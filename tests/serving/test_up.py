@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from serving import shared_memory
+from serving import up as module
 from serving.process import find_stubs
+from serving.server import ServerSettings
+from serving.up import describe
 
 UP = [sys.executable, "-m", "serving", "up", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
 QUICK = ["--", "--disable-auto-complete-config"]
@@ -87,6 +91,36 @@ def test_failed_start_is_one_short_message(repository: Path) -> None:
     assert process.returncode == 1
     assert errors.startswith("error: tritonserver did not start:\nmodel ssd: ")
     assert len(errors.splitlines()) <= 4
+
+
+def test_variant_that_no_model_has(project_repository: Path) -> None:
+    with running(f"--repository={project_repository}", "--model-config-name=tund") as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no variant 'tund': no model has configs/tund.pbtxt, there is gpu (of ssd)" in errors
+
+
+@pytest.mark.parametrize(
+    ("variant", "cores", "expected"),
+    [
+        ("", 2, ""),
+        ("", 16, "the configurations suit 2 cores, here are 16: `python -m serving tune` finds"),
+        ("tuned", 16, "variant  tuned"),
+    ],
+)
+def test_settings_for_this_machine(
+    variant: str,
+    cores: int,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(module, "usable_cores", lambda: cores)
+    server = MagicMock(settings=ServerSettings("models", model_config_name=variant))
+    describe(server)
+    told = capsys.readouterr().out
+    assert expected in told
+    assert ("serving tune" in told) == (cores > 2 and not variant)
 
 
 def test_killed_up_leaves_no_process_and_the_next_start_cleans_up(

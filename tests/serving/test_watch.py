@@ -134,3 +134,16 @@ def test_versions() -> None:
     assert version_numbers([]) == set()
     files = ["ssd/config.pbtxt", "ssd/1/model.onnx", "ssd/10/model.onnx", "ssd/tmp/model.onnx"]
     assert version_numbers(files) == {1, 10}
+
+
+def test_configuration_is_the_servers_variant(repository: Path) -> None:
+    (repository / "one" / "configs").mkdir()
+    (repository / "one" / "configs" / "mine.pbtxt").write_text('name: "one" max_batch_size: 4')
+    watch = Watch(open_store(repository), "mine")
+    watch.begin(open_store(repository).files(hidden=True))
+    assert watch.config("one").max_batch_size == 4
+    assert watch.config("two").max_batch_size == 0
+    assert watch.versions("one") == {1}
+    (repository / "one" / "configs" / "mine.pbtxt").write_text('name: "one" max_batch_size: 16')
+    assert look(watch) == Changes()
+    assert look(watch) == Changes(["one"])

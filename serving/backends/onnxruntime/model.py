@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
+from cores import usable_cores  # beside this file: Triton puts its folder on the path
 
 BYTES = "TYPE_STRING"
 # Microseconds for which a thread looks out for more work before it sleeps. onnxruntime's own value
@@ -192,26 +193,6 @@ def parameter(config: dict[str, Any], name: str) -> int:
     if not text.isdecimal():
         raise pb_utils.TritonModelException(f"parameter {name} is {text!r}, not a whole number")
     return int(text)
-
-
-def usable_cores() -> int:
-    """Cores this process may use: its affinity, and its container's quota where there is one."""
-    cores = len(os.sched_getaffinity(0))
-    quota = cgroup_cores(Path("/sys/fs/cgroup"))
-    return max(1, min(cores, int(quota))) if quota else cores
-
-
-def cgroup_cores(root: Path) -> float | None:
-    """The CPU quota of the control group in cores (versions 2 and 1), None without one."""
-    try:
-        if (root / "cpu.max").exists():
-            quota, period = (root / "cpu.max").read_text().split()
-        else:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
-        return int(quota) / int(period) if quota.strip() not in ("max", "-1") else None
-    except (OSError, ValueError):
-        return None
 
 
 def accepts_batches(session: onnxruntime.InferenceSession) -> bool:

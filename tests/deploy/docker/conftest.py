@@ -75,7 +75,7 @@ def image_server() -> Iterator[ImageServer]:
             yield running
         finally:
             running.process.terminate()
-            running.process.wait(60)
+            running.process.communicate(timeout=60)
     finally:
         region.release()
 
@@ -97,7 +97,8 @@ def start(wheel: Wheel, region: Region, ports: dict[str, int]) -> subprocess.Pop
         *(f"--{protocol}-address=127.0.0.1" for protocol in ports),
     ]
     with (region.folder / "log").open("wb") as log:
-        return subprocess.Popen(command, env=variables, stdout=log, stderr=log)
+        pipe = subprocess.PIPE  # of which the stubs ask for an end: serving/stub_start.py
+        return subprocess.Popen(command, env=variables, stdin=pipe, stdout=log, stderr=log)
 
 
 def wait_until_ready(server: ImageServer) -> None:

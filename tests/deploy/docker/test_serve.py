@@ -109,3 +109,21 @@ def get(url: str, path: str) -> tuple[int, str]:
         return response.status, response.read().decode()
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("variant", ["", "gpu"])
+def test_passes_the_variant_on(tmp_path: Path, variant: str) -> None:
+    program = tmp_path / "tritonserver"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRITON_ADMIN_KEY": "k" * 16}
+    variables |= {"TRITON_MODEL_CONFIG_NAME": variant} if variant else {}
+    done = subprocess.run(
+        ["sh", SERVE, "--last=1"], env=variables, capture_output=True, text=True, check=True
+    )
+    passed = done.stdout.splitlines()
+    assert "" not in passed
+    assert [line for line in passed if "config-name" in line] == (
+        [f"--model-config-name={variant}"] if variant else []
+    )
+    assert passed[-1] == "--last=1"

@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving.server import EmbeddedServer, ServerSettings
 
+PROJECT = Path(__file__).parents[4]
 Load = Callable[..., grpc_client.InferenceServerClient]
 
 
@@ -173,6 +174,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(
         sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils")
     )
+    monkeypatch.syspath_prepend(PROJECT / "serving" / "backends" / "onnxruntime")
     import serving.backends.onnxruntime.model as module
 
     monkeypatch.delitem(sys.modules, module.__name__)
