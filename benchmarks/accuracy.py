@@ -1,4 +1,4 @@
-"""What the answers should be, and how good they are: every figure of speed has its mAP beside it."""
+"""What the answers should be, and how good they are: each figure of speed has its mAP beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +32,8 @@ def measure(network: Path, evaluation: Path, documented: bool = False) -> float:
 
 def result(found: Any) -> Result:
     """The client's Result of postprocessing's Detections."""
-    rows = zip(found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+    rows = zip(
+        found.boxes_xyxy.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
+    )
     detections = tuple(Detection(LABELS[n], n, s, Box(*box)) for box, s, n in rows)
     return Result(detections, width=0, height=0, model="")

@@ -15,7 +15,6 @@ from typing import Any
 from benchmarks import line
 from benchmarks.pipeline import Documented, Pipeline
 
-
 STEPS = ("preprocess", "ssd", "postprocess")
 clock = time.perf_counter
 

@@ -3,7 +3,6 @@
 All of them run in one environment of their own, made from benchmarks/peers/requirements.txt.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +90,4 @@ def check(python: Path | None) -> str:
         return f"no --peers-python given; to make its environment: {MAKE_ENVIRONMENT}"
     if not python.exists():
         return f"{python} does not exist; to make its environment: {MAKE_ENVIRONMENT}"
-    if python.resolve() == Path(sys.executable).resolve() and python == Path(sys.executable):
-        return f"{python} is this environment, the peers need their own: {MAKE_ENVIRONMENT}"
     return ""

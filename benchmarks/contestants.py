@@ -24,6 +24,8 @@ from benchmarks import processes
 from benchmarks.line import ROOT, Worker, WorkerError
 
 START_SECONDS = 180.0
+# A server that outlives a benchmark that was killed would go on taking memory.
+LAUNCHER = (sys.executable, "-I", "-S", str(ROOT / "serving" / "launch.py"))
 Expected = Sequence[tuple[int, float]]  # of each photo: detections, sum of their scores
 
 
@@ -164,7 +166,7 @@ class Served:
         began = time.perf_counter()
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                [filled(text, ports) for text in target.command],
+                [*LAUNCHER, str(os.getpid()), *(filled(text, ports) for text in target.command)],
                 env=os.environ | environment | {processes.MARK: self._mark},
                 cwd=target.folder,
                 stdin=subprocess.DEVNULL,
@@ -189,8 +191,9 @@ class Served:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise ContestantError(f"{self.name} ended: {self.last_lines()}")
-            with contextlib.suppress(OSError), socket.create_connection(
-                ("127.0.0.1", self.port), timeout=1
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), timeout=1),
             ):
                 return
             time.sleep(0.1)

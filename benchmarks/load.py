@@ -197,7 +197,8 @@ def unchunk(body: bytes) -> bytes:
 def read_triton(body: bytes) -> list[float]:
     """The scores in a ModelInferResponse, of rows that are real."""
     answer = service_pb2.ModelInferResponse.FromString(body)
-    raw = dict(zip((output.name for output in answer.outputs), answer.raw_output_contents))
+    names = [output.name for output in answer.outputs]
+    raw = dict(zip(names, answer.raw_output_contents, strict=True))
     name = "detection_scores" if "detection_scores" in raw else "scores"
     content = raw[name]
     scores = struct.unpack(f"<{len(content) // 4}f", content)

@@ -85,9 +85,7 @@ def open_session(network: Path, threads: int) -> onnxruntime.InferenceSession:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(network), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
 
 
 def from_environment() -> Pipeline:

@@ -100,9 +100,7 @@ def account(settings: Settings, server: Served, bare: Bare, concurrency: int) ->
         raise ContestantError("the machine stood still in every turn")
     return {
         "triton_us": {model: a_request([step[model] for step in steps]) for model in steps[0]},
-        "bare_us": {
-            step: mean(1000 * each.steps_ms[step] for each in theirs) for step in STEPS
-        },
+        "bare_us": {step: mean(1000 * each.steps_ms[step] for each in theirs) for step in STEPS},
         "client_us": sum(1000 * s.all_ms * s.total for s in ours) / sum(s.total for s in ours),
         "bare_client_us": mean(1000 * each.all_ms for each in theirs),
         "throughput": mean(each.throughput for each in ours),
@@ -183,12 +181,13 @@ def table(result: Mapping[str, Any]) -> str:
             total = round(triton[step]["total"])
             cells = " | ".join(map(str, [*parts, total, round(bare[step])]))
             lines.append(f"| {step} | {cells} |")
+        seen = found["client_us"]
         inside = round(triton["ensemble"]["total"])
         between = inside - sum(round(triton[step]["total"]) for step in STEPS)
         lines += [
             f"| between the steps | | | | | {between} | |",
-            f"| outside the ensemble (gRPC, client) | | | | | {found['client_us'] - inside:.0f} | |",
-            f"| **all** | | | | | **{found['client_us']:.0f}** | **{found['bare_client_us']:.0f}** |",
+            f"| outside the ensemble (gRPC, client) | | | | | {seen - inside:.0f} | |",
+            f"| **all** | | | | | **{seen:.0f}** | **{found['bare_client_us']:.0f}** |",
             "",
             f"mean batch of ssd {triton['ssd']['batch']:.2f}; "
             f"photos a second {found['throughput']:.1f}, bare {found['bare_throughput']:.1f}; "

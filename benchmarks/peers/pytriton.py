@@ -40,7 +40,10 @@ if __name__ == "__main__":
     workers = 1 if documented else int(os.environ["WORKERS"])
     grpc_port, http_port, metrics_port = (int(port) for port in sys.argv[1:])
     config = TritonConfig(
-        grpc_port=grpc_port, http_port=http_port, metrics_port=metrics_port, http_address="127.0.0.1"
+        grpc_port=grpc_port,
+        http_port=http_port,
+        metrics_port=metrics_port,
+        http_address="127.0.0.1",
     )
     with Triton(config=config) as triton:
         triton.bind(

@@ -33,6 +33,6 @@ class Detector:
 if __name__ == "__main__":
     ray.init(include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-    serve.run(Detector.bind(), route_prefix="/detect")
+    serve.run(Detector.bind(), route_prefix="/detect")  # type: ignore[attr-defined]
     while True:
         time.sleep(3600)
