@@ -217,7 +217,8 @@ class Served:
                 started = time.perf_counter() - began
             if verdicts == {"OK": 1} or "WRONG" in verdicts:
                 break
-            if not verdicts:
+            if not verdicts or "CLOSED" in verdicts:  # with a connection of its own, once more
+                self._load.__exit__(None, None, None)
                 self._load = None
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise ContestantError(f"{self.name} answers {verdicts}: {self.last_lines()}")
@@ -231,6 +232,10 @@ class Served:
     def run(self, concurrency: int = 1, seconds: float = 1.0, ramp: float = 0.2) -> Slice:
         """A closed loop."""
         return self._ask({"concurrency": concurrency, "seconds": seconds, "ramp": ramp})
+
+    def send(self, concurrency: int, requests: int) -> Slice:
+        """A closed loop of so many requests."""
+        return self._ask({"concurrency": concurrency, "requests": requests})
 
     def run_at(self, rate: float, seconds: float, poisson: bool = True) -> Slice:
         """An open loop."""
@@ -256,6 +261,13 @@ class Served:
     def cpu(self) -> dict[int, tuple[str, float]]:
         """CPU seconds so far by process."""
         return processes.cpu_seconds(processes.family(self._mark))
+
+    def idle_cores(self, seconds: float = 2.0) -> float:
+        """Cores it keeps busy while nobody asks: what it takes from the bare pipeline's turns."""
+        before, began = self.cpu(), time.perf_counter()
+        time.sleep(seconds)
+        used = sum(processes.spent(before, self.cpu()).values())
+        return used / (time.perf_counter() - began)
 
     def memory(self) -> dict[str, dict[str, float]]:
         """By role, in MiB."""

@@ -1,10 +1,11 @@
 """Load generators: the project's own, one process, cheap because it shares the cores it loads.
 
-Two transports with one interface, `send` a photo's request and `wait` for answers: HTTP/1.1 over
-plain sockets, one request at a time on each connection, and gRPC with bytes that were serialised
-before. Two loops over either: `closed_loop` keeps a number of requests under way, `open_loop` sends
-at given times whatever has been answered by then, and counts latency from the time a request was
-meant to go out. So a server, or a generator, that falls behind cannot hide it.
+Transports with one interface, `send` a photo's request and `wait` for answers: HTTP/1.1 over plain
+sockets, one request at a time on each connection, and gRPC, over a plain socket too or through its
+library. Requests are serialised before. Two loops over any of them: `closed_loop` keeps a number of
+requests under way, `open_loop` sends at given times whatever has been answered by then, and counts
+latency from the time a request was meant to go out. So a server, or a generator, that falls behind
+cannot hide it.
 
 As a worker (benchmarks/line.py): the first line describes the target (see `make`), each further one
 is {"concurrency": c, "seconds": s, "ramp": r}, or with "requests": n instead of seconds, or
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 from tritonclient.grpc import service_pb2
 
-from benchmarks import line
+from benchmarks import http2, line
 
 PATIENCE = 120.0  # seconds without any answer until a generator gives up
 SAMPLE = 20  # every so many answers one is read and compared with what it should be
@@ -56,9 +57,28 @@ class Transport(Protocol):
     def wait(self, seconds: float) -> list[Answer]:
         """The answers that came since the last call; waits so long for the first of them."""
 
+    def close(self) -> None:
+        """End all connections."""
+
+
+class Http2:
+    """Unary gRPC calls over a plain socket: the cheap way. See benchmarks/http2.py.
+
+    Args:
+        address, method, bodies: as for `Grpc`.
+    """
+
+    def __init__(self, address: str, method: str, bodies: Sequence[bytes]) -> None:
+        self._connection = http2.Connection(address, method, bodies)
+        self.send = self._connection.send
+        self.close = self._connection.close
+
+    def wait(self, seconds: float) -> list[Answer]:
+        return [Answer(*answer) for answer in self._connection.wait(seconds)]
+
 
 class Grpc:
-    """Unary gRPC calls with bytes in and bytes out.
+    """Unary gRPC calls with bytes in and bytes out, through gRPC's own library.
 
     Args:
         address: host:port.
@@ -92,6 +112,9 @@ class Grpc:
                 answers.append(self._answers.get_nowait())
         except queue.Empty:
             return answers
+
+    def close(self) -> None:
+        self._channel.close()
 
 
 class Connection:
@@ -134,6 +157,11 @@ class Http:
             if answer:
                 answers.append(answer)
         return answers
+
+    def close(self) -> None:
+        for key in list(self._ready.get_map().values()):
+            self._drop(key.data)
+        self._ready.close()
 
     def _connect(self) -> Connection:
         connection = Connection(self._address)
@@ -381,7 +409,8 @@ def transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
     """The transport that the setup names."""
     if setup["protocol"] == "grpc":
         bodies = [triton_request(photo, setup["model"], setup["tensor"]) for photo in photos]
-        return Grpc(setup["address"], "/inference.GRPCInferenceService/ModelInfer", bodies)
+        kind = Grpc if setup.get("library") else Http2
+        return kind(setup["address"], "/inference.GRPCInferenceService/ModelInfer", bodies)
     host, port = setup["address"].split(":")
     content_type, field = setup.get("content_type", "image/jpeg"), setup.get("field", "")
     requests = [http_request(photo, setup["path"], content_type, field) for photo in photos]
@@ -393,7 +422,8 @@ def make(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
 
     Args:
         setup: protocol (grpc or http), address, photos (paths), expected (see Examiner); for gRPC
-            model and tensor; for HTTP path, content_type, field.
+            model, tensor, and library if gRPC's own is to be used; for HTTP path, content_type,
+            field.
     """
     photos = [Path(path).read_bytes() for path in setup["photos"]]
     transport = transport_of(setup, photos)

@@ -220,7 +220,7 @@ class Bench:
             turns = in_turns(
                 lambda: bare.run(seconds=s.seconds), runs + beside, s.slices, self.limit, title
             )
-            memory, start = server.memory(), server.start_seconds
+            memory, start, idle = server.memory(), server.start_seconds, server.idle_cores()
         rows = {run.label: summary(turns[run.label], self.cores) for run in runs}
         return {
             "name": target.name,
@@ -236,6 +236,7 @@ class Bench:
             "bare": summary([Turn(t.before, t.before, t.after) for t in turns[runs[0].label]], 1),
             "memory_mib": memory,
             "start_seconds": start,
+            "idle_cores": idle,
         }
 
     def head_to_head(
