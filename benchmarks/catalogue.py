@@ -3,6 +3,7 @@
 All of them run in one environment of their own, made from benchmarks/peers/requirements.txt.
 """
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def peer(name: str, python: Path, network: Path, cores: int, documented: bool = 
     command = [str(python), *COMMANDS[name]]
     if name == "FastAPI" and best:
         command += ["--workers", str(cores)]
+    if name == "PyTriton":  # its stubs need the libpython of the same build
+        environment["LD_LIBRARY_PATH"] = library_folder(python)
     if name == "MLServer" and best:
         environment["MLSERVER_PARALLEL_WORKERS"] = str(cores)
     ask = FORM if name == "FastAPI" and documented else ASK[name]
@@ -49,6 +52,7 @@ def peer(name: str, python: Path, network: Path, cores: int, documented: bool = 
 
 
 MODULE = "benchmarks.peers"
+MLSERVER = "from mlserver.cli import main; main()"  # has no module to run with -m
 COMMANDS: dict[str, Sequence[str]] = {
     "FastAPI": (
         *("-m", "uvicorn", f"{MODULE}.fastapi:app", "--host", "127.0.0.1", "--port", "{port}"),
@@ -60,7 +64,7 @@ COMMANDS: dict[str, Sequence[str]] = {
         *("--host", "127.0.0.1", "--port", "{port}"),
     ),
     "Ray Serve": ("-m", f"{MODULE}.ray", "{port}"),
-    "MLServer": ("-m", "mlserver.cli.main", "start", "benchmarks/peers/mlserver_models"),
+    "MLServer": ("-c", MLSERVER, "start", "benchmarks/peers/mlserver_models"),
     "PyTriton": ("-m", f"{MODULE}.pytriton", "{port}", "{other}", "{third}"),
 }
 SETTINGS = {
@@ -82,6 +86,13 @@ ASK = {
     "MLServer": GRPC,
     "PyTriton": GRPC,
 }
+
+
+def library_folder(python: Path) -> str:
+    """Where an interpreter's shared library lies."""
+    question = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
+    done = subprocess.run([str(python), "-c", question], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def check(python: Path | None) -> str:

@@ -52,7 +52,8 @@ def role(pid: int) -> str:
     if program == STUB and len(arguments) > INSTANCE:
         return "stub " + arguments[INSTANCE].rsplit("_", 2)[0]
     if program.startswith("python") and "-m" in arguments:
-        return " ".join(arguments[arguments.index("-m") + 1 :][:2]).strip()
+        module, *rest = arguments[arguments.index("-m") + 1 :]
+        return f"{module} {rest[0]}" if rest and rest[0].isalpha() else module
     return program
 
 

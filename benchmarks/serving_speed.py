@@ -29,6 +29,7 @@ from benchmarks.contestants import (
     Target,
     ensemble,
     repository_with,
+    start,
 )
 from benchmarks.line import ROOT, WorkerError
 from benchmarks.photos import find
@@ -188,7 +189,7 @@ class Bench:
     def served(self, target: Target, case: Case) -> Iterator[Served]:
         """A contestant that runs and is warm."""
         log = self.folder / f"{target.name}-{case.name}.log".replace(" ", "-")
-        with Served(target, self.photos, case.expected, log) as server:
+        with start(target, self.photos, case.expected, log) as server:
             server.run(max(self.settings.concurrencies), self.settings.warm_up)
             yield server
 
@@ -220,7 +221,7 @@ class Bench:
             turns = in_turns(
                 lambda: bare.run(seconds=s.seconds), runs + beside, s.slices, self.limit, title
             )
-            memory, start, idle = server.memory(), server.start_seconds, server.idle_cores()
+            memory, begin, idle = server.memory(), server.start_seconds, server.idle_cores()
         rows = {run.label: summary(turns[run.label], self.cores) for run in runs}
         return {
             "name": target.name,
@@ -235,7 +236,7 @@ class Bench:
             else {},
             "bare": summary([Turn(t.before, t.before, t.after) for t in turns[runs[0].label]], 1),
             "memory_mib": memory,
-            "start_seconds": start,
+            "start_seconds": begin,
             "idle_cores": idle,
         }
 

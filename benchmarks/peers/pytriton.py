@@ -43,6 +43,7 @@ if __name__ == "__main__":
         grpc_port=grpc_port,
         http_port=http_port,
         metrics_port=metrics_port,
+        grpc_address="127.0.0.1",
         http_address="127.0.0.1",
     )
     with Triton(config=config) as triton:
