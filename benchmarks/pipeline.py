@@ -18,7 +18,7 @@ import onnxruntime
 
 ROOT = Path(__file__).parent.parent
 REPOSITORY = ROOT / "model_repository"
-LABELS = ("RBC", "WBC", "Platelets")
+LABELS = tuple((REPOSITORY / "postprocess" / "labels.txt").read_text().splitlines())
 MAX_PIXELS = 64_000_000
 THRESHOLD = 0.5  # the ensemble's default
 ROWS = 100  # most detections a photo
