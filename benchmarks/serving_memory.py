@@ -150,7 +150,7 @@ def table(result: Mapping[str, Any]) -> str:
 
 def draw(samples: Sequence[Mapping[str, Any]], warm_up: int, path: Path) -> None:
     """PSS of each role over the requests."""
-    figure, axis = pyplot.subplots(figsize=(7, 4))
+    figure, axis = pyplot.subplots(figsize=(8, 4))
     for role in samples[-1]["mib"]:
         points = [
             (each["requests"], each["mib"][role]["pss"]) for each in samples if role in each["mib"]
@@ -160,7 +160,7 @@ def draw(samples: Sequence[Mapping[str, Any]], warm_up: int, path: Path) -> None
     axis.set_ylim(bottom=0)
     axis.set_xlabel("requests answered")
     axis.set_ylabel("MiB (proportional set size)")
-    axis.legend(fontsize=8, frameon=False, loc="center right")
+    axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -356,12 +356,15 @@ def measure_case(bench: Bench, result: dict[str, Any], precision: str, network: 
         rival = best_peer(result, case, peers)
         if rival:
             second = rival
-            attempt(result, "head_to_head", lambda: bench.head_to_head(ours, case, second, case))
+            attempt(
+                bench, result, "head_to_head", lambda: bench.head_to_head(ours, case, second, case)
+            )
         if s.open_loop:
-            attempt(result, "open_loop", lambda: open_loop.measure(bench, ours, rival, case))
+            attempt(bench, result, "open_loop", lambda: open_loop.measure(bench, ours, rival, case))
         if s.perf_analyzer:
             program = s.perf_analyzer
             attempt(
+                bench,
                 result,
                 "perf_analyzer",
                 lambda: open_loop.perf_analyzer(bench, ours, case, program),
@@ -383,7 +386,10 @@ def measure_documented(bench: Bench, result: dict[str, Any]) -> None:
         with contextlib.ExitStack() as stack:
             ours = ensemble_of(bench, shipped, ROOT, stack)
             attempt(
-                result, "head_to_head", lambda: bench.head_to_head(ours, ours_case, rival, case)
+                bench,
+                result,
+                "head_to_head",
+                lambda: bench.head_to_head(ours, ours_case, rival, case),
             )
 
 
@@ -412,19 +418,23 @@ def peers_with(bench: Bench, network: Path, documented: bool = False) -> list[Ta
 
 def closed(bench: Bench, result: dict[str, Any], target: Target, case: Case) -> None:
     """One contestant's closed loop into the result."""
-    attempt(result, "contestants", lambda: bench.closed_loop(target, case), target.name)
-    report.write(bench.settings.output, result)
+    attempt(bench, result, "contestants", lambda: bench.closed_loop(target, case), target.name)
 
 
 def attempt(
-    result: dict[str, Any], where: str, measure: Callable[[], dict[str, Any]], name: str = ""
+    bench: Bench,
+    result: dict[str, Any],
+    where: str,
+    measure: Callable[[], dict[str, Any]],
+    name: str = "",
 ) -> None:
-    """Measure into a list of the result; a contestant that fails is noted, the others go on."""
+    """Measure into a list of the result and write it; what fails is noted, the others go on."""
     try:
         result[where].append(measure())
     except (ContestantError, WorkerError) as error:
         print(f"failed: {error}", file=sys.stderr)
         result["failed"][f"{where} {name}".strip()] = str(error)
+    report.write(bench.settings.output, result)
 
 
 def best_peer(result: Mapping[str, Any], case: Case, peers: Sequence[Target]) -> Target | None:
