@@ -55,6 +55,7 @@ class Slice:
     verdicts: Mapping[str, int]
     all_ms: float  # mean latency of all of them
     lateness_ms: Sequence[float] = ()
+    sent: float = 0.0  # requests a second of an open loop, as its times were drawn
     steps_ms: Mapping[str, float] = field(default_factory=dict)  # of the bare pipeline
 
 
@@ -257,6 +258,7 @@ class Served:
             verdicts=answer["verdicts"],
             all_ms=answer.get("all_ms", math.nan),
             lateness_ms=answer.get("lateness_ms", ()),
+            sent=answer.get("sent", 0.0),
         )
 
     def cpu(self) -> dict[int, tuple[str, float]]:

@@ -126,6 +126,7 @@ class Connection:
         self.received = b""
         self.number = -1
         self.began = 0.0
+        self.used = False  # for an answer before this one
 
 
 class Http:
@@ -182,11 +183,15 @@ class Http:
             self._drop(connection)
             if connection.number < 0:
                 return None  # an idle connection ended
+            if connection.used and not connection.received:
+                # It ended just as it was used again: RFC 9112, section 9.3.1, send it once more.
+                self.send(connection.number, connection.began)
+                return None
         else:
             self._free.append(connection)
         status, body = parsed or ("CLOSED", b"")
         answer = Answer(connection.number, connection.began, clock(), status, body)
-        connection.received, connection.number = b"", -1
+        connection.received, connection.number, connection.used = b"", -1, True
         return answer
 
     def _drop(self, connection: Connection) -> None:
@@ -330,7 +335,8 @@ def open_loop(
 
     Returns:
         As `closed_loop`, counted are all answers, their latency is from the time a request was
-        meant to go out; `lateness_ms`: by how much later each did go out.
+        meant to go out; `lateness_ms`: by how much later each did go out; `sent`: how many a
+        second.
     """
     transport.wait(0)
     cpu = time.process_time()
@@ -348,7 +354,8 @@ def open_loop(
     ended = max((answer.ended for answer in answers), default=began)
     good = [answer for answer in answers if answer.status == "OK"]
     verdicts = Counter(examine(answer) for answer in answers)
-    return outcome(good, verdicts, ended - began, cpu) | {"lateness_ms": lateness}
+    sent = len(times) / times[-1] if times and times[-1] else 0.0
+    return outcome(good, verdicts, ended - began, cpu) | {"lateness_ms": lateness, "sent": sent}
 
 
 def wait(transport: Transport, under_way: int) -> list[Answer]:

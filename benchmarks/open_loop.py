@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SHARES = (0.2, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)  # of what the closed loop reached
 REPEATS = 2  # of each point
 FIXED_SHARE = 0.8  # of the peer's maximum: where tails are compared
-SERVED_SHARE = 0.97  # of the requests answered in time: below that it is saturated
+SERVED_SHARE = 0.95  # answers a second of what was sent a second: below that it is saturated
 WINDOWS = 3  # of perf_analyzer
 
 
@@ -82,6 +82,7 @@ def point(slices: Sequence[Slice], rate: float) -> dict[str, Any]:
     latencies = [ms for each in slices for ms in each.latencies_ms]
     return {
         "rate": rate,
+        "sent": statistics.fmean(each.sent for each in slices),
         "throughput": statistics.fmean(each.throughput for each in slices),
         "latency_ms": figures.latency(latencies),
         "lateness_p99_ms": figures.percentile(
@@ -98,7 +99,7 @@ def saturation(points: Sequence[Mapping[str, Any]], name: str) -> float:
         for each in points
         if each["name"] == name
         and set(each["verdicts"]) <= {"OK"}
-        and each["throughput"] >= SERVED_SHARE * each["rate"]
+        and each["throughput"] >= SERVED_SHARE * each["sent"]
     ]
     return max(good, default=0.0)
 

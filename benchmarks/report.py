@@ -142,7 +142,7 @@ def open_table(each: Mapping[str, Any]) -> str:
         total = sum(point["verdicts"].values())
         refused = ", ".join(f"{100 * v / total:.0f}% {k}" for k, v in bad.items())
         lines.append(
-            f"| {point['name']} | {point['rate']:.0f} ({point['share']:.0%}) "
+            f"| {point['name']} | {point['sent']:.0f} ({point['share']:.0%}) "
             f"| {point['throughput']:.0f} | {ms['p50']:.1f} | {ms['p99']:.1f} | {refused} "
             f"| {point['lateness_p99_ms']:.1f} |"
         )

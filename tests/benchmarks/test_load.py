@@ -201,6 +201,8 @@ def test_http_over_real_connections(http_server: tuple[str, int]) -> None:
     assert found == [("OK", b"10"), ("OK", b"100000"), ("503", b"4"), ("CLOSED", b"")]
     transport.send(0, load.clock())  # the connections go on
     assert gather(transport, 1)[0].body == b"10"
+    transport.send(3, load.clock())  # ends a used one: sent again, on a new one, which ends too
+    assert gather(transport, 1)[0].status == "CLOSED"
     transport.close()
 
 

@@ -57,10 +57,16 @@ def test_summary() -> None:
 
 def test_saturation_is_the_highest_rate_that_is_answered() -> None:
     points: list[dict[str, Any]] = [
-        {"name": "a", "rate": 50.0, "throughput": 50.0, "verdicts": {"OK": 9}},
-        {"name": "a", "rate": 80.0, "throughput": 79.0, "verdicts": {"OK": 9}},
-        {"name": "a", "rate": 90.0, "throughput": 89.0, "verdicts": {"OK": 9, "UNAVAILABLE": 1}},
-        {"name": "a", "rate": 99.0, "throughput": 82.0, "verdicts": {"OK": 9}},
+        {"name": "a", "rate": 50.0, "sent": 51.0, "throughput": 50.0, "verdicts": {"OK": 9}},
+        {"name": "a", "rate": 80.0, "sent": 82.0, "throughput": 79.0, "verdicts": {"OK": 9}},
+        {
+            "name": "a",
+            "rate": 90.0,
+            "sent": 90.0,
+            "throughput": 89.0,
+            "verdicts": {"OK": 9, "UNAVAILABLE": 1},
+        },
+        {"name": "a", "rate": 99.0, "sent": 99.0, "throughput": 82.0, "verdicts": {"OK": 9}},
     ]
     assert open_loop.saturation(points, "a") == 80
     assert open_loop.saturation(points, "b") == 0
