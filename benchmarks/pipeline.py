@@ -65,7 +65,7 @@ class Pipeline:
         return postprocessing.detect(boxes[0], scores[0], sizes[0], self.settings)
 
     def keep_memory(self) -> None:
-        """As model_repository/preprocess/1/model.py: a photo's memory serves the next one."""
+        """As serving/tritonserver.py's KEPT_MEMORY: a photo's memory serves the next one."""
         library = ctypes.CDLL(None)
         for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
             library.mallopt(threshold, KEPT_MEMORY)
