@@ -89,7 +89,7 @@ def test_next_version(
     artifact = make_artifact()
     release(artifact, repository)
     release(artifact, repository)
-    versions = {path.name for path in (repository / "ssd").iterdir() if path.is_dir()}
+    versions = {path.name for path in (repository / "ssd").iterdir() if path.name.isdecimal()}
     assert versions == {"1", "2", "3"}
     placed = (repository / "ssd" / "3" / "model.onnx").read_bytes()
     assert placed == (artifact / "model.onnx").read_bytes()
@@ -125,7 +125,7 @@ def test_old_versions_go_but_no_pinned_one(
     (repository / "mine" / "config.pbtxt").write_text(text)
     for _ in range(3):
         release(artifact, repository, keep=2)
-    versions = {path.name for path in (repository / "ssd").iterdir() if path.is_dir()}
+    versions = {path.name for path in (repository / "ssd").iterdir() if path.name.isdecimal()}
     assert versions == {"2", "4", "5"}
     assert "removed: version 3" in capsys.readouterr().out
 

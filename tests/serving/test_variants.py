@@ -15,7 +15,6 @@ from serving.store import Store, open_store
 from tests.serving.service import Service
 from tests.serving.tiny_network import write_artifact
 
-PROJECT = Path(__file__).parent.parent.parent
 COMMENT = "# of this machine\n"
 UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 1000.0}
 
@@ -29,29 +28,20 @@ def write_variant(store: Store, model: str, instances: int) -> None:
     store.write(f"{model}/configs/mine.pbtxt", (COMMENT + str(config)).encode())
 
 
-def make_repository(folder: Path) -> Path:
-    """The shipped repository, with a network of a known answer and a variant of two models."""
-    ignore = shutil.ignore_patterns("__pycache__", "model.onnx")
-    repository = Path(
-        shutil.copytree(PROJECT / "model_repository", folder / "models", ignore=ignore)
-    )
-    first = write_artifact(folder / "first", score=0.9)
+@pytest.fixture(params=["folder", "s3"])
+def service(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[Service]:
+    """A server over a network of a known answer, and a variant of two models."""
+    first = write_artifact(tmp_path / "first", score=0.9)
     shutil.copy(first / "model.onnx", repository / "ssd" / "1")
     for model, instances in (("ssd", 1), ("ensemble", 0)):
         write_variant(open_store(repository), model, instances)
-    return repository
-
-
-@pytest.fixture(params=["folder", "s3"])
-def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
-    repository: Any = make_repository(tmp_path)
+    place: Any = repository
     if request.param == "s3":
-        address = request.getfixturevalue("s3")
-        open_store(address).create(repository)
-        repository = address
-    settings = ServerSettings(repository, model_config_name="mine", probe_seconds=60)
+        place = request.getfixturevalue("s3")
+        open_store(place).create(repository)
+    settings = ServerSettings(place, model_config_name="mine", probe_seconds=60)
     with EmbeddedServer(settings) as server:
-        yield Service(repository, server)
+        yield Service(place, server)
 
 
 def instances(service: Service) -> int:
