@@ -35,7 +35,7 @@ def test_what_is_served(server: EmbeddedServer) -> None:
         living = [stub.model(["preprocess", "ssd"]) for stub in server.process.stubs()]
         assert control.instances("preprocess") == living.count("preprocess") == 1
         assert control.instances("ssd") == living.count("ssd")
-        assert control.has_version("ssd", "1")
+        assert control.has_version("ssd", "2")  # of the shipped two the newest
         assert not control.has_version("ssd", "99")
 
 
