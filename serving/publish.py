@@ -134,6 +134,11 @@ def release(
             "back first"
         )
     check_same_task(artifact, switch.task, settings.repository)
+    if switch.task.network_file(before.live) not in switch.store.files():
+        raise PublishError(
+            f"version {before.live} is live, but {settings.repository} does not hold it: does the "
+            "server serve this repository?"
+        )
     network = artifact.network.read_bytes()
     tried = try_artifact(switch, artifact, settings, before.live)
     number = switch.next_number()
