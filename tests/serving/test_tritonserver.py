@@ -22,6 +22,7 @@ def test_backends(tmp_path: Path) -> None:
     tritonserver.assemble_backends(tritonserver.find_wheel(), tmp_path / "backends")
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert files == {
+        "backends/onnxruntime/cores.py",
         "backends/onnxruntime/model.py",
         "backends/python/libtriton_python.so",
         "backends/python/triton_python_backend_stub",
