@@ -11,7 +11,7 @@ from benchmarks import accuracy, bare, pipeline
 from client import Detector
 from serving.server import EmbeddedServer
 
-NETWORK = pipeline.REPOSITORY / "ssd" / "1" / "model.onnx"
+NETWORK = pipeline.REPOSITORY / "ssd" / "2" / "model.onnx"  # the one that is served
 
 
 def test_the_bare_pipeline_detects_what_the_ensemble_detects(
