@@ -81,9 +81,9 @@ def read_image(
 
 
 def choose_reduction(header: Header, target: tuple[int, int]) -> int:
-    """The largest that leaves at least twice the target (width, height), so that detail stays."""
+    """The largest that leaves more than the target (width, height); 1 below four times its size."""
     ratio = min(header.width / target[0], header.height / target[1])
-    return next((each for each in REDUCTIONS if ratio >= 2 * each), 1)
+    return next((each for each in REDUCTIONS if ratio >= max(4, 1.25 * each)), 1)
 
 
 def decode(kind: str, file: bytes, header: Header, reduction: int) -> np.ndarray:
@@ -113,24 +113,22 @@ def resize(pixels: np.ndarray, target: tuple[int, int]) -> np.ndarray:
 def shrink(
     pixels: np.ndarray, header: Header, reduction: int, target: tuple[int, int]
 ) -> np.ndarray:
-    """Resize what was decoded at a reduced scale, as if the whole photo were averaged.
+    """Resize what was decoded at a reduced scale: uint8 [target height, target width, 3].
 
     The reduced image may reach beyond the photo, since its sides are rounded up; resize() would
-    move boxes by up to 7 pixels of a photo. So its pixels are placed where they lie in the photo,
-    at twice the target's size, and then averaged.
+    move boxes by up to 7 pixels of a photo. So its pixels are placed where they lie in the photo.
     """
-    width, height = 2 * target[0], 2 * target[1]
+    width, height = target
     scale_x, scale_y = header.width / reduction / width, header.height / reduction / height
     # OpenCV's coordinates are those of pixel centres.
     matrix = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2]])
-    placed = cv2.warpAffine(
+    return cv2.warpAffine(
         pixels,
         matrix,
-        (width, height),
+        target,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
-    return cv2.resize(placed, target, interpolation=cv2.INTER_AREA)
 
 
 def pillow_pixels(image: Image.Image) -> np.ndarray:
