@@ -6,9 +6,7 @@ import logging
 import math
 import re
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -26,6 +24,7 @@ from client.errors import (
     from_grpc,
 )
 from client.images import Image, encoded, name_of
+from client.ordered import in_order
 from client.tensors import Parameters, request_input, request_parameters, result_of
 
 CanaryKey = str | Callable[[Any], str] | None
@@ -165,15 +164,10 @@ class Detector:
                 `str` for paths. None: the detector's own key.
             parameters: the three of `detect`, for all images.
         """
-        if concurrency < 1:
-            raise InvalidParameter(f"concurrency must be 1 or more, but got {concurrency}")
-        if errors not in ("raise", "return"):
-            raise InvalidParameter(f'errors must be "raise" or "return", but got {errors!r}')
-        outcome = _result if errors == "raise" else _result_or_error
         detect = partial(self._detect, parameters=request_parameters(**parameters))
         key_of = canary_key if callable(canary_key) else lambda _: canary_key
         tasks = (partial(detect, image, canary_key=key_of(image)) for image in images)
-        return _in_order(tasks, concurrency, outcome)
+        return in_order(tasks, concurrency, errors)
 
     def _detect(
         self, image: Image, parameters: dict[str, float | int], canary_key: str | None
@@ -220,35 +214,6 @@ class Detector:
         except InferenceServerException:  # there is none, most likely
             return None
         return canary.read(self.model, answer.config)
-
-
-def _in_order(
-    tasks: Iterable[Callable[[], Result]],
-    concurrency: int,
-    outcome: Callable[[Future[Result]], Any],
-) -> Iterator[Any]:
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="detector")
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) == concurrency:
-                yield outcome(waiting.popleft())
-        while waiting:
-            yield outcome(waiting.popleft())
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _result(outcome: Future[Result]) -> Result:
-    return outcome.result()
-
-
-def _result_or_error(outcome: Future[Result]) -> Result | DetectorError:
-    try:
-        return outcome.result()
-    except DetectorError as error:
-        return error
 
 
 def _host(url: str) -> str:
