@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.contestants import Target
 from benchmarks.line import ROOT
+from serving.tritonserver import KEPT_MEMORY
 
 NAMES = ("FastAPI", "LitServe", "BentoML", "Ray Serve", "MLServer", "PyTriton")
 MAKE_ENVIRONMENT = (
@@ -38,7 +39,7 @@ def peer(name: str, python: Path, network: Path, cores: int, documented: bool = 
         "WORKERS": str(cores),
     }
     if best:  # libraries that bring thread pools of their own leave the cores to the workers
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"} | KEPT_MEMORY
     environment |= SETTINGS.get(name, {})
     command = [str(python), *COMMANDS[name]]
     if name == "FastAPI" and best:

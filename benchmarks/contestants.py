@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from benchmarks import processes
 from benchmarks.line import ROOT, Worker, WorkerError
+from serving.tritonserver import KEPT_MEMORY
 
 START_SECONDS = 180.0
 STARTS = 3  # attempts; PyTriton gives its own processes one second to find each other
@@ -85,7 +86,8 @@ class Bare:
             "threads": threads,
             "documented": documented,
         }
-        self._workers = [Worker("benchmarks.bare", setup) for _ in range(workers)]
+        environment = {} if documented else KEPT_MEMORY  # as the served one has it
+        self._workers = [Worker("benchmarks.bare", setup, environment) for _ in range(workers)]
         self.run(seconds=0.5)  # returns once all of them are set up
 
     def run(self, concurrency: int = 0, seconds: float = 1.0, ramp: float = 0.1) -> Slice:

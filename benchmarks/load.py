@@ -31,6 +31,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from benchmarks import http2, line
+from serving.load import METHOD, serialise
 
 PATIENCE = 120.0  # seconds without any answer until a generator gives up
 SAMPLE = 20  # every so many answers one is read and compared with what it should be
@@ -389,14 +390,6 @@ def arrivals(rate: float, seconds: float, poisson: bool, seed: int = 0) -> list[
     return list(itertools.takewhile(lambda time: time < seconds, itertools.accumulate(gaps)))
 
 
-def triton_request(photo: bytes, model: str, tensor: str) -> bytes:
-    """A serialised ModelInferRequest with one BYTES tensor [1, 1]."""
-    request = service_pb2.ModelInferRequest(model_name=model)
-    request.inputs.add(name=tensor, datatype="BYTES", shape=[1, 1])
-    request.raw_input_contents.append(struct.pack("<I", len(photo)) + photo)
-    return bytes(request.SerializeToString())
-
-
 def http_request(photo: bytes, path: str, content_type: str, field: str = "") -> bytes:
     """A whole POST request: the photo as the body, or as the file in a form's field."""
     body = photo
@@ -415,9 +408,9 @@ def http_request(photo: bytes, path: str, content_type: str, field: str = "") ->
 def transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
     """The transport that the setup names."""
     if setup["protocol"] == "grpc":
-        bodies = [triton_request(photo, setup["model"], setup["tensor"]) for photo in photos]
+        bodies = [serialise(photo, setup["model"], setup["tensor"]) for photo in photos]
         kind = Grpc if setup.get("library") else Http2
-        return kind(setup["address"], "/inference.GRPCInferenceService/ModelInfer", bodies)
+        return kind(setup["address"], METHOD, bodies)
     host, port = setup["address"].split(":")
     content_type, field = setup.get("content_type", "image/jpeg"), setup.get("field", "")
     requests = [http_request(photo, setup["path"], content_type, field) for photo in photos]

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from serving.backends.onnxruntime.cores import cgroup_cores
+
 ROOT = Path(__file__).parent.parent
 FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 PACKAGES = (
@@ -26,7 +28,7 @@ def describe() -> dict[str, Any]:
     return {
         "processor": info.get("model name", platform.processor()),
         "family, model, stepping": [info.get(k) for k in ("cpu family", "model", "stepping")],
-        "flags": [flag for flag in FLAGS if flag in info.get("flags", "").split()],
+        "flags": flags(info),
         "cores": usable_cores(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "kernel": platform.release(),
@@ -40,12 +42,8 @@ def describe() -> dict[str, Any]:
 
 def usable_cores() -> float:
     """Cores this process may use: its affinity, and its container's quota where there is one."""
-    cores = float(len(os.sched_getaffinity(0)))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return cores if quota == "max" else min(cores, int(quota) / int(period))
-    except (OSError, ValueError):
-        return cores
+    cores = len(os.sched_getaffinity(0))
+    return min(cores, cgroup_cores(Path("/sys/fs/cgroup")) or cores)
 
 
 def processor() -> dict[str, str]:
@@ -56,6 +54,11 @@ def processor() -> dict[str, str]:
         return {}
     pairs = (line.split(":", 1) for line in block.splitlines() if ":" in line)
     return {key.strip(): value.strip() for key, value in pairs}
+
+
+def flags(info: dict[str, str]) -> list[str]:
+    """What decides how fast a network can be on it."""
+    return [flag for flag in FLAGS if flag in info.get("flags", "").split()]
 
 
 def version(name: str) -> str:

@@ -6,7 +6,6 @@ whose environment has none of the project's packages: only the standard library,
 onnxruntime here.
 """
 
-import ctypes
 import json
 import os
 import sys
@@ -23,8 +22,6 @@ LABELS = tuple((REPOSITORY / "postprocess" / "labels.txt").read_text().splitline
 MAX_PIXELS = 64_000_000
 THRESHOLD = 0.5  # the ensemble's default
 ROWS = 100  # most detections a photo
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-KEPT_MEMORY = 2**25  # bytes
 
 for step in ("preprocess", "postprocess"):
     sys.path.insert(0, str(REPOSITORY / step / "1"))
@@ -44,7 +41,6 @@ class Pipeline:
 
     def __init__(self, network: Path, threads: int = 1, score_threshold: float = THRESHOLD) -> None:
         cv2.setNumThreads(1)
-        self.keep_memory()
         self.session = open_session(network, threads)
         self.height, self.width = self.session.get_inputs()[0].shape[1:3]
         self.settings = postprocessing.Settings(score_threshold, 0.45, ROWS)
@@ -64,12 +60,6 @@ class Pipeline:
         """postprocessing's Detections, as the model postprocess makes them."""
         return postprocessing.detect(boxes[0], scores[0], sizes[0], self.settings)
 
-    def keep_memory(self) -> None:
-        """As serving/tritonserver.py's KEPT_MEMORY: a photo's memory serves the next one."""
-        library = ctypes.CDLL(None)
-        for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            library.mallopt(threshold, KEPT_MEMORY)
-
     def preprocess(self, file: bytes) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [1, H, W, 3] and int32 [1, 2], as the model preprocess makes them."""
         return preprocessing.preprocess([file], self.height, self.width, MAX_PIXELS)
@@ -80,9 +70,6 @@ class Documented(Pipeline):
 
     def __init__(self, network: Path, score_threshold: float = THRESHOLD) -> None:
         super().__init__(network, threads=0, score_threshold=score_threshold)
-
-    def keep_memory(self) -> None:
-        """The C library's own ways."""
 
     def preprocess(self, file: bytes) -> tuple[np.ndarray, np.ndarray]:
         """OpenCV's usual three calls."""

@@ -23,6 +23,7 @@ import onnxruntime
 import tyro
 from tqdm import tqdm
 
+from benchmarks import machine
 from training import evaluate, onnx_network, quantize, records, variant
 from training.simplify import simplify
 
@@ -141,14 +142,12 @@ def accuracy(network: onnx.ModelProto, val: records.Manifest) -> dict[str, float
     return {"mAP@0.5": round(found.map50, 4), "mAP@[.5:.95]": round(found.map, 4)}
 
 
-def machine() -> dict[str, Any]:
-    """Where this runs."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    facts = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", "").split()
+def where() -> dict[str, Any]:
+    """What this runs on."""
+    info = machine.processor()
     return {
-        "processor": facts.get("model name", platform.processor()),
-        "instructions": [f for f in ("avx2", "avx512f", "avx512_vnni", "amx_int8") if f in flags],
+        "processor": info.get("model name", platform.processor()),
+        "instructions": machine.flags(info),
         "onnxruntime": onnxruntime.__version__,
     }
 
@@ -156,7 +155,7 @@ def machine() -> dict[str, Any]:
 def main(settings: Settings) -> int:
     """Measure each network and print the figures."""
     found = {str(path): measure(path, settings) for path in settings.networks}
-    text = json.dumps({"machine": machine(), "rounds": settings.rounds, **found}, indent=1)
+    text = json.dumps({"machine": where(), "rounds": settings.rounds, **found}, indent=1)
     print(text)
     if settings.output:
         settings.output.write_text(text + "\n")

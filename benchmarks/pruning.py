@@ -118,35 +118,30 @@ def _train(settings: Settings, name: str, seed: int) -> None:
 def _run(
     settings: Settings, preset: Preset, folder: Path, epochs: int, seed: int, start: Path
 ) -> None:
-    options = train.TrainSettings(
-        settings.records,
-        folder,
-        start_from=start,
-        epochs=epochs,
-        seed=seed,
-        photometric=False,
-        precision="bfloat16",
-        vertical_flip=True,
-        evaluate_every=epochs,
-        checkpoint_every=epochs,
-    )
+    options = _options(settings.records, folder, epochs)
+    options = dataclasses.replace(options, start_from=start, seed=seed, photometric=False)
     train.train(options, dataclasses.replace(preset, photometric=False))
 
 
 def _pretrained(settings: Settings, preset: Preset, name: str) -> Path:
     """The pretraining of a contestant, the same for all its seeds."""
     folder = settings.output / f"pretrained-{_slug(name)}"
-    options = train.TrainSettings(
-        settings.pretraining,
-        folder,
-        epochs=PRETRAINING_EPOCHS,
-        precision="bfloat16",
-        vertical_flip=True,
-        evaluate_every=PRETRAINING_EPOCHS,
-        checkpoint_every=PRETRAINING_EPOCHS,
-    )
+    options = _options(settings.pretraining, folder, PRETRAINING_EPOCHS)
     train.train(options, dataclasses.replace(preset, photometric=True))
     return folder
+
+
+def _options(data: Path, folder: Path, epochs: int) -> train.TrainSettings:
+    """What all trainings have in common: measured and kept at their end only."""
+    return train.TrainSettings(
+        data,
+        folder,
+        epochs=epochs,
+        precision="bfloat16",
+        vertical_flip=True,
+        evaluate_every=epochs,
+        checkpoint_every=epochs,
+    )
 
 
 def _preset(settings: Settings) -> Preset:

@@ -87,7 +87,7 @@ def read_evaluation(annotations: Path, images: Path | None = None) -> Evaluation
     content = _parse(annotations)
     try:
         photos, numbers = _photos(content["images"], images or annotations.parent)
-        names = _names(content["categories"])
+        names = _keyed(content["categories"], "categories", "name", "cell")
         rows = [_object(row, at, numbers, names) for at, row in enumerate(content["annotations"])]
     except EvaluationError as error:
         raise EvaluationError(f"{annotations}: {error}") from None
@@ -151,20 +151,15 @@ def _photos(
     rows: Iterable[Mapping[str, Any]], folder: Path
 ) -> tuple[dict[int, Path], dict[object, int]]:
     """The photos, and their numbers by the ids of the file."""
-    photos: dict[int, Path] = {}
-    numbers: dict[object, int] = {}
-    for place, row in enumerate(rows):
-        key, name = row.get("id"), row.get("file_name")
-        if not isinstance(key, int | str) or not isinstance(name, str) or key in numbers:
-            raise EvaluationError(
-                f'images[{place}]: expected {{"id": 1, "file_name": "a.jpg"}} with an id of its '
-                f"own, found id {key!r}, file_name {name!r}"
-            )
-        numbers[key] = place
-        photos[place] = next(
+    names = _keyed(rows, "images", "file_name", "a.jpg")
+    numbers = {key: place for place, key in enumerate(names)}
+    photos = {
+        place: next(
             (path for path in (folder / name, folder / Path(name).name) if path.is_file()),
             folder / name,
         )
+        for place, name in enumerate(names.values())
+    }
     if absent := [path for path in photos.values() if not path.is_file()]:
         raise EvaluationError(
             f"{len(absent)} of {len(photos)} photos are missing, first {absent[0]}: "
@@ -173,18 +168,20 @@ def _photos(
     return photos, numbers
 
 
-def _names(rows: Iterable[Mapping[str, Any]]) -> dict[object, str]:
-    """Labels by category id."""
-    names: dict[object, str] = {}
+def _keyed(
+    rows: Iterable[Mapping[str, Any]], where: str, field: str, example: str
+) -> dict[object, str]:
+    """One field of all rows, by their ids."""
+    found: dict[object, str] = {}
     for place, row in enumerate(rows):
-        key, name = row.get("id"), row.get("name")
-        if not isinstance(key, int | str) or not isinstance(name, str) or key in names:
+        key, text = row.get("id"), row.get(field)
+        if not isinstance(key, int | str) or not isinstance(text, str) or key in found:
             raise EvaluationError(
-                f'categories[{place}]: expected {{"id": 1, "name": "cell"}} with an id of its own, '
-                f"found id {key!r}, name {name!r}"
+                f'{where}[{place}]: expected {{"id": 1, "{field}": "{example}"}} with an id of its '
+                f"own, found id {key!r}, {field} {text!r}"
             )
-        names[key] = name
-    return names
+        found[key] = text
+    return found
 
 
 def _object(

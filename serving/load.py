@@ -138,10 +138,10 @@ class Channel:
         self._call.future(next(self._turn), timeout=PATIENCE).add_done_callback(done)
 
 
-def serialise(photo: bytes, model: str) -> bytes:
-    """A ModelInferRequest with one photo, `image` BYTES [1, 1]."""
+def serialise(photo: bytes, model: str, tensor: str = "image") -> bytes:
+    """A ModelInferRequest with one photo, BYTES [1, 1]."""
     request = service_pb2.ModelInferRequest(model_name=model)
-    request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
+    request.inputs.add(name=tensor, datatype="BYTES", shape=[1, 1])
     request.raw_input_contents.append(struct.pack("<I", len(photo)) + photo)
     return bytes(request.SerializeToString())
 

@@ -19,7 +19,7 @@ from serving import repository as layout
 from serving import trial
 from serving.artifact import Artifact, read_artifact
 from serving.control import Control
-from serving.errors import PublishError, first_line
+from serving.errors import MissingFileError, PublishError, first_line
 from serving.evaluation import EvaluationSet, read_evaluation
 from serving.record import Record
 from serving.release import (
@@ -134,11 +134,6 @@ def release(
             "back first"
         )
     check_same_task(artifact, switch.task, settings.repository)
-    if switch.task.network_file(before.live) not in switch.store.files():
-        raise PublishError(
-            f"version {before.live} is live, but {settings.repository} does not hold it: does the "
-            "server serve this repository?"
-        )
     network = artifact.network.read_bytes()
     tried = try_artifact(switch, artifact, settings, before.live)
     number = switch.next_number()
@@ -153,12 +148,15 @@ def try_artifact(
     """The trials. Returns what they measured, for the record."""
     store, task = switch.store, switch.task
     evaluation = read_set(settings, task.labels)
-    speed = trial.check_speed(
-        artifact.network.read_bytes(),
-        store.read(task.network_file(live)),
-        task.signature.images,
-        settings.slowdown,
-    )
+    try:
+        stable = store.read(task.network_file(live))
+    except MissingFileError:
+        raise PublishError(
+            f"version {live} is live, but {settings.repository} does not hold it: does the server "
+            "serve this repository?"
+        ) from None
+    candidate = artifact.network.read_bytes()
+    speed = trial.check_speed(candidate, stable, task.signature.images, settings.slowdown)
     print(f"speed: {speed}")
     if not settings.private_server:
         return {}
