@@ -152,8 +152,8 @@ class Detector:
     ) -> Iterator[Any]:
         """Yield the results of many images in their order.
 
-        The images are taken from the iterable as the results are consumed, never more than
-        `concurrency` ahead, so it may be endless and memory stays bounded.
+        The images are taken from the iterable as the results are consumed, no more than
+        `concurrency` of them at a time, so it may be endless and memory stays bounded.
 
         Args:
             images: as for `detect`, mixed as you like.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from typing import Any, Literal
 
 from client.detection import Result
 from client.errors import DetectorError, InvalidParameter
 
 Errors = Literal["raise", "return"]
+# Outcomes that may wait for a slow one before them, per task under way: a few kB each.
+WINDOW = 16
 
 
 def in_order(
@@ -18,8 +21,9 @@ def in_order(
 ) -> Iterator[Any]:
     """Run tasks in threads and yield what becomes of them, in their order.
 
-    The tasks are taken from the iterable as the outcomes are consumed, never more than
-    `concurrency` ahead, so it may be endless and memory stays bounded.
+    The tasks are taken from the iterable as the outcomes are consumed, each when a thread is free
+    for it, so it may be endless. While one task is slow the others go on, until `WINDOW *
+    concurrency` outcomes wait for it: memory stays bounded.
 
     Args:
         tasks: each returns a Result or raises.
@@ -43,14 +47,20 @@ def _outcomes(
     outcome: Callable[[Future[Result]], Any],
 ) -> Iterator[Any]:
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="detector")
-    waiting: deque[Future[Result]] = deque()
+    tasks, window = iter(tasks), WINDOW * concurrency
+    begun: deque[Future[Result]] = deque()  # in order; the first is what comes next
     try:
-        for task in tasks:
-            waiting.append(pool.submit(task))
-            if len(waiting) == concurrency:
-                yield outcome(waiting.popleft())
-        while waiting:
-            yield outcome(waiting.popleft())
+        while True:
+            under_way = [task for task in begun if not task.done()]
+            free = min(concurrency - len(under_way), window - len(begun))
+            started = [pool.submit(task) for task in islice(tasks, free)]
+            begun.extend(started)
+            if not begun:
+                return
+            if not begun[0].done():
+                wait(under_way + started, return_when=FIRST_COMPLETED)
+            else:
+                yield outcome(begun.popleft())
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 

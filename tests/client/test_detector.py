@@ -22,6 +22,7 @@ from client import (
     drawing,
 )
 from client.images import Image
+from client.ordered import WINDOW
 from serving.server import EmbeddedServer
 from tests.client.conftest import Service, Tensors, answer_tensors, save_photo, serve, turned
 
@@ -222,9 +223,7 @@ def test_images_are_taken_only_as_results_are(service: Service, detector: Detect
     results = detector.detect_many(endless(), concurrency=3)
     assert taken == 0
     next(results)
-    assert taken == 3
-    next(results)
-    assert taken == 4
+    assert 3 <= taken <= 3 * WINDOW
 
 
 def test_the_first_failing_image_raises_in_its_turn_and_ends(detector: Detector) -> None:
