@@ -1,24 +1,56 @@
-"""Which photos the command line reads, and where it saves the drawn ones."""
+"""Which photos the command line reads, and the names of what it makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 
 
-def find(path: Path, *, leave_out: Path | None = None) -> list[Path]:
+def find(path: Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
     """Return a folder's images, its subfolders' too, by name; or any other path as it is.
 
     Args:
         path: need not exist: whoever reads it says what is wrong.
-        leave_out: a folder whose images do not count.
+        leave_out: folders whose images do not count.
     """
     if not _is_folder(path):
         return [path]
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-    return sorted(file for file in found if file.is_file() and not _is_in(file, leave_out))
+    found: list[Path] = []
+    without = {folder.resolve() for folder in leave_out}
+    for place, folders, names in os.walk(path):
+        if without:
+            folders[:] = [name for name in folders if Path(place, name).resolve() not in without]
+        files = (Path(place, name) for name in names)
+        found += (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    return [] if path.resolve() in without else sorted(found)
+
+
+class Names:
+    """Gives out paths, none of them twice: one that is taken gets a number.
+
+    Args:
+        key: what two paths must not share.
+        taken: keys that are not free.
+    """
+
+    def __init__(self, key: Callable[[Path], str], taken: Iterable[str] = ()) -> None:
+        self._key = key
+        self._taken = set(taken)
+        self._numbers: dict[str, int] = {}  # by the wanted key: thousands may want one name
+
+    def free(self, wanted: Path) -> Path:
+        """Return the path itself or, where it is taken, the same with a number."""
+        path, wanted_key = wanted, self._key(wanted)
+        number = self._numbers.get(wanted_key, 1)
+        while self._key(path) in self._taken:
+            number += 1
+            path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+        self._numbers[wanted_key] = number
+        self._taken.add(self._key(path))
+        return path
 
 
 def targets(photos: Iterable[Path], folder: Path) -> list[Path]:
@@ -28,24 +60,15 @@ def targets(photos: Iterable[Path], folder: Path) -> list[Path]:
     `SUFFIXES` gets `.png` on top.
     """
     photos = list(photos)
-    taken = {_key(photo) for photo in photos}
-    return [_free(folder / _named(photo), taken) for photo in photos]
+    names = Names(_file, map(_file, photos))
+    return [names.free(folder / _named(photo)) for photo in photos]
 
 
 def _named(photo: Path) -> str:
     return photo.name if photo.suffix.lower() in SUFFIXES else f"{photo.name}.png"
 
 
-def _free(wanted: Path, taken: set[str]) -> Path:
-    path, number = wanted, 1
-    while _key(path) in taken:
-        number += 1
-        path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-    taken.add(_key(path))
-    return path
-
-
-def _key(path: Path) -> str:
+def _file(path: Path) -> str:
     """Return what all names of one file share: links, and capitals where they do not count."""
     return str(path.resolve()).casefold()
 
@@ -55,7 +78,3 @@ def _is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:  # a name too long, a folder that may not be entered
         return False
-
-
-def _is_in(file: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.resolve() in file.resolve().parents

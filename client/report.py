@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,19 +70,23 @@ class Json:
 
     def __init__(self, write: Write) -> None:
         self._write = write
-        self._entries: list[dict[str, Any]] = []
+        self._last: str | None = None  # its comma depends on whether another one follows
 
     def found(self, photo: Path, result: Result) -> None:
-        """Keep the result."""
-        self._entries.append({"file": str(photo), **result.to_dict()})
+        """Write the result."""
+        self._add({"file": str(photo), **result.to_dict()})
 
     def failed(self, photo: Path, error: DetectorError) -> None:
-        """Keep the reason."""
-        self._entries.append({"file": str(photo), "error": str(error)})
+        """Write the reason."""
+        self._add({"file": str(photo), "error": str(error)})
 
     def close(self) -> None:
-        """Write the document."""
-        self._write(json.dumps(self._entries, indent=2))
+        """Write the end of the document."""
+        self._write("[]" if self._last is None else f"{self._last}\n]")
+
+    def _add(self, entry: dict[str, Any]) -> None:
+        self._write("[" if self._last is None else f"{self._last},")
+        self._last = textwrap.indent(json.dumps(entry, indent=2), "  ")
 
 
 def _number(count: int, noun: str) -> str:

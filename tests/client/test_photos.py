@@ -30,7 +30,8 @@ def test_a_path_that_is_no_folder_is_taken_as_it_is(tmp_path: Path, name: str) -
 
 def test_what_was_saved_below_the_folder_is_not_read_again(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "drawn" / "a.jpg")
-    assert photos.find(tmp_path, leave_out=tmp_path / "drawn") == [tmp_path / "a.jpg"]
+    assert photos.find(tmp_path, leave_out=[tmp_path / "drawn"]) == [tmp_path / "a.jpg"]
+    assert photos.find(tmp_path / "drawn", leave_out=[tmp_path / "drawn"]) == []
 
 
 def test_none_have_no_targets(tmp_path: Path) -> None:
@@ -45,6 +46,21 @@ def test_photos_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     names = ["x/a.jpg", "y/a.jpg", "z/A.JPG", "x/a-2.jpg", "x/a.png"]
     targets = [path.name for path in photos.targets(map(Path, names), tmp_path)]
     assert targets == ["a.jpg", "a-2.jpg", "A-3.JPG", "a-2-2.jpg", "a.png"]
+
+
+def test_thousands_of_one_name_are_numbered_as_fast_as_others(tmp_path: Path) -> None:
+    """Each number is tried once: a second pass over all of them for each would take minutes."""
+    tried = 0
+
+    def key(path: Path) -> str:
+        nonlocal tried
+        tried += 1
+        return path.name
+
+    names = photos.Names(key)
+    assert [names.free(Path("a.jpg")).name for _ in range(3)] == ["a.jpg", "a-2.jpg", "a-3.jpg"]
+    assert len({names.free(Path("a.jpg")) for _ in range(5000)}) == 5000
+    assert tried < 5 * 5003
 
 
 def test_a_photo_is_not_overwritten_by_its_own_drawing(tmp_path: Path) -> None:

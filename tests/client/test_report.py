@@ -50,7 +50,16 @@ def test_json_is_one_document_with_an_object_per_photo(cell: Detection) -> None:
     document.found(Path("a.jpg"), result)
     document.failed(Path("b.jpg"), InvalidImage("b.jpg: no such file"))
     document.close()
-    assert json.loads("".join(lines)) == [
+    entries = [
         {"file": "a.jpg", **result.to_dict()},
         {"file": "b.jpg", "error": "b.jpg: no such file"},
     ]
+    assert "\n".join(lines) == json.dumps(entries, indent=2)
+
+
+def test_json_is_written_as_it_comes() -> None:
+    lines: list[str] = []
+    document = report.Json(lines.append)
+    for number in range(100):
+        document.found(Path(f"{number}.jpg"), EMPTY)
+        assert len(lines) == number + 1
