@@ -31,14 +31,20 @@ def main(args: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except DetectorError as error:
-        print(error, file=sys.stderr)
+        print(error, *_notes(error), sep="\n", file=sys.stderr)
         return 2 if isinstance(error, InvalidParameter) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        for note in _notes(interrupt):
+            print(note, file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         # The reader, such as head, has gone; nothing more may be flushed into its pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+
+
+def _notes(error: BaseException) -> list[str]:
+    return getattr(error, "__notes__", [])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""The command `detect`: photos from files and folders, results to the standard output.
+"""The command `detect`: photos from files and folders, results to the standard output or a file.
 
-A photo that cannot be read is told on the error stream, and the others go on. Any other failure
-is not the photo's own and would repeat itself with each: it ends the run.
+A photo that fails is told on the error stream, and the others go on. A failure that would repeat
+itself with each of them, such as a server that is away, ends the run.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import tyro
 from tqdm import tqdm
@@ -19,7 +20,15 @@ from tqdm import tqdm
 from client import photos
 from client.detection import Result
 from client.detector import Detector
-from client.errors import DetectorError, InvalidImage, InvalidParameter
+from client.errors import (
+    DeadlineExceeded,
+    DetectorError,
+    InvalidImage,
+    InvalidParameter,
+    ServerError,
+)
+from client.formats import Format
+from client.output import Output
 from client.report import Json, Report, Table
 
 SERVERS_DEFAULT = "(default: the server's)"
@@ -31,6 +40,10 @@ Optional01 = Annotated[
 @dataclass(frozen=True)
 class Detect:
     """Detect objects in photos with a running Triton server.
+
+    - A table of a few photos: python -m client detect photo.jpg
+    - A file of thousands: python -m client detect photos/ --output found.csv
+    - After that was interrupted: the same with --resume
 
     Exit code: 0 all photos fine, 1 a photo or the server failed, 2 wrong usage.
     """
@@ -74,28 +87,90 @@ class Detect:
     json: bool = False
     """Write one JSON document instead of the table."""
 
+    output: Annotated[
+        Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: a table)")
+    ] = None
+    """Write a file or a folder instead of the table, for any number of photos."""
+
+    format: Annotated[
+        Format | None,
+        tyro.conf.arg(
+            metavar="{jsonl,coco,voc,yolo,csv}",
+            help_behavior_hint="(default: by the suffix: .jsonl, .json is coco, .csv)",
+        ),
+    ] = None
+    """What --output is; voc and yolo are folders that hold the photos, too, ready for training."""
+
+    coco_ids: Annotated[
+        Path | None, tyro.conf.arg(metavar="JSON", help_behavior_hint="(default: a document)")
+    ] = None
+    """Write COCO results for this annotation file: its photos only, with its ids."""
+
+    resume: bool = False
+    """Go on with a run that was interrupted; failed photos are tried again."""
+
     save: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are saved)")
     ] = None
     """Save the photos with their boxes drawn in this folder; inputs are never overwritten."""
 
 
+class Job(NamedTuple):
+    """A photo, and where it is to be saved with its boxes drawn."""
+
+    photo: Path
+    target: Path | None
+
+
 def run(settings: Detect) -> int:
-    """Detect, report, and return the exit code.
+    """Detect, report, and return the exit code. The place to tell kinds of input apart.
 
     Raises:
         DetectorError: a failure that is not one photo's own.
         InvalidParameter: a setting that makes no sense.
     """
+    _check(settings)
+    return _run_photos(settings)
+
+
+def open_detector(settings: Detect) -> Detector:
+    """Return the detector that the settings name."""
+    return Detector(
+        settings.url,
+        model=settings.model,
+        timeout=settings.timeout,
+        canary_key=settings.canary_key,
+    )
+
+
+def _check(settings: Detect) -> None:
     if not settings.photos:
         raise InvalidParameter("name at least one photo or folder; see detect --help")
+    if settings.json and settings.output:
+        raise InvalidParameter("--json goes to the standard output: leave it out with --output")
+    if not settings.output and (settings.format or settings.coco_ids or settings.resume):
+        raise InvalidParameter("--format, --coco-ids and --resume go with --output PATH")
+
+
+def _run_photos(settings: Detect) -> int:
+    output = _output(settings)
     if settings.save:
         _make(settings.save)
-    files, bad = _find(settings)
-    report: Report = Json(tqdm.write) if settings.json else Table(files, tqdm.write)
-    with closing(report):
-        bad += _detect_all(settings, files, report)
+    files, bad = _find(settings, output)
+    jobs = _jobs(files, settings.save)
+    if output is None:
+        report: Report = Json(tqdm.write) if settings.json else Table(files, tqdm.write)
+        with closing(report):
+            bad += _detect_all(settings, jobs, report)
+    elif jobs:
+        bad += _fill(output, settings, jobs)
     return 1 if bad else 0
+
+
+def _output(settings: Detect) -> Output | None:
+    if settings.output is None:
+        return None
+    return Output(settings.output, settings.format, settings.coco_ids)
 
 
 def _make(folder: Path) -> None:
@@ -105,62 +180,97 @@ def _make(folder: Path) -> None:
         raise InvalidParameter(f"--save {folder}: {error.strerror}") from None
 
 
-def _find(settings: Detect) -> tuple[list[Path], int]:
+def _find(settings: Detect, output: Output | None) -> tuple[list[Path], int]:
     """Return the photos, and how many of the paths gave none."""
     files: list[Path] = []
     bad = 0
+    made = [settings.save] if settings.save else []
+    made += output.made if output else []
     for path in settings.photos:
-        found = photos.find(path, leave_out=settings.save)
+        found = photos.find(path, leave_out=made)
         files += found
         if not found:
             _complain(f"{path}: a folder without images ({' '.join(sorted(photos.SUFFIXES))})")
             bad += 1
-    return files, bad
+    wanted = output.wanted(files) if output else files
+    if left_out := len(set(files)) - len(set(wanted)):
+        _complain(f"{left_out} photos are not in {settings.coco_ids}: left out")
+    return wanted, bad
 
 
-def _detect_all(settings: Detect, files: Sequence[Path], report: Report) -> int:
-    """Report each photo in its turn and return how many were bad."""
-    bad = 0
-    targets = photos.targets(files, settings.save) if settings.save else [None] * len(files)
-    with _detector(settings) as detector:
-        outcomes = _outcomes(detector, settings, files)
-        for photo, target, outcome in zip(files, targets, outcomes, strict=True):
-            try:
-                if isinstance(outcome, DetectorError):
-                    raise outcome
-                if target:
-                    _save(photo, outcome, target)
-                report.found(photo, outcome)
-            except InvalidImage as error:
-                report.failed(photo, error)
-                _complain(str(error))
-                bad += 1
+def _jobs(files: Sequence[Path], save: Path | None) -> list[Job]:
+    targets = photos.targets(files, save) if save else [None] * len(files)
+    return list(map(Job, files, targets))
+
+
+def _fill(output: Output, settings: Detect, jobs: Sequence[Job]) -> int:
+    """Detect in the photos that have no result yet, make the output, return how many were bad."""
+    with output.journal(_decisive(settings), resume=settings.resume) as journal:
+        left = [job for job in jobs if not journal.done(job.photo)]
+        begin = time.monotonic()
+        bad = _detect_all(settings, left, journal, done=len(jobs) - len(left))
+        rate = len(left) / (time.monotonic() - begin)
+        output.write(journal, [job.photo for job in jobs])
+    again = " (--resume tries them again)" if bad else ""
+    _complain(f"{output.path}: {len(jobs)} photos, {bad} failed{again}, {rate:.1f} photos/s")
     return bad
 
 
-def _detector(settings: Detect) -> Detector:
-    return Detector(
-        settings.url,
-        model=settings.model,
-        timeout=settings.timeout,
-        canary_key=settings.canary_key,
-    )
+def _decisive(settings: Detect) -> Mapping[str, Any]:
+    """Return the settings that results depend on: a run is resumed with the same."""
+    names = ("model", "canary_key", "score_threshold", "iou_threshold", "max_detections")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int = 0) -> int:
+    """Report each photo in its turn and return how many were bad.
+
+    A timeout or an error of the server may be due to one photo. They end the run where more of them
+    follow one another than photos are under way at once; an error, before the first result, too.
+    """
+    bad, answered, patience = 0, done > 0, settings.concurrency
+    with open_detector(settings) as detector, _bar(len(jobs) + done, done) as bar:
+        for job, outcome in zip(jobs, _outcomes(detector, settings, jobs), strict=True):
+            try:
+                _take(job, outcome, report)
+                answered, patience = True, settings.concurrency
+            except (InvalidImage, DeadlineExceeded, ServerError) as error:
+                patience -= not isinstance(error, InvalidImage)
+                if patience < 0 or (isinstance(error, ServerError) and not answered):
+                    raise
+                report.failed(job.photo, error)
+                _complain(str(error))
+                bad += 1
+                bar.set_postfix(failed=bad, refresh=False)
+            bar.update()
+    return bad
 
 
 def _outcomes(
-    detector: Detector, settings: Detect, files: Sequence[Path]
+    detector: Detector, settings: Detect, jobs: Sequence[Job]
 ) -> Iterator[Result | DetectorError]:
-    """Return the outcomes under a progress bar, which shows on a terminal for several photos."""
-    outcomes = detector.detect_many(
-        files,
+    return detector.detect_many(
+        [job.photo for job in jobs],
         concurrency=settings.concurrency,
         errors="return",
         score_threshold=settings.score_threshold,
         iou_threshold=settings.iou_threshold,
         max_detections=settings.max_detections,
     )
-    hidden = True if len(files) < 2 else None  # None: hidden where there is no terminal
-    return iter(tqdm(outcomes, total=len(files), unit="photo", disable=hidden, leave=False))
+
+
+def _bar(total: int, done: int) -> tqdm:
+    """Return a progress bar, which shows on a terminal for several photos."""
+    hidden = True if total < 2 else None  # None: hidden where there is no terminal
+    return tqdm(total=total, initial=done, unit="photo", disable=hidden, leave=False)
+
+
+def _take(job: Job, outcome: Result | DetectorError, report: Report) -> None:
+    if isinstance(outcome, DetectorError):
+        raise outcome
+    if job.target:
+        _save(job.photo, outcome, job.target)
+    report.found(job.photo, outcome)
 
 
 def _save(photo: Path, result: Result, target: Path) -> None:

@@ -1,6 +1,8 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +13,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from client import Detection
 from client.__main__ import main
 from serving.server import EmbeddedServer
 from tests.client.conftest import Service, answer_tensors, save_photo
+from training import check, coco_export
 
 COMMAND = [sys.executable, "-m", "client", "detect"]
 
@@ -152,6 +157,35 @@ def errors_on_a_terminal(arguments: list[str]) -> str:
     return written.decode()
 
 
+def test_a_terminal_shows_how_many_failed(service: Service, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").symlink_to("nowhere")
+    photos = [str(tmp_path / "bad.jpg"), *[str(photo)] * 30]
+    service.answer = lambda *_: time.sleep(0.05) or answer_tensors()  # type: ignore[func-returns-value]
+    shown = errors_on_a_terminal(["--url", service.url, "--concurrency", "1", *photos])
+    assert "failed=1" in shown
+
+
+def test_an_interrupted_output_can_be_resumed(service: Service, tmp_path: Path) -> None:
+    for number in range(50):
+        save_photo(tmp_path / f"{number}.jpg")
+    journal = tmp_path / "found.csv.journal"
+    service.answer = lambda *_: time.sleep(0.1) or answer_tensors()  # type: ignore[func-returns-value]
+    command = ["--url", service.url, str(tmp_path), "--output", str(tmp_path / "found.csv")]
+    with subprocess.Popen([*COMMAND, *command], stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: lines_in(journal) > 5)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert re.fullmatch(rf"Photos done: \d+, kept in {journal}\. The same .* --resume .*\n", err)
+    service.answer = lambda *_: answer_tensors()
+    assert run([*command, "--resume"]).returncode == 0
+    assert not journal.exists()
+
+
+def lines_in(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def test_a_file_name_of_any_bytes_is_printed(service: Service, tmp_path: Path) -> None:
     photo = save_photo(tmp_path / os.fsdecode(b"caf\xe9.jpg"))
     done = run(["--url", service.url, str(photo)])
@@ -190,3 +224,64 @@ def test_real_bad_photos_are_told_by_name(
         str(tmp_path / "text.jpg"),
     ]
     assert str(smear) in done.stdout
+
+
+@pytest.fixture
+def many(smear: Path, tmp_path: Path) -> Path:
+    """A folder of 400 photos; a name stands in two folders, and some are none."""
+    folder = tmp_path / "photos"
+    samples = sorted(smear.parent.glob("*.jpg"))
+    for number in range(400):
+        photo = folder / f"{number // 200}" / f"{number % 200:03}.jpg"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(samples[number % len(samples)], photo)
+    (folder / "0/007.jpg").write_bytes(b"")
+    (folder / "0/100.jpg").write_text("no image")
+    (folder / "1/050.jpg").write_bytes(smear.read_bytes()[:2000])
+    return folder
+
+
+def test_a_killed_run_is_resumed_to_the_very_same_output(
+    server: EmbeddedServer, many: Path, tmp_path: Path
+) -> None:
+    command = ["--url", server.grpc_url, str(many), "--output"]
+    whole = run([*command, str(tmp_path / "whole.jsonl")])
+    output, journal = tmp_path / "found.jsonl", tmp_path / "found.jsonl.journal"
+    for least in (20, 100):  # killed twice
+        with subprocess.Popen([*COMMAND, *command, str(output), "--resume"]) as process:
+            wait_until(lambda least=least: lines_in(journal) > least)  # type: ignore[misc]
+            process.kill()
+        assert not output.exists()
+    refused = run([*command, str(output)])
+    assert refused.returncode == 2
+    assert "go on with --resume" in refused.stderr
+    before = lines_in(journal)
+    resumed = run([*command, str(output), "--resume"])
+    assert (whole.returncode, resumed.returncode) == (1, 1)
+    assert output.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    entries = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [entry["file"] for entry in entries] == list(map(str, sorted(many.rglob("*.jpg"))))
+    assert sum("error" in entry for entry in entries) == 3
+    # What had a result was not asked for again: a line each for the rest and for what failed.
+    assert before < 401 <= lines_in(journal) <= 401 + 2 * 3
+
+
+def test_what_was_found_trains_and_is_measured(
+    server: EmbeddedServer, smear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pseudo labels as VOC, from there as COCO's truth, and the detections measured with it."""
+    command = ["--url", server.grpc_url]
+    voc, truth, results = (tmp_path / name for name in ("voc", "truth.json", "results.json"))
+    made = run([*command, str(smear.parent), "--output", str(voc), "--format", "voc"])
+    assert made.returncode == 0
+    assert check.run(check.CheckSettings((voc,), val=0)) == 0
+    settings = coco_export.CocoSettings((voc,), truth, split="train", val=0)
+    assert coco_export.run(settings) == 0
+    photos = str(voc / "JPEGImages")
+    found = run([*command, photos, "--output", str(results), "--coco-ids", str(truth)])
+    assert found.returncode == 0
+    known = COCO(str(truth))
+    evaluator = COCOeval(known, known.loadRes(str(results)), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    assert evaluator.eval["precision"][0, :, :, 0, -1].min() == pytest.approx(1)

@@ -85,7 +85,7 @@ def test_a_failure_is_raised_in_its_turn_or_returned() -> None:
     def fail() -> Result:
         raise InvalidImage("bad")
 
-    tasks = [partial(numbered, 1), fail, partial(numbered, 3)]
+    tasks: list[Callable[[], Result]] = [partial(numbered, 1), fail, partial(numbered, 3)]
     outcomes = in_order(tasks, 2, "raise")
     assert next(outcomes).width == 1
     with pytest.raises(InvalidImage, match="bad"):
