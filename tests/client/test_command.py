@@ -268,8 +268,8 @@ def test_a_server_that_stumbles_over_a_photo_does_not_end_the_run(
     first: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    service.answer = Moody(status, first, first + 1, first + 3)
-    assert run(Detect((photo,) * 8, service.url, concurrency=2)) == 1
+    service.answer = Moody(status, first, first + 2, first + 4)
+    assert run(Detect((photo,) * 8, service.url, concurrency=1)) == 1
     assert len(service.requests) == 8
     assert len(capsys.readouterr().err.splitlines()) == 3
 
