@@ -209,10 +209,10 @@ def _fill(output: Output, settings: Detect, jobs: Sequence[Job]) -> int:
         left = [job for job in jobs if not journal.done(job.photo)]
         begin = time.monotonic()
         bad = _detect_all(settings, left, journal, done=len(jobs) - len(left))
-        rate = len(left) / (time.monotonic() - begin)
+        rate = f", {len(left) / (time.monotonic() - begin):.1f} photos/s" if left else ""
         output.write(journal, [job.photo for job in jobs])
     again = " (--resume tries them again)" if bad else ""
-    _complain(f"{output.path}: {len(jobs)} photos, {bad} failed{again}, {rate:.1f} photos/s")
+    _complain(f"{output.path}: {len(jobs)} photos, {bad} failed{again}{rate}")
     return bad
 
 

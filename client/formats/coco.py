@@ -34,10 +34,10 @@ class Ids:
     def image(self, photo: str | Path) -> int | str | None:
         """Return the id of the image whose file_name is the end of the photo's path, the longest.
 
-        None where there is none.
+        With and without links followed: annotations may name either. None where there is none.
         """
-        parts = Path(os.path.abspath(photo)).parts  # noqa: PTH100 (links are not to be followed)
-        ends = (parts[start:] for start in range(len(parts)))
+        paths = os.path.abspath(photo), os.path.realpath(photo)  # noqa: PTH100 (not for links)
+        ends = (path[at:] for path in (Path(p).parts for p in paths) for at in range(len(path)))
         return next((self.images[end] for end in ends if end in self.images), None)
 
 

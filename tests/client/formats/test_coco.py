@@ -101,6 +101,15 @@ def test_a_photo_is_the_image_whose_name_its_path_ends_with(truth: Path) -> None
     assert ids.image("xb/photo.jpg") is None
 
 
+def test_a_photo_behind_a_link_has_both_its_names(truth: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("photos/b")
+    (tmp_path / "b").symlink_to("photos")
+    ids = coco.read_ids(truth)
+    assert ids.image(tmp_path / "link" / "photo.jpg") == 7
+    assert ids.image(tmp_path / "b" / "photo.jpg") == 7
+
+
 def test_labels_without_any_category_are_a_mistake(truth: Path, tmp_path: Path) -> None:
     cars = entry(Path("b/photo.jpg"), Detection("car", 0, 0.5, FOUND[0].box))
     with pytest.raises(DetectorError, match=r"\(car\) is a category of --coco-ids \(RBC, WBC\)"):
