@@ -133,7 +133,7 @@ def run(settings: Detect) -> int:
     return _run_photos(settings)
 
 
-def open_detector(settings: Detect) -> Detector:
+def _detector(settings: Detect) -> Detector:
     """Return the detector that the settings name."""
     return Detector(
         settings.url,
@@ -229,7 +229,7 @@ def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int
     follow one another than photos are under way at once; an error, before the first result, too.
     """
     bad, answered, patience = 0, done > 0, settings.concurrency
-    with open_detector(settings) as detector, _bar(len(jobs) + done, done) as bar:
+    with _detector(settings) as detector, _bar(len(jobs) + done, done) as bar:
         for job, outcome in zip(jobs, _outcomes(detector, settings, jobs), strict=True):
             try:
                 _take(job, outcome, report)
