@@ -105,7 +105,7 @@ def test_many_of_none_are_none(detector: LocalDetector) -> None:
 
 
 def test_many_keep_their_order(detector: LocalDetector, smear: Path) -> None:
-    images = [smear, b"hello", smear]
+    images: list[Path | bytes] = [smear, b"hello", smear]
 
     first, bad, last = detector.detect_many(images, errors="return", max_detections=1)
 

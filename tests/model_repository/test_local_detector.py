@@ -63,7 +63,7 @@ def photos(smear: Path, encode: Callable[..., bytes]) -> dict[str, bytes]:
     modes = {
         f"{mode} {kind}": encode(image.convert(mode), kind)
         for mode, kind in (
-            *((mode, "PNG") for mode in ("1", "L", "LA", "P", "RGBA", "I")),
+            *((mode, "PNG") for mode in ("1", "L", "LA", "P", "RGBA")),
             *((mode, "TIFF") for mode in ("1", "L", "RGB", "RGBA")),
             *((mode, "BMP") for mode in ("1", "L", "P", "RGB")),
             *((mode, "WEBP") for mode in ("RGB", "RGBA")),
