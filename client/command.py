@@ -20,6 +20,7 @@ from client import photos
 from client.detection import Result
 from client.detector import Detector
 from client.errors import DetectorError, InvalidImage, InvalidParameter
+from client.local import LocalDetector
 from client.report import Json, Report, Table
 
 SERVERS_DEFAULT = "(default: the server's)"
@@ -30,7 +31,7 @@ Optional01 = Annotated[
 
 @dataclass(frozen=True)
 class Detect:
-    """Detect objects in photos with a running Triton server.
+    """Detect objects in photos with a running Triton server, or without one (--local).
 
     Exit code: 0 all photos fine, 1 a photo or the server failed, 2 wrong usage.
     """
@@ -78,6 +79,12 @@ class Detect:
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are saved)")
     ] = None
     """Save the photos with their boxes drawn in this folder; inputs are never overwritten."""
+
+    local: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: ask the server)"),
+    ] = None
+    """Without a server: the model repository or artifact to run here, instead of --url."""
 
 
 def run(settings: Detect) -> int:
@@ -138,7 +145,9 @@ def _detect_all(settings: Detect, files: Sequence[Path], report: Report) -> int:
     return bad
 
 
-def _detector(settings: Detect) -> Detector:
+def _detector(settings: Detect) -> Detector | LocalDetector:
+    if settings.local:
+        return LocalDetector(settings.local, model=settings.model)
     return Detector(
         settings.url,
         model=settings.model,
@@ -148,7 +157,7 @@ def _detector(settings: Detect) -> Detector:
 
 
 def _outcomes(
-    detector: Detector, settings: Detect, files: Sequence[Path]
+    detector: Detector | LocalDetector, settings: Detect, files: Sequence[Path]
 ) -> Iterator[Result | DetectorError]:
     """Return the outcomes under a progress bar, which shows on a terminal for several photos."""
     outcomes = detector.detect_many(

@@ -1,5 +1,6 @@
 """LocalDetector by itself; tests/model_repository compares it with the server."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,11 +15,16 @@ import onnx
 import pytest
 
 from client import Box, DetectorError, InvalidImage, InvalidParameter, LocalDetector
+from client.__main__ import main
 from tests.serving.tiny_network import fail_at, network, write_artifact
 
 PROJECT = Path(__file__).parents[2]
 REPOSITORY = PROJECT / "model_repository"
 PAGE = PROJECT / "docs" / "local.md"
+
+
+def run(*args: object) -> int:
+    return main(["detect", *map(str, args)])
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +248,22 @@ def test_a_package_that_is_not_installed(
 
     with pytest.raises(DetectorError, match=message):
         LocalDetector(REPOSITORY)
+
+
+def test_the_command_line(
+    detector: LocalDetector, smear: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(smear, "--local", REPOSITORY, "--json") == 0
+
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found == {"file": str(smear), **detector.detect(smear).to_dict()}
+
+
+def test_the_command_line_over_a_folder_that_is_neither(
+    smear: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(smear, "--local", tmp_path) == 2
+    assert "is neither a model repository" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
