@@ -7,7 +7,7 @@
             print(detection.label, detection.score, detection.box)
 
 Needs numpy and tritonclient[grpc] only; arrays as input, `client.drawing` and the command line
-need the rest of the extra `client`.
+need the rest of the extra `client`. `LocalDetector` needs no server, but the extra `local`.
 """
 
 from client.detection import Box, Detection, Result
@@ -20,6 +20,7 @@ from client.errors import (
     ServerError,
     ServerUnavailable,
 )
+from client.local import LocalDetector
 
 __all__ = [
     "Box",
@@ -29,6 +30,7 @@ __all__ = [
     "DetectorError",
     "InvalidImage",
     "InvalidParameter",
+    "LocalDetector",
     "Result",
     "ServerError",
     "ServerUnavailable",

@@ -29,6 +29,7 @@ from client.errors import (
 )
 from client.formats import Format
 from client.output import Output
+from client.local import LocalDetector
 from client.report import Json, Report, Table
 
 SERVERS_DEFAULT = "(default: the server's)"
@@ -39,7 +40,7 @@ Optional01 = Annotated[
 
 @dataclass(frozen=True)
 class Detect:
-    """Detect objects in photos with a running Triton server.
+    """Detect objects in photos with a running Triton server, or without one (--local).
 
     - A table of a few photos: python -m client detect photo.jpg
     - A file of thousands: python -m client detect photos/ --output found.csv
@@ -114,6 +115,12 @@ class Detect:
     ] = None
     """Save the photos with their boxes drawn in this folder; inputs are never overwritten."""
 
+    local: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: ask the server)"),
+    ] = None
+    """Without a server: the model repository or artifact to run here, instead of --url."""
+
 
 class Job(NamedTuple):
     """A photo, and where it is to be saved with its boxes drawn."""
@@ -133,8 +140,10 @@ def run(settings: Detect) -> int:
     return _run_photos(settings)
 
 
-def _detector(settings: Detect) -> Detector:
+def _detector(settings: Detect) -> Detector | LocalDetector:
     """Return the detector that the settings name."""
+    if settings.local:
+        return LocalDetector(settings.local, model=settings.model)
     return Detector(
         settings.url,
         model=settings.model,
@@ -219,7 +228,9 @@ def _fill(output: Output, settings: Detect, jobs: Sequence[Job]) -> int:
 def _decisive(settings: Detect) -> Mapping[str, Any]:
     """Return the settings that results depend on: a run is resumed with the same."""
     names = ("model", "canary_key", "score_threshold", "iou_threshold", "max_detections")
-    return {name: getattr(settings, name) for name in names}
+    return {name: getattr(settings, name) for name in names} | {
+        "local": str(settings.local) if settings.local else None
+    }
 
 
 def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int = 0) -> int:
@@ -247,7 +258,7 @@ def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int
 
 
 def _outcomes(
-    detector: Detector, settings: Detect, jobs: Sequence[Job]
+    detector: Detector | LocalDetector, settings: Detect, jobs: Sequence[Job]
 ) -> Iterator[Result | DetectorError]:
     return detector.detect_many(
         [job.photo for job in jobs],

@@ -15,13 +15,13 @@ from tritonclient.utils import InferenceServerException
 
 from client import Detector, DetectorError
 from client import photos as photo_files
+from client.versions import NEWEST
 from serving import candidates
 from serving.candidates import AS_IS, Candidate
 from serving.control import Control
 from serving.errors import TuneError, first_line
 from serving.load import Generator, Sample
 from serving.repository import (
-    NEWEST,
     Task,
     config_files,
     parse,

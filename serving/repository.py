@@ -25,7 +25,7 @@ is served: a release changes all of them alike, and what is served is read from 
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig
 from client.canary import SHARE as CANARY_SHARE
 from client.canary import SUFFIX as CANARY_SUFFIX
 from client.canary import VERSION as CANARY_VERSION
+from client.versions import NEWEST, live_version, pin_of
 from serving.artifact import Artifact, Signature
 from serving.errors import MissingFileError, PublishError
 from serving.store import CONFIG, VARIANTS, Store, is_config, is_under, variant_path
@@ -42,7 +43,6 @@ from serving.store import CONFIG, VARIANTS, Store, is_config, is_under, variant_
 TEMPLATE = Path(__file__).parent.parent / "model_repository"  # the one this project ships
 NETWORK_FILE = "model.onnx"
 DEFAULT_MODEL = "ensemble"
-NEWEST = -1  # as an ensemble's model_version: the newest version that is served
 
 POLICY = re.compile(r"version_policy\s*:?\s*\{[^{}]*(\{[^{}]*\}[^{}]*)*\}")
 
@@ -202,16 +202,6 @@ def version_numbers(files: Iterable[str]) -> set[int]:
     return {int(name) for name in folders if name.isdecimal()}
 
 
-def wanted_versions(config: ModelConfig, folders: Collection[int]) -> set[int]:
-    """Which of a model's versions its version_policy asks for."""
-    policy = config.version_policy
-    if policy.HasField("all"):
-        return set(folders)
-    if policy.HasField("specific"):
-        return set(policy.specific.versions)
-    return set(sorted(folders)[-(policy.latest.num_versions or 1) :])
-
-
 def read_state(store: Store, task: Task) -> State:
     """What a server that starts over the repository serves.
 
@@ -221,9 +211,8 @@ def read_state(store: Store, task: Task) -> State:
     there = versions(store, task)
     if not there:
         raise PublishError(f"{store.address}/{task.network} has no version folder")
-    served = wanted_versions(read_config(store, task.network), there)
-    pinned = pin_of(read_config(store, task.ensemble), task.network)
-    live = pinned if pinned > 0 else max(served, default=there[-1])
+    ensemble, network = (read_config(store, name) for name in (task.ensemble, task.network))
+    live = live_version(ensemble, task.network, network, there)
     if task.canary not in models(store):
         return State(live)
     config = read_config(store, task.canary)
@@ -256,12 +245,6 @@ def held(store: Store, task: Task) -> frozenset[int]:
     own = {task.ensemble, task.canary}
     users = holders(store, task, live=NEWEST)
     return frozenset(v for v in versions(store, task) if set(users.get(v, [])) - own)
-
-
-def pin_of(config: ModelConfig, network: str) -> int:
-    """The version of the network that an ensemble names, -1 for the newest."""
-    steps = config.ensemble_scheduling.step
-    return next((step.model_version for step in steps if step.model_name == network), NEWEST)
 
 
 def with_policy(text: str, served: frozenset[int] | None) -> str:

@@ -19,10 +19,11 @@ from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
+from client.versions import wanted_versions
 from serving.control import Control
 from serving.errors import ServingError, StartError, first_line
 from serving.process import TritonProcess
-from serving.repository import CANARY_SUFFIX, takes_photos, wanted_versions
+from serving.repository import CANARY_SUFFIX, takes_photos
 from serving.shared_memory import Region
 from serving.watch import Watch
 

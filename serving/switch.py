@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
+from client.versions import NEWEST, pin_of
 from serving import record as records
 from serving.artifact import open_session, probe_images
 from serving.control import Control
@@ -35,14 +36,12 @@ from serving.errors import PublishError, ServingError, StoreError, first_line
 from serving.record import Record, Unfinished
 from serving.repository import (
     NETWORK_FILE,
-    NEWEST,
     State,
     Task,
     canary_config,
     config_files,
     held,
     models,
-    pin_of,
     read_config,
     read_config_file,
     read_state,

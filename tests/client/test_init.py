@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-HEAVY = ("cv2", "tyro", "tqdm", "PIL", "tensorflow", "gradio", "training", "serving")
+HEAVY = ("cv2", "tyro", "tqdm", "PIL", "onnxruntime", "tensorflow", "gradio", "training", "serving")
 
 
 def test_the_import_needs_numpy_and_tritonclient_only() -> None:

@@ -23,6 +23,7 @@ from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
 from tritonclient.utils import InferenceServerException
 
+from client.versions import pin_of, wanted_versions
 from serving import publish as publishing
 from serving import record as records
 from serving import release, switch, trial
@@ -35,11 +36,9 @@ from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
 from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.repository import (
     NETWORK_FILE,
-    pin_of,
     read_config,
     read_task,
     version_numbers,
-    wanted_versions,
 )
 from serving.store import Store, open_store
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from client.versions import pin_of
 from serving.artifact import read_artifact
 from serving.errors import PublishError
 from serving.repository import (
@@ -16,7 +17,6 @@ from serving.repository import (
     holders,
     models,
     parse,
-    pin_of,
     read_config,
     read_state,
     read_task,

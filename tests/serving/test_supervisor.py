@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from google.protobuf import json_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from serving import shared_memory, supervisor
@@ -217,20 +215,6 @@ def test_a_canary_promoted_by_files_alone_fails_no_request(
         assert not any("died" in line for line in own.lines)
     assert len(statuses) > 100
     assert set(statuses) == {"OK"}
-
-
-@pytest.mark.parametrize(
-    ("policy", "wanted"),
-    [
-        ({}, {9}),
-        ({"latest": {"num_versions": 2}}, {3, 9}),
-        ({"all": {}}, {1, 3, 9}),
-        ({"specific": {"versions": [1, 4]}}, {1, 4}),
-    ],
-)
-def test_wanted_versions(policy: dict[str, dict[str, object]], wanted: set[int]) -> None:
-    config = json_format.ParseDict({"version_policy": policy} if policy else {}, ModelConfig())
-    assert supervisor.wanted_versions(config, {1, 3, 9}) == wanted
 
 
 def test_server_that_dies_again_and_again_ends_with_a_sentence(

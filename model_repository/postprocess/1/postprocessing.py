@@ -65,7 +65,8 @@ class SettingsReader:
         if wrong:
             known_names = ", ".join(self.limits)
             raise RequestError(f"unknown parameter {wrong[0]!r:.40}, known are {known_names}")
-        known = {name: value for name, value in parameters.items() if name in self.limits}
+        # In this order, so that of several wrong ones the same is named however they came.
+        known = {name: parameters[name] for name in self.limits if name in parameters}
         return self.checked(known, self.defaults) if known else self.defaults
 
     def checked(self, values: Mapping[str, Any], defaults: Settings) -> Settings:

@@ -240,6 +240,13 @@ def test_a_misspelt_parameter(reader: Any, postprocessing: Any) -> None:
     )
 
 
+def test_of_several_wrong_ones_the_same_is_named(reader: Any, postprocessing: Any) -> None:
+    wrong = {"max_detections": 0, "score_threshold": 2}
+    for parameters in (wrong, dict(reversed(wrong.items()))):
+        with pytest.raises(postprocessing.RequestError, match=r"^score_threshold is 2"):
+            reader.read(parameters)
+
+
 def test_parameters_of_others(reader: Any, settings: Any) -> None:
     assert (
         reader.read({"triton_enable_empty_final_response": True, "x-request-id": "a"}) == settings
