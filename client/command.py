@@ -28,8 +28,8 @@ from client.errors import (
     ServerError,
 )
 from client.formats import Format
-from client.output import Output
 from client.local import LocalDetector
+from client.output import Output
 from client.report import Json, Report, Table
 
 SERVERS_DEFAULT = "(default: the server's)"
