@@ -11,8 +11,10 @@ from client.errors import InvalidImage
 
 Image = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
 
+# What newer Tritons take at most through HTTP is 64 MiB, with all that surrounds the image.
+DEFAULT_LIMIT = 64_000_000
 # Protobuf's limit for one message is 2 GiB; the rest of a request needs far less than 1 MiB.
-MAX_BYTES = 2**31 - 2**20
+LARGEST_LIMIT = 2**31 - 2**20
 
 
 def name_of(image: Image) -> str:
@@ -22,29 +24,33 @@ def name_of(image: Image) -> str:
     return "the array" if isinstance(image, np.ndarray) else "the image"
 
 
-def encoded(image: Image) -> bytes:
+def encoded(image: Image, limit: int = DEFAULT_LIMIT) -> bytes:
     """Return an image file's bytes: files and bytes untouched, an array as a lossless PNG.
 
     Args:
         image: a path; the bytes of an encoded file; or uint8 RGB [H, W, 3] or grey [H, W].
+        limit: bytes at most. A file that is larger is not read.
 
     Raises:
-        InvalidImage: the file cannot be read, or the array has another shape or dtype.
+        InvalidImage: the file cannot be read or is too large, or the array has another shape or
+            dtype.
         TypeError: it is none of these.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _read(Path(image))
+        return _read(Path(image), limit)
     if isinstance(image, np.ndarray):
-        return _png(image)
+        return _within(limit, _png(image), name_of(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
-        return _within_limit(bytes(image), len(image), name_of(image))
+        _check_size(memoryview(image).nbytes, limit, name_of(image))
+        return bytes(image)
     raise TypeError(f"image must be a path, bytes or a numpy array, but got {type(image).__name__}")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        _within_limit(b"", path.stat().st_size, str(path))
-        return path.read_bytes()
+        _check_size(path.stat().st_size, limit, str(path))
+        with path.open("rb") as file:
+            return _within(limit, file.read(limit + 1), str(path))  # a device has no size, or grows
     except FileNotFoundError:
         raise InvalidImage(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -53,10 +59,17 @@ def _read(path: Path) -> bytes:
         raise InvalidImage(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _within_limit(data: bytes, size: int, name: str) -> bytes:
-    if size > MAX_BYTES:
-        raise InvalidImage(f"{name}: {size / 2**30:.1f} GiB, a request holds at most 2 GiB")
+def _within(limit: int, data: bytes, name: str) -> bytes:
+    _check_size(len(data), limit, name)
     return data
+
+
+def _check_size(size: int, limit: int, name: str) -> None:
+    if size > limit:
+        raise InvalidImage(
+            f"{name}: {size:,} bytes, more than the {limit:,} that are sent; save it smaller, "
+            "as a JPEG for example, or raise the limit (max_bytes)"
+        )
 
 
 def _png(array: np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ from typing import Any, Literal, Self, Unpack, overload
 from client import model_folder
 from client.detection import Box, Detection, Result
 from client.errors import DetectorError
-from client.images import Image, encoded, name_of
+from client.images import LARGEST_LIMIT, Image, encoded, name_of
 from client.ordered import in_order
 from client.steps import Network, Postprocess, Preprocess
 from client.tensors import Parameters, request_parameters
@@ -163,7 +163,7 @@ class LocalDetector:
         network = self._network
         if network is None:
             raise DetectorError("the detector is closed")
-        file, name = encoded(image), name_of(image)
+        file, name = encoded(image, LARGEST_LIMIT), name_of(image)
         images, sizes = self._preprocess(file, name)
         boxes, scores = network(images, name)
         found = self._postprocess(boxes[0], scores[0], sizes[0], parameters)

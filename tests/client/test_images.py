@@ -1,3 +1,4 @@
+import array
 import subprocess
 import sys
 from pathlib import Path
@@ -69,8 +70,33 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_file_too_large_for_a_request_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.jpg").open("wb") as file:
         file.truncate(3 * 2**30)  # sparse: takes no space
-    with pytest.raises(InvalidImage, match=r"huge\.jpg: 3\.0 GiB, a request holds at most 2 GiB"):
+    says = r"huge\.jpg: 3,221,225,472 bytes, more than the 64,000,000 that are sent; save it"
+    with pytest.raises(InvalidImage, match=says):
         images.encoded(tmp_path / "huge.jpg")
+
+
+def test_the_limit_is_the_last_size_that_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(bytes(10))
+    for image in (bytes(10), bytearray(10), memoryview(bytes(10)), tmp_path / "a.jpg"):
+        assert images.encoded(image, 10) == bytes(10)
+        with pytest.raises(InvalidImage, match=r"10 bytes, more than the 9 .* \(max_bytes\)"):
+            images.encoded(image, 9)
+
+
+def test_a_view_of_larger_items_is_measured_in_bytes() -> None:
+    with pytest.raises(InvalidImage, match="12 bytes"):
+        images.encoded(memoryview(array.array("i", [1, 2, 3])), 10)
+
+
+def test_an_arrays_png_counts() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
+    with pytest.raises(InvalidImage, match=r"the array: .* bytes, more than the 1,000"):
+        images.encoded(noise, 1000)
+
+
+def test_a_device_without_an_end_is_not_read_for_ever() -> None:
+    with pytest.raises(InvalidImage, match="/dev/zero: 1,001 bytes, more than the 1,000"):
+        images.encoded("/dev/zero", 1000)
 
 
 def test_another_type_is_the_callers_mistake() -> None:
