@@ -6,10 +6,12 @@
         for detection in detector.detect("photo.jpg").detections:
             print(detection.label, detection.score, detection.box)
 
-Needs numpy and tritonclient[grpc] only; arrays as input, `client.drawing` and the command line
-need the rest of the extra `client`. `LocalDetector` needs no server, but the extra `local`.
+Needs numpy and tritonclient[grpc] only; http:// addresses, arrays as input, `client.drawing` and
+the command line need the rest of the extra `client`. `LocalDetector` needs no server, but the extra
+`local`.
 """
 
+from client.async_detector import AsyncDetector
 from client.detection import Box, Detection, Result
 from client.detector import Detector
 from client.errors import (
@@ -21,8 +23,10 @@ from client.errors import (
     ServerUnavailable,
 )
 from client.local import LocalDetector
+from client.security import Security
 
 __all__ = [
+    "AsyncDetector",
     "Box",
     "DeadlineExceeded",
     "Detection",
@@ -32,6 +36,7 @@ __all__ = [
     "InvalidParameter",
     "LocalDetector",
     "Result",
+    "Security",
     "ServerError",
     "ServerUnavailable",
 ]

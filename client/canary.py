@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from client.runtime import Lock
 
 SUFFIX = "_canary"
 SHARE, VERSION = "canary_share", "canary_version"  # parameters of its configuration
@@ -62,16 +61,16 @@ def position(model: str, version: str, key: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode(errors="backslashreplace")).digest()[:8])
 
 
-def read(model: str, config: ModelConfig) -> Canary | None:
+def read(model: str, parameters: Mapping[str, str]) -> Canary | None:
     """Return what the canary's configuration says of it, None where that makes no sense.
 
     Args:
         model: the stable ensemble.
-        config: of the ensemble `name_of(model)`.
+        parameters: in the configuration of the ensemble `name_of(model)`.
     """
-    version = config.parameters[VERSION].string_value
+    version = parameters.get(VERSION, "")
     try:
-        share = float(config.parameters[SHARE].string_value)
+        share = float(parameters.get(SHARE, ""))
     except ValueError:
         return None
     if not 0 <= share <= 1 or not re.fullmatch(r"[1-9][0-9]*", version):
@@ -80,32 +79,35 @@ def read(model: str, config: ModelConfig) -> Canary | None:
 
 
 class Knowledge:
-    """What is known of a canary, asked for every `CANARY_SECONDS` at most. Threads share it.
+    """What is known of a canary, asked for every `CANARY_SECONDS` at most.
+
+    Threads or tasks share it.
 
     Args:
         ask: takes the seconds it may last; returns the canary, None where there is none.
+        lock: held while asking.
     """
 
-    def __init__(self, ask: Callable[[float], Canary | None]) -> None:
+    def __init__(self, ask: Callable[[float], Awaitable[Canary | None]], lock: Lock) -> None:
         self._ask = ask
-        self._asking = threading.Lock()
+        self._asking = lock
         self._canary: Canary | None = None
         self._due: float | None = None  # None: never asked yet
 
-    def get(self, seconds: float) -> Canary | None:
+    async def get(self, seconds: float) -> Canary | None:
         """Return the canary; None where there is none, or none is known of.
 
-        Where the knowledge is too old one thread asks, and the others go on with the old one. Only
-        the very first time they wait for it: a key's first requests belong on one side too.
+        Where the knowledge is too old one asks, and the others go on with the old one. Only the
+        very first time they wait for it: a key's first requests belong on one side too.
 
         Args:
             seconds: how long this may take at most.
         """
         wait = seconds if self._due is None else 0
-        if self._is_old() and self._asking.acquire(timeout=wait):
+        if self._is_old() and await self._asking.acquire(wait):
             try:
-                if self._is_old():  # else another thread has just asked
-                    self._canary = self._ask(min(seconds, ASK_SECONDS))
+                if self._is_old():  # else another one has just asked
+                    self._canary = await self._ask(min(seconds, ASK_SECONDS))
                     self._due = time.monotonic() + CANARY_SECONDS
             finally:
                 self._asking.release()

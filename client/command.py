@@ -57,7 +57,7 @@ class Detect:
     """Image files and folders; folders are searched with their subfolders."""
 
     url: Annotated[str, tyro.conf.arg(metavar="HOST:PORT")] = "127.0.0.1:8001"
-    """Address of the server's gRPC port."""
+    """Address of the server's gRPC port, or a URL such as http://HOST:8000; several by commas."""
 
     model: str = "ensemble"
     """Name of the ensemble on the server."""

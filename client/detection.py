@@ -32,14 +32,15 @@ class Result:
     """The detections of one image, best score first, possibly none.
 
     `width` and `height` are the image's, upright (EXIF orientation applied), in pixels. `model` is
-    the ensemble that answered, the stable one or its canary; results that differ in nothing else
-    are equal.
+    the ensemble that answered, the stable one or its canary, and `server` the address that it was
+    asked at; results that differ in nothing else are equal.
     """
 
     detections: tuple[Detection, ...]
     width: int
     height: int
     model: str = field(default="", compare=False)
+    server: str = field(default="", compare=False)
 
     def counts(self) -> dict[str, int]:
         """Return how many objects of each label there are, the most frequent label first."""
@@ -53,4 +54,5 @@ class Result:
             "counts": self.counts(),
             "detections": [asdict(detection) for detection in self.detections],
             "model": self.model,
+            "server": self.server,
         }

@@ -34,11 +34,16 @@ def in_order(
     Raises:
         InvalidParameter: at once, before the first task: concurrency or errors is none of these.
     """
+    check(concurrency, errors)
+    return _outcomes(tasks, concurrency, _result if errors == "raise" else _result_or_error)
+
+
+def check(concurrency: int, errors: str) -> None:
+    """Raise InvalidParameter unless both are among what `in_order` takes."""
     if concurrency < 1:
         raise InvalidParameter(f"concurrency must be 1 or more, but got {concurrency}")
     if errors not in ("raise", "return"):
         raise InvalidParameter(f'errors must be "raise" or "return", but got {errors!r}')
-    return _outcomes(tasks, concurrency, _result if errors == "raise" else _result_or_error)
 
 
 def _outcomes(

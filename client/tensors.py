@@ -13,15 +13,19 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import struct
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypedDict
 
 import numpy as np
-from tritonclient.grpc import InferInput, InferResult
+from tritonclient.utils import deserialize_bytes_tensor, triton_to_np_dtype
 
 from client.detection import Box, Detection, Result
-from client.errors import ServerError
+from client.errors import InvalidParameter, ServerError
+
+INT64 = 2**63  # what the protocols carry lies below, and from its negative on
 
 
 class Parameters(TypedDict, total=False):
@@ -32,12 +36,39 @@ class Parameters(TypedDict, total=False):
     max_detections: int | None  # per image
 
 
-def request_input(data: bytes) -> InferInput:
-    """Return the tensor `image` of one encoded file."""
-    tensor = InferInput("image", [1, 1], "BYTES")
-    # dtype=object: numpy's own bytes type would drop trailing zero bytes.
-    tensor.set_data_from_numpy(np.array([[data]], dtype=object))
-    return tensor
+class Output(NamedTuple):
+    """A tensor as it travels: little endian, row by row."""
+
+    name: str
+    datatype: str  # Triton's name of it, such as FP32
+    shape: Sequence[int]
+    data: bytes
+
+
+def packed(data: bytes) -> bytes:
+    """Return the tensor `image` of one encoded file as it travels: its length, then the bytes."""
+    return struct.pack("<I", len(data)) + data
+
+
+def arrays_of(outputs: Iterable[Output]) -> dict[str, np.ndarray]:
+    """Return tensors that have travelled, by their names; those of unknown types are left out.
+
+    Raises:
+        ServerError: a tensor's bytes are not those of its shape.
+    """
+    known = (output for output in outputs if triton_to_np_dtype(output.datatype) is not None)
+    return {output.name: _array(output) for output in known}
+
+
+def _array(output: Output) -> np.ndarray:
+    try:
+        if output.datatype == "BYTES":
+            flat = deserialize_bytes_tensor(output.data)
+        else:
+            flat = np.frombuffer(output.data, triton_to_np_dtype(output.datatype))
+        return flat.reshape(tuple(output.shape))
+    except (ValueError, struct.error):
+        raise ServerError(f"the answer's {output.name} does not fit its own shape") from None
 
 
 def request_parameters(
@@ -46,19 +77,49 @@ def request_parameters(
     iou_threshold: float | None = None,
     max_detections: int | None = None,
 ) -> dict[str, float | int]:
-    """Return the parameters that were given, as the plain numbers that the protocol carries."""
+    """Return the parameters that were given, as the plain numbers that the protocols carry.
+
+    Raises:
+        InvalidParameter: not a finite number, or no protocol carries it; ranges are the server's.
+    """
     given: dict[str, float | int] = {}
     if score_threshold is not None:
-        given["score_threshold"] = float(score_threshold)
+        given["score_threshold"] = _finite("score_threshold", score_threshold)
     if iou_threshold is not None:
-        given["iou_threshold"] = float(iou_threshold)
+        given["iou_threshold"] = _finite("iou_threshold", iou_threshold)
     if max_detections is not None:
-        given["max_detections"] = operator.index(max_detections)
+        given["max_detections"] = _int64("max_detections", max_detections)
     return given
 
 
-def result_of(answer: InferResult) -> Result:
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value):  # JSON has neither
+        raise InvalidParameter(f"{name} is {float(value)}, a number from 0 to 1 expected")
+    return float(value)
+
+
+def _int64(name: str, value: int) -> int:
+    number = operator.index(value)
+    if not -INT64 <= number < INT64:
+        raise InvalidParameter(f"{name} is {number}, a smaller integer expected")
+    return number
+
+
+def timeout(seconds: float) -> dict[str, int]:
+    """Return Triton's own request parameter, in microseconds: what waits for longer may be dropped.
+
+    Triton 2.51 does not tell an ensemble's steps that their client has gone; docs/client.md, Time.
+    """
+    return {"timeout": max(1, int(seconds * 1e6))}
+
+
+def result_of(answer: Mapping[str, np.ndarray], *, model: str = "", server: str = "") -> Result:
     """Return the first image's result.
+
+    Args:
+        answer: the tensors above but `image`, by their names.
+        model: who answered.
+        server: where.
 
     Raises:
         ServerError: a tensor is missing or has another type or shape.
@@ -78,23 +139,21 @@ def result_of(answer: InferResult) -> Result:
         )
         for row in range(_count(answer, rows))
     )
-    model = answer.get_response().model_name
-    return Result(tuple(detections), width=int(width), height=int(height), model=model)
+    return Result(tuple(detections), int(width), int(height), model=model, server=server)
 
 
-def _count(answer: InferResult, rows: int) -> int:
+def _count(answer: Mapping[str, np.ndarray], rows: int) -> int:
     count = int(_tensor(answer, "num_detections", "i", (1, 1))[0, 0])
     if not 0 <= count <= rows:
         raise ServerError(f"the answer's num_detections must be 0 to {rows}, but is {count}")
     return count
 
 
-def _tensor(answer: InferResult, name: str, kind: str, shape: tuple[int | None, ...]) -> np.ndarray:
+def _tensor(
+    answer: Mapping[str, np.ndarray], name: str, kind: str, shape: tuple[int | None, ...]
+) -> np.ndarray:
     """Return an output of numpy's dtype kind and of this shape, None for any length."""
-    try:
-        array = answer.as_numpy(name)
-    except (ValueError, struct.error):
-        raise ServerError(f"the answer's {name} does not fit its own shape") from None
+    array = answer.get(name)
     if array is None:
         raise ServerError(f"the answer has no tensor {name}: is this the detection ensemble?")
     fits = array.ndim == len(shape) and all(

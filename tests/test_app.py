@@ -399,7 +399,7 @@ def test_a_port_in_use_is_one_sentence(option: str) -> None:
 
 
 def test_a_wrong_address_is_wrong_usage() -> None:
-    program = Program("--url", "http://127.0.0.1:8001")
+    program = Program("--url", "ftp://127.0.0.1:8001")
     printed = program.process.communicate(timeout=60)[0].strip()
     assert program.process.returncode == 2
     assert len(printed.splitlines()) == 1

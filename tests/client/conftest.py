@@ -71,6 +71,7 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
+        self.headers: list[dict[str, Any]] = []  # of all calls
         self.canary: dict[str, str] | None = None
         self.asked = 0  # for configurations
         self.ask_seconds = 0.0  # how long telling one takes
@@ -78,12 +79,14 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.answer: Callable[[Any, grpc.ServicerContext], Tensors] = lambda *_: answer_tensors()
 
     def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self.headers.append(dict(context.invocation_metadata()))
         self.requests.append(request)
         response = response_of(self.answer(request, context))
         response.model_name = request.model_name
         return response
 
     def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        self.headers.append(dict(context.invocation_metadata()))
         self.asked += 1
         time.sleep(self.ask_seconds)
         if self.canary is not None and request.name == "ensemble_canary":
@@ -147,3 +150,9 @@ def turned(jpeg: bytes) -> bytes:
     entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"  # tag, type, count, value
     body = b"Exif\0\0MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + b"\0\0\0\0"
     return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2) + body + jpeg[2:]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of the tests marked anyio."""
+    return "asyncio"

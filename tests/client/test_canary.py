@@ -28,9 +28,10 @@ from client import (
     ServerUnavailable,
     canary,
 )
-from client.canary import Canary, Knowledge
+from client.canary import Canary
+from client.runtime import Threads, finish
 from serving.server import EmbeddedServer, ServerSettings
-from tests.client.conftest import Service, Tensors, answer_tensors, config_of
+from tests.client.conftest import Service, Tensors, answer_tensors
 from tests.conftest import PROJECT
 from tests.serving.tiny_network import network
 
@@ -95,8 +96,8 @@ def test_a_file_name_of_any_bytes_is_a_key() -> None:
 
 
 def test_version_and_share_are_read() -> None:
-    config = config_of(CANARY, {"canary_version": "7", "canary_share": "0.1"})
-    assert canary.read("ensemble", config) == Canary("ensemble", "7", 0.1)
+    found = canary.read("ensemble", {"canary_version": "7", "canary_share": "0.1"})
+    assert found == Canary("ensemble", "7", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -105,11 +106,11 @@ def test_version_and_share_are_read() -> None:
     + [{"canary_version": version} for version in ("", "0", "-1", "seven", "7.0")],
 )
 def test_parameters_that_make_no_sense_are_no_canary(changes: dict[str, str]) -> None:
-    assert canary.read("ensemble", config_of(CANARY, {**ALL, **changes})) is None
+    assert canary.read("ensemble", {**ALL, **changes}) is None
 
 
 def test_missing_parameters_are_no_canary() -> None:
-    assert canary.read("ensemble", config_of(CANARY, {})) is None
+    assert canary.read("ensemble", {}) is None
 
 
 # The knowledge.
@@ -130,6 +131,20 @@ class Answers:
         if self._gate:
             self._gate.wait(10)
         return at(share)
+
+
+class Knowledge:
+    """The same for threads."""
+
+    def __init__(self, ask: Callable[[float], Canary | None]) -> None:
+        async def asked(seconds: float) -> Canary | None:
+            return ask(seconds)
+
+        self._knowledge = canary.Knowledge(asked, Threads().lock())
+        self.doubt = self._knowledge.doubt
+
+    def get(self, seconds: float) -> Canary | None:
+        return finish(self._knowledge.get(seconds))
 
 
 def test_it_is_asked_once_while_the_knowledge_is_fresh() -> None:
@@ -424,7 +439,7 @@ def test_if_both_fail_the_stable_models_error_is_raised(
     service.refuse(grpc.StatusCode.UNAVAILABLE, "Server is stopping")
     with pytest.raises(ServerUnavailable, match="Server is stopping"):
         detector.detect(b"image", canary_key="user 42")
-    assert asked_models(service) == [CANARY, STABLE]
+    assert asked_models(service) == [CANARY, *[STABLE] * 4]  # the stable one is tried again
 
 
 def test_closing_asks_nobody_else(service: Service) -> None:

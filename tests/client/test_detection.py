@@ -15,11 +15,12 @@ def test_an_empty_result_counts_nothing() -> None:
         "counts": {},
         "detections": [],
         "model": "ensemble",
+        "server": "",
     }
 
 
-def test_results_are_equal_whichever_model_found_the_same() -> None:
-    assert Result((), 640, 480, "ensemble") == Result((), 640, 480, "ensemble_canary")
+def test_results_are_equal_whichever_model_and_server_found_the_same() -> None:
+    assert Result((), 640, 480, "ensemble", "a:1") == Result((), 640, 480, "ensemble_canary", "b:1")
 
 
 def test_counts_are_per_label_and_the_most_frequent_comes_first(cell: Detection) -> None:

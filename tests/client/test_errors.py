@@ -3,10 +3,12 @@ from tritonclient.utils import InferenceServerException
 
 from client import errors
 
+WHERE = {"address": "10.0.0.1:8001", "image": "a.jpg"}
+
 
 def explained(status: str, message: str | None) -> errors.DetectorError:
     error = InferenceServerException(message, f"StatusCode.{status}", "debug details")
-    return errors.from_grpc(error, address="10.0.0.1:8001", image="a.jpg", timeout=2.5)
+    return errors.from_grpc(error, timeout=2.5, **WHERE)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,26 @@ def explained(status: str, message: str | None) -> errors.DetectorError:
             "a.jpg: the server at 10.0.0.1:8001 failed: Failed to process",
         ),
         ("UNKNOWN", None, errors.ServerError, "it gave no reason"),
+        (
+            "UNAVAILABLE",
+            "This protocol is restricted, expecting header 'triton-grpc-protocol-key'",
+            errors.ServerError,
+            "10.0.0.1:8001 wants another key (Security.api_key): This protocol is restricted",
+        ),
+        (
+            "UNAVAILABLE",
+            "in ensemble 'ensemble', Request timeout expired",
+            errors.DeadlineExceeded,
+            "a.jpg: no answer from 10.0.0.1:8001 within 2.5 s",
+        ),
+        ("UNAUTHENTICATED", "HTTP status 401", errors.ServerError, "wants another key"),
+        ("PERMISSION_DENIED", "HTTP status 403", errors.ServerError, "wants another key"),
+        (
+            "RESOURCE_EXHAUSTED",
+            "HTTP status 413",
+            errors.InvalidImage,
+            "a.jpg: larger than the server at 10.0.0.1:8001 accepts: HTTP status 413",
+        ),
     ],
 )
 def test_each_status_has_its_kind_and_its_words(
@@ -79,6 +101,13 @@ def test_each_status_has_its_kind_and_its_words(
     assert type(error) is kind
     assert text in str(error)
     assert "in ensemble" not in str(error)
+
+
+@pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])
+def test_a_connection_that_breaks_off_may_be_the_wrong_port(protocol: str) -> None:
+    refused = errors.Refused("UNAVAILABLE", "Socket closed")
+    error = errors.explained(refused, timeout=1, protocol=protocol, **WHERE)
+    assert f"or this is not Triton's {protocol} port" in str(error)
 
 
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "INTERNAL", "INVALID_ARGUMENT"])

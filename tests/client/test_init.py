@@ -1,7 +1,8 @@
 import subprocess
 import sys
 
-HEAVY = ("cv2", "tyro", "tqdm", "PIL", "onnxruntime", "tensorflow", "gradio", "training", "serving")
+HEAVY = ["cv2", "tyro", "tqdm", "PIL", "onnxruntime", "httpcore2", "tensorflow", "gradio"]
+HEAVY += ["training", "serving"]
 
 
 def test_the_import_needs_numpy_and_tritonclient_only() -> None:

@@ -55,7 +55,7 @@ def test_json_is_the_only_thing_on_the_output(
         ["detect", "a.jpg", "--timeout", "soon"],
         ["detect", "a.jpg", "--timeout", "0"],
         ["detect", "a.jpg", "--concurrency", "0"],
-        ["detect", "a.jpg", "--url", "http://127.0.0.1:8001"],
+        ["detect", "a.jpg", "--url", "ftp://127.0.0.1:8001"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
