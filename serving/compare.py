@@ -194,7 +194,10 @@ def compare(
     if not files:
         raise CompareError("no photos to compare with: name some, or an evaluation set")
     try:
-        with Detector(url, model=stable) as first, Detector(url, model=candidate) as second:
+        with (
+            Detector(url, model=stable, retries=0) as first,
+            Detector(url, model=candidate, retries=0) as second,
+        ):
             traffics = [traffic(url, model) for model in (stable, candidate)]
             defaults = read_defaults(url, stable)
             runs = (_Run(first), _Run(second))

@@ -231,7 +231,7 @@ def test_nothing_to_compare(server: EmbeddedServer, tmp_path: Path) -> None:
     with pytest.raises(CompareError, match="no Triton server answers at 127"):
         compare("127.0.0.1:1", "ensemble", "ensemble_canary", SAMPLES)
     with pytest.raises(CompareError, match="the address must be host:port"):
-        compare("http://nowhere", "ensemble", "ensemble_canary", SAMPLES)
+        compare("nowhere", "ensemble", "ensemble_canary", SAMPLES)
 
 
 def test_labels_of_another_task(server: EmbeddedServer, tmp_path: Path) -> None:
