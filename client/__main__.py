@@ -1,4 +1,4 @@
-"""`python -m client detect PHOTO...`"""
+"""`python -m client detect PHOTO...` and `python -m client doctor URL`"""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from io import TextIOWrapper
 
 import tyro
 
+from client import doctor
 from client.command import Detect, run
 from client.errors import DetectorError, InvalidParameter
 
@@ -18,7 +19,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 and the signal's number, as a shell c
 def main(args: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, return the exit code."""
     settings = tyro.extras.subcommand_cli_from_dict(
-        {"detect": Detect},
+        {"detect": Detect, "doctor": doctor.Doctor},
         args=args,
         prog="python -m client",
         description="Sends photos to a Triton server that serves the detection ensemble.",
@@ -27,7 +28,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     try:
-        code = run(settings)
+        code = doctor.run(settings) if isinstance(settings, doctor.Doctor) else run(settings)
         sys.stdout.flush()
         return code
     except DetectorError as error:

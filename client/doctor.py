@@ -1,0 +1,117 @@
+"""The command `doctor`: what is right and wrong with a server, as a list for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from client.addresses import parse
+from client.checkup import Checkup
+from client.diagnosis import Finding
+from client.errors import InvalidParameter
+from client.security import Security
+
+WIDTH = 100  # columns of the list
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Examine a running server: what works, what does not, and what to do about it.
+
+    Sends some generated photos. Exit code: 0 nothing is wrong (there may be warnings), 1 something
+    is, 2 wrong usage.
+    """
+
+    url: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="URL")] = "127.0.0.1:8001"
+    """The server: HOST:PORT or grpc://, grpcs://, http://, https://."""
+
+    model: str = "ensemble"
+    """Name of the ensemble on the server."""
+
+    requests: int = 30
+    """Inferences that measure the latency, within 10 seconds."""
+
+    timeout: float = 10.0
+    """Seconds that one request may take."""
+
+    json: bool = False
+    """Write one JSON document instead of the list."""
+
+    ca: Annotated[Path | None, tyro.conf.arg(metavar="PEM", help_behavior_hint="")] = None
+    """Authorities that are trusted, for grpcs:// and https://; else the public ones."""
+
+    certificate: Annotated[Path | None, tyro.conf.arg(metavar="PEM", help_behavior_hint="")] = None
+    """Your own certificate, for servers that want one (mTLS)."""
+
+    key: Annotated[Path | None, tyro.conf.arg(metavar="PEM", help_behavior_hint="")] = None
+    """The private key of that certificate."""
+
+    api_key: Annotated[str, tyro.conf.arg(metavar="KEY", help_behavior_hint="")] = ""
+    """Sent with each request."""
+
+    api_key_header: str = "x-api-key"
+    """The header that carries it."""
+
+
+def run(settings: Doctor) -> int:
+    """Examine, report, and return the exit code.
+
+    Raises:
+        InvalidParameter: a setting that makes no sense.
+    """
+    address, *others = parse(settings.url)
+    if others:
+        raise InvalidParameter("doctor examines one server at a time: give one address")
+    if settings.requests < 1:
+        raise InvalidParameter(f"requests must be 1 or more, but got {settings.requests}")
+    security = Security(
+        ca=settings.ca,
+        certificate=settings.certificate,
+        key=settings.key,
+        api_key=settings.api_key,
+        api_key_header=settings.api_key_header,
+    )
+    checkup = Checkup(
+        address,
+        security,
+        model=settings.model,
+        requests=settings.requests,
+        timeout=settings.timeout,
+    )
+    report = _document if settings.json else _list
+    return 1 if report(settings.url, checkup.findings()) else 0
+
+
+def _list(_: str, findings: Iterable[Finding]) -> int:
+    """Write each finding as it comes; return how many things are wrong."""
+    marks: Counter[str] = Counter()
+    for finding in findings:
+        marks[finding.mark] += 1
+        print(_lines(finding), flush=True)
+    warnings = f", warnings: {marks['warning']}" if marks["warning"] else ""
+    print(f"\nwrong: {marks['wrong'] or 'nothing'}{warnings}")
+    return marks["wrong"]
+
+
+def _lines(finding: Finding) -> str:
+    """Return a finding's text and remedy, indented behind its mark."""
+    head = f"{finding.mark:<9}{finding.subject:<12}"
+    texts = (finding.text, finding.remedy)
+    lines = [line for text in texts for line in textwrap.wrap(text, WIDTH - len(head))]
+    return head + f"\n{' ' * len(head)}".join(lines)
+
+
+def _document(url: str, findings: Iterable[Finding]) -> int:
+    """Write all findings at the end; return how many things are wrong."""
+    found = list(findings)
+    wrong = sum(finding.mark == "wrong" for finding in found)
+    document = {"url": url, "fine": not wrong, "findings": [asdict(finding) for finding in found]}
+    print(json.dumps(document, indent=2))
+    return wrong
