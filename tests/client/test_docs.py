@@ -2,12 +2,10 @@
 
 import re
 import shutil
-from dataclasses import astuple
 from pathlib import Path
 
 import pytest
 
-from client import Detector
 from serving.server import EmbeddedServer
 
 PAGE = Path(__file__).parents[2] / "docs" / "client.md"
@@ -36,18 +34,6 @@ def test_a_program_of_the_page_runs(
 ) -> None:
     run(program, server)
     assert capsys.readouterr().out or (here / "drawn.png").exists()
-
-
-def test_the_script_without_the_library_finds_the_same(
-    here: Path, server: EmbeddedServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(PROGRAMS[-1], server)
-    lines = capsys.readouterr().out.splitlines()
-    with Detector(server.grpc_url) as detector:
-        found = detector.detect("photo.jpg", score_threshold=0.6).detections
-    assert [line.split()[0] for line in lines] == [detection.label for detection in found]
-    numbers = [[float(n) for n in re.findall(r"\d+\.?\d*(?:e-?\d+)?", line)] for line in lines]
-    assert numbers == [pytest.approx([d.score, *astuple(d.box)], rel=1e-4) for d in found]
 
 
 def test_the_page_has_all_its_programs() -> None:
