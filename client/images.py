@@ -13,6 +13,7 @@ Image = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
 
 # Protobuf's limit for one message is 2 GiB; the rest of a request needs far less than 1 MiB.
 MAX_BYTES = 2**31 - 2**20
+JPEG_QUALITY = 90
 
 
 def name_of(image: Image) -> str:
@@ -39,6 +40,14 @@ def encoded(image: Image) -> bytes:
     if isinstance(image, (bytes, bytearray, memoryview)):
         return _within_limit(bytes(image), len(image), name_of(image))
     raise TypeError(f"image must be a path, bytes or a numpy array, but got {type(image).__name__}")
+
+
+def jpeg(picture_bgr: np.ndarray) -> bytes:
+    """Return a picture, uint8 BGR [H, W, 3], as a JPEG that the detections do not suffer from."""
+    import cv2  # only here: files and bytes need no OpenCV
+
+    _, data = cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return data.tobytes()
 
 
 def _read(path: Path) -> bytes:
