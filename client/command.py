@@ -1,5 +1,7 @@
 """The command `detect`: photos from files and folders, results to the standard output or a file.
 
+Videos and a camera, in video_command.py, come after the photos.
+
 A photo that fails is told on the error stream, and the others go on. A failure that would repeat
 itself with each of them, such as a server that is away, ends the run.
 """
@@ -10,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -31,6 +33,7 @@ from client.formats import Format
 from client.local import LocalDetector
 from client.output import Output
 from client.report import Json, Report, Table
+from client.tensors import Parameters
 
 SERVERS_DEFAULT = "(default: the server's)"
 Optional01 = Annotated[
@@ -54,7 +57,7 @@ class Detect:
         tyro.conf.Positional,
         tyro.conf.arg(metavar="PHOTO...", help_behavior_hint=""),
     ]
-    """Image files and folders; folders are searched with their subfolders."""
+    """Image and video files, and folders, which are searched for images with their subfolders."""
 
     url: Annotated[str, tyro.conf.arg(metavar="HOST:PORT")] = "127.0.0.1:8001"
     """Address of the server's gRPC port, or a URL such as http://HOST:8000; several by commas."""
@@ -86,7 +89,7 @@ class Detect:
     """Photos under way at once."""
 
     json: bool = False
-    """Write one JSON document instead of the table."""
+    """Write one JSON document instead of the table; of a video or camera, a line per frame."""
 
     output: Annotated[
         Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: a table)")
@@ -113,7 +116,17 @@ class Detect:
     save: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are saved)")
     ] = None
-    """Save the photos with their boxes drawn in this folder; inputs are never overwritten."""
+    """Save photos and videos with their boxes drawn in this folder; inputs stay as they are."""
+
+    camera: Annotated[
+        str | None, tyro.conf.arg(metavar="CAMERA", help_behavior_hint="(default: none)")
+    ] = None
+    """Detect in what a camera shows until Ctrl-C: its number from 0, or rtsp://..."""
+
+    tile: Annotated[
+        int | None, tyro.conf.arg(metavar="PIXELS", help_behavior_hint="(default: not cut)")
+    ] = None
+    """Cut larger photos into overlapping tiles of this side, to find small objects in them."""
 
     local: Annotated[
         Path | None,
@@ -137,7 +150,12 @@ def run(settings: Detect) -> int:
         InvalidParameter: a setting that makes no sense.
     """
     _check(settings)
-    return _run_photos(settings)
+    videos = tuple(filter(photos.is_video, settings.photos))
+    others = tuple(path for path in settings.photos if path not in videos)
+    bad = _run_photos(replace(settings, photos=others)) if others else 0
+    if videos or settings.camera is not None:
+        bad += _run_videos(settings, videos)
+    return 1 if bad else 0
 
 
 def _detector(settings: Detect) -> Detector | LocalDetector:
@@ -153,8 +171,13 @@ def _detector(settings: Detect) -> Detector | LocalDetector:
 
 
 def _check(settings: Detect) -> None:
-    if not settings.photos:
-        raise InvalidParameter("name at least one photo or folder; see detect --help")
+    if not settings.photos and settings.camera is None:
+        raise InvalidParameter("name at least one photo, video or folder; see detect --help")
+    moving = [photos.is_video(path) for path in settings.photos] + [True] * bool(settings.camera)
+    if settings.output and any(moving):
+        raise InvalidParameter("--output is of photos: of videos take --json, or --save")
+    if settings.json and any(moving) and not all(moving):
+        raise InvalidParameter("--json: a document of photos or lines of videos, not both at once")
     if settings.json and settings.output:
         raise InvalidParameter("--json goes to the standard output: leave it out with --output")
     if not settings.output and (settings.format or settings.coco_ids or settings.resume):
@@ -174,6 +197,23 @@ def _run_photos(settings: Detect) -> int:
     elif jobs:
         bad += _fill(output, settings, jobs)
     return 1 if bad else 0
+
+
+def _run_videos(settings: Detect, videos: Sequence[Path]) -> int:
+    from client import video_command  # OpenCV is only needed here
+
+    if settings.save:
+        _make(settings.save)
+    with _detector(settings) as detector:
+        return video_command.run(
+            detector,
+            videos,
+            settings.camera,
+            save=settings.save,
+            as_json=settings.json,
+            concurrency=settings.concurrency,
+            **_parameters(settings),
+        )
 
 
 def _output(settings: Detect) -> Output | None:
@@ -227,7 +267,7 @@ def _fill(output: Output, settings: Detect, jobs: Sequence[Job]) -> int:
 
 def _decisive(settings: Detect) -> Mapping[str, Any]:
     """Return the settings that results depend on: a run is resumed with the same."""
-    names = ("model", "canary_key", "score_threshold", "iou_threshold", "max_detections")
+    names = ("model", "canary_key", "score_threshold", "iou_threshold", "max_detections", "tile")
     return {name: getattr(settings, name) for name in names} | {
         "local": str(settings.local) if settings.local else None
     }
@@ -260,14 +300,36 @@ def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int
 def _outcomes(
     detector: Detector | LocalDetector, settings: Detect, jobs: Sequence[Job]
 ) -> Iterator[Result | DetectorError]:
+    files = [job.photo for job in jobs]
+    if settings.tile is not None:
+        return _tiled(detector, settings, files, settings.tile)
     return detector.detect_many(
-        [job.photo for job in jobs],
-        concurrency=settings.concurrency,
-        errors="return",
-        score_threshold=settings.score_threshold,
-        iou_threshold=settings.iou_threshold,
-        max_detections=settings.max_detections,
+        files, concurrency=settings.concurrency, errors="return", **_parameters(settings)
     )
+
+
+def _tiled(
+    detector: Detector | LocalDetector, settings: Detect, files: Sequence[Path], tile: int
+) -> Iterator[Result | DetectorError]:
+    """Yield the outcomes one photo after the other: its tiles are under way at once."""
+    from client.tiles import detect_tiled  # OpenCV is only needed here
+
+    options = _parameters(settings)
+    for file in files:
+        try:
+            yield detect_tiled(
+                detector, file, tile=tile, concurrency=settings.concurrency, **options
+            )
+        except DetectorError as error:
+            yield error
+
+
+def _parameters(settings: Detect) -> Parameters:
+    return {
+        "score_threshold": settings.score_threshold,
+        "iou_threshold": settings.iou_threshold,
+        "max_detections": settings.max_detections,
+    }
 
 
 def _bar(total: int, done: int) -> tqdm:

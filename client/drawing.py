@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import colorsys
 import io
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -102,36 +103,41 @@ def draw(image_bgr: np.ndarray, detections: Iterable[Detection]) -> np.ndarray:
         )
     picture = image_bgr.copy()
     best_last = sorted(detections, key=lambda detection: detection.score)
+    (height, width), count = picture.shape[:2], len(best_last)
     for detection in best_last:
-        _draw_box(picture, detection)
+        _draw_box(picture, detection, line_width(height, width, count))
     for detection in best_last:
-        _draw_label(picture, detection)
+        _draw_label(picture, detection, font_scale(height, width, count))
     return picture
 
 
-def line_width(height: int, width: int) -> int:
-    """Return the width of a box's line in pixels for a picture of this size."""
-    return max(1, round(min(height, width) / 300))
+def line_width(height: int, width: int, boxes: int = 1) -> int:
+    """Return the width of a box's line in pixels for a picture of this size, with so many boxes."""
+    return max(1, round(min(min(height, width) / 300, 3.3 * font_scale(height, width, boxes))))
 
 
-def font_scale(height: int, width: int) -> float:
-    """Return OpenCV's font scale for a picture of this size: capitals of 10 pixels or more."""
-    return max(10.0, min(height, width) / 45) / 22  # 22 pixels: FONT's capitals at scale 1
+def font_scale(height: int, width: int, boxes: int = 1) -> float:
+    """Return OpenCV's font scale for a picture of this size: capitals of 10 pixels or more.
+
+    Many labels are smaller, so that they hide an eighth of the picture at most: each is about eight
+    capitals wide and one and a half high.
+    """
+    room = math.sqrt(height * width / 8 / 12 / max(1, boxes))
+    return max(10.0, min(min(height, width) / 45, room)) / 22  # 22 pixels: FONT's capitals at 1
 
 
-def _draw_box(picture: np.ndarray, detection: Detection) -> None:
+def _draw_box(picture: np.ndarray, detection: Detection, thickness: int) -> None:
     box = detection.box
     corner, opposite = (round(box.x1), round(box.y1)), (round(box.x2), round(box.y2))
-    thickness = line_width(*picture.shape[:2])
     halo = thickness + max(2, thickness)  # dark, so that the box shows on its own colour too
     cv2.rectangle(picture, corner, opposite, (40, 40, 40), halo, cv2.LINE_AA)
     cv2.rectangle(picture, corner, opposite, _bgr(detection), thickness, cv2.LINE_AA)
 
 
-def _draw_label(picture: np.ndarray, detection: Detection) -> None:
+def _draw_label(picture: np.ndarray, detection: Detection, scale: float) -> None:
     text = f"{detection.label} {detection.score:.2f}".encode("ascii", "replace").decode()
     height, width = picture.shape[:2]
-    scale, thickness = font_scale(height, width), max(1, line_width(height, width) // 2)
+    thickness = max(1, round(1.6 * scale))
     (text_width, text_height), descent = cv2.getTextSize(text, FONT, scale, thickness)
     margin = max(2, text_height // 5)
     label_width, label_height = text_width + 2 * margin, text_height + descent + margin

@@ -15,6 +15,7 @@ Image = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
 DEFAULT_LIMIT = 64_000_000
 # Protobuf's limit for one message is 2 GiB; the rest of a request needs far less than 1 MiB.
 LARGEST_LIMIT = 2**31 - 2**20
+JPEG_QUALITY = 90
 
 
 def name_of(image: Image) -> str:
@@ -44,6 +45,14 @@ def encoded(image: Image, limit: int = DEFAULT_LIMIT) -> bytes:
         _check_size(memoryview(image).nbytes, limit, name_of(image))
         return bytes(image)
     raise TypeError(f"image must be a path, bytes or a numpy array, but got {type(image).__name__}")
+
+
+def jpeg(picture_bgr: np.ndarray) -> bytes:
+    """Return a picture, uint8 BGR [H, W, 3], as a JPEG that the detections do not suffer from."""
+    import cv2  # only here: files and bytes need no OpenCV
+
+    _, data = cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return data.tobytes()
 
 
 def _read(path: Path, limit: int) -> bytes:

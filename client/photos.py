@@ -7,6 +7,14 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"}
+)
+
+
+def is_video(path: Path) -> bool:
+    """Return whether the name is a video file's."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def find(path: Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
@@ -57,7 +65,7 @@ def targets(photos: Iterable[Path], folder: Path) -> list[Path]:
     """Return for each photo a path in the folder: its own name, numbered where that is taken.
 
     Taken are the photos themselves and the targets before it. A photo without a suffix of
-    `SUFFIXES` gets `.png` on top.
+    `SUFFIXES` gets `.png` on top; a video is named .webm beforehand.
     """
     photos = list(photos)
     names = Names(_file, map(_file, photos))
@@ -65,7 +73,8 @@ def targets(photos: Iterable[Path], folder: Path) -> list[Path]:
 
 
 def _named(photo: Path) -> str:
-    return photo.name if photo.suffix.lower() in SUFFIXES else f"{photo.name}.png"
+    known = photo.suffix.lower() in SUFFIXES | {".webm"}
+    return photo.name if known else f"{photo.name}.png"
 
 
 def _file(path: Path) -> str:

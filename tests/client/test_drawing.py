@@ -49,6 +49,19 @@ def test_lines_and_letters_grow_with_the_picture(height: int, width: int) -> Non
     assert max(8, shorter / 60) <= letters <= max(14, shorter / 30)
 
 
+def test_many_labels_do_not_hide_a_picture() -> None:
+    found = [
+        Detection("RBC", 0, 0.9, Box(x, y, x + 90, y + 90))
+        for x in range(0, 4000, 100)
+        for y in range(20, 3000, 100)
+    ]
+    picture = drawing.draw(grey(3000, 4000), found)
+    hidden = changed(picture).mean()
+    assert hidden < 0.35  # labels an eighth, the rest are lines
+    assert drawing.font_scale(3000, 4000, 1200) < drawing.font_scale(3000, 4000, 20)
+    assert drawing.font_scale(480, 640, 100) == drawing.font_scale(480, 640, 1000)  # readable still
+
+
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (1200, 1600)])
 @pytest.mark.parametrize("place", ["top left", "top right", "bottom left", "bottom right"])
 def test_a_label_at_the_edge_stays_inside(height: int, width: int, place: str) -> None:
