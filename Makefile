@@ -20,7 +20,7 @@ test: .venv/.test lint
 lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy client serving training benchmarks app.py tests
+	$(BIN)/mypy client demo serving training benchmarks app.py tests
 	$(BIN)/mypy model_repository/preprocess/1
 	$(BIN)/mypy model_repository/postprocess/1
 

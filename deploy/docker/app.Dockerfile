@@ -9,6 +9,7 @@ COPY pyproject.toml constraints.txt ./
 RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[app]"
 
 COPY client client
+COPY demo demo
 COPY samples samples
 COPY app.py ./
 

@@ -138,7 +138,15 @@ def test_does_not_run_as_root(file: Path) -> None:
 
 def test_context_holds_what_the_images_need_and_nothing_else() -> None:
     files = {name for name in context() if (ROOT / name).is_file()}
-    tops = {"app.py", "client", "constraints.txt", "deploy", "model_repository", "pyproject.toml"}
+    tops = {
+        "app.py",
+        "client",
+        "constraints.txt",
+        "demo",
+        "deploy",
+        "model_repository",
+        "pyproject.toml",
+    }
     assert {name.split("/")[0] for name in files} <= tops | {"samples", ".dockerignore"}
     assert not [name for name in files if ".env" in name]
     markers = {f"model_repository/{model}/1/__pycache__" for model in ("preprocess", "postprocess")}

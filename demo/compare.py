@@ -1,0 +1,71 @@
+"""One photo, two ensembles: the live version beside its canary, or any other two.
+
+Sent to the browser: {"sides": [side, side]}; a side is what `photos.answers` tells of the photo,
+with "model", the ensemble that was asked. Which boxes belong together depends on the sliders, so
+that is found out there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from client import Detector, canary
+from demo.facts import SECONDS, Facts
+from demo.messages import message
+from demo.photos import answers
+
+
+def comparison(
+    detector: Detector, facts: Facts, paths: list[str], iou: float | None, models: tuple[str, str]
+) -> dict[str, Any]:
+    """Ask both, one after the other, so that neither slows down the other.
+
+    Args:
+        detector: of the stable ensemble; tells address and timeout.
+        facts: of the same server.
+        paths: an uploaded photo; none: nothing to compare yet.
+        iou: as for `photos.answers`.
+        models: names of two ensembles.
+    """
+    if not paths:
+        return {}
+    missing = [model for model in models if not _is_there(facts, model)]
+    if missing:
+        return {"message": _missing(missing[0])}
+    return {"sides": [_side(detector, facts, paths, iou, model) for model in models]}
+
+
+def _side(
+    detector: Detector, facts: Facts, paths: list[str], iou: float | None, model: str
+) -> dict[str, Any]:
+    if model == detector.model:
+        return _last(answers(detector, facts, paths, iou)) | {"model": model}
+    with Detector(detector.url, model=model, timeout=detector.timeout) as other:
+        return _last(answers(other, facts, paths, iou)) | {"model": model}
+
+
+def _last(values: Iterator[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
+    *_, (last, _) = values
+    return last
+
+
+def _is_there(facts: Facts, model: str) -> bool:
+    """Whether the server has it; where it cannot be asked, the request itself will tell more."""
+    try:
+        return bool(facts.client.is_model_ready(model, client_timeout=SECONDS))
+    except Exception:
+        return True
+
+
+def _missing(model: str) -> dict[str, Any]:
+    if model.endswith(canary.SUFFIX):
+        return message(
+            "No canary is on trial",
+            "A new version can be tried beside the live one: `python -m serving canary ARTIFACT "
+            "--share 0.1` starts it (docs/releases.md). Two other ensembles can be compared too: "
+            "type their names.",
+        )
+    return message(
+        f"The server has no ensemble `{model}`", "Type the name of one that it has.", "error"
+    )

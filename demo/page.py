@@ -1,0 +1,255 @@
+"""The page: its tabs, its sliders, and what happens when somebody touches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+from gradio.components import Component
+
+from client import Detector, Result, canary
+from demo.api import detection_by
+from demo.camera import frames_to
+from demo.compare import comparison
+from demo.facts import Facts
+from demo.photos import FLOOR, answers, drawing_of, filtered
+from demo.pictures import PHOTO_LIMIT
+from demo.views import view
+
+TITLE = "SSD on Triton"
+AT_ONCE = 8  # requests under way at the same time; one slow photo blocks nobody
+QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+# Without Gradio's own checks, a wrong number gets the server's message in the page.
+ASKING: dict[str, Any] = {"preprocess": False, **QUIETLY}
+
+# Puts an editor where it is called. It takes components, and a function that makes of their values
+# the photo on show and what was found in it; or None.
+MountEditor = Callable[[Sequence[Component], Callable[..., tuple[Path, Result] | None]], Any]
+
+HEADER = f"""
+<header><h1>{TITLE}</h1>
+<p>Drop a photo: its bytes go unchanged to an NVIDIA Triton server, which decodes it, runs an SSD
+object detection network and answers with boxes. The model that comes with the project finds red
+blood cells (RBC), white blood cells (WBC) and platelets in microscope pictures of blood.</p>
+</header>"""
+
+
+class Sliders(NamedTuple):
+    """What all tabs share, with the server's defaults."""
+
+    score: gr.Slider
+    iou: gr.Slider
+    most: gr.Slider
+
+
+class PhotoInput(NamedTuple):
+    """Where photos come in, and the paths of those on show, so that the drop zone stays free."""
+
+    paths: gr.State  # list[str]
+    drop: gr.File
+    gallery: gr.Dataset
+
+
+def build_page(
+    detector: Detector, samples: list[Path], mount_editor: MountEditor | None = None
+) -> gr.Blocks:
+    """The page around one detector, which all visitors share (it is thread-safe).
+
+    Args:
+        detector: of the stable ensemble.
+        samples: photos to click on.
+        mount_editor: puts the editor of corrections below a photo; None: there is none.
+    """
+    facts = Facts(detector.url)
+    sliders = threshold_sliders()
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gr.HTML(HEADER)
+        with gr.Row(elem_id="page"):
+            with gr.Column(elem_id="input"), gr.Tabs():
+                with tab("photos"):
+                    photos = photo_input("photos", samples, "multiple")
+                    detect = gr.Button("Detect again", variant="primary", elem_id="again")
+                with tab("compare"):
+                    photo = photo_input("compare", samples, "single")
+                    models = model_names(detector.model)
+                    compare = gr.Button("Compare again", variant="primary", elem_id="compare-again")
+                with tab("camera"):
+                    gr.HTML("<p>What your camera sees, with boxes, live.</p>")
+            with gr.Column(elem_id="result"):
+                on_photos(detector, facts, photos, sliders, detect, samples, mount_editor)
+                on_compare(detector, facts, photo, sliders, compare, models, samples)
+                view("camera", {}, frames_to(detector))
+            with gr.Column(elem_id="settings"):
+                for slider in sliders:
+                    slider.render()
+        act_in_the_browser(sliders)
+        gr.api(detection_by(detector), api_name="detect", concurrency_limit=AT_ONCE)
+    return page.queue(max_size=100, default_concurrency_limit=AT_ONCE)
+
+
+# ---------------------------------------------------------------- parts
+
+
+def tab(name: str) -> gr.Tab:
+    """A tab for what comes in; results stand elsewhere, and page.css shows the chosen one's."""
+    chosen = gr.Tab(name.capitalize(), id=name, elem_id=f"{name}-tab")
+    chosen.select(
+        None, js=f"() => {{ document.getElementById('page').dataset.tab = '{name}'; }}", **QUIETLY
+    )
+    return chosen
+
+
+def photo_input(name: str, samples: list[Path], count: Any) -> PhotoInput:
+    """A drop zone and thumbnails to click on; `count` is "single" or "multiple"."""
+    return PhotoInput(
+        gr.State([]),
+        gr.File(
+            label=f"{'Photos' if count == 'multiple' else 'Photo'}, {PHOTO_LIMIT} MB at most",
+            file_count=count,
+            height=165,
+            elem_id=f"{name}-drop",
+        ),
+        gr.Dataset(
+            label="Examples",
+            components=[gr.Image(render=False, type="filepath")],
+            samples=[[str(sample)] for sample in samples],
+            samples_per_page=12,
+            type="index",
+            visible=bool(samples),
+            elem_id=f"{name}-examples",
+        ),
+    )
+
+
+def model_names(stable: str) -> list[gr.Dropdown]:
+    """Two ensembles to compare."""
+    both = [stable, canary.name_of(stable)]
+    return [
+        gr.Dropdown(both, value=both[0], allow_custom_value=True, label="One", elem_id="one"),
+        gr.Dropdown(both, value=both[1], allow_custom_value=True, label="Other", elem_id="other"),
+    ]
+
+
+def threshold_sliders() -> Sliders:
+    """To be rendered where they are wanted."""
+    return Sliders(
+        gr.Slider(FLOOR, 1, 0.5, step=0.01, label="Score threshold", elem_id="score", render=False,
+                  info="Hide what the model is less sure of."),
+        gr.Slider(0, 1, 0.45, step=0.01, label="IoU threshold", elem_id="iou", render=False,
+                  info="Merge boxes of one class that overlap more than this. Asks the server."),
+        gr.Slider(1, 100, 100, step=1, label="Detections at most", elem_id="most", render=False),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- what happens
+
+
+def act_in_the_browser(sliders: Sliders) -> None:
+    """Every movement reaches the scripts at once, without a way over the network."""
+    gr.on(
+        [slider.change for slider in sliders],
+        None,
+        list(sliders),
+        js="(score, iou, most) => changeSettings(score, iou, most)",
+        **QUIETLY,
+    )
+
+
+def on_new_photos(
+    photos: PhotoInput, samples: list[Path], then: dict[str, Any], picked: gr.State | None = None
+) -> None:
+    """A dropped photo or a clicked example is asked about at once."""
+
+    def dropped(paths: Any) -> tuple[list[str], None]:
+        return ([paths] if isinstance(paths, str) else list(paths)), None
+
+    photos.drop.upload(dropped, photos.drop, [photos.paths, photos.drop], **QUIETLY).then(**then)
+    photos.gallery.click(
+        lambda index: [str(samples[index])], photos.gallery, photos.paths, **QUIETLY
+    ).then(**then)
+
+
+def on_photos(
+    detector: Detector,
+    facts: Facts,
+    photos: PhotoInput,
+    sliders: Sliders,
+    again: gr.Button,
+    samples: list[Path],
+    mount_editor: MountEditor | None,
+) -> None:
+    """Photos and what was found in them."""
+
+    def find(paths: list[str], iou: float | None) -> Iterator[tuple[dict[str, Any], Any]]:
+        yield from answers(detector, facts, paths, iou)
+
+    def choose(event: gr.SelectData) -> Any:
+        return event.index
+
+    shown = view("photos", {"photos": []}, drawing_of(list({each.parent for each in samples})))
+    results, index = gr.State([]), gr.State(0)
+    then = {
+        "fn": find,
+        "inputs": [photos.paths, sliders.iou],
+        "outputs": [shown, results],
+        **ASKING,
+    }
+    on_new_photos(photos, samples, then)
+    again.click(**then)
+    # While a slider moves, only its newest value counts.
+    sliders.iou.change(trigger_mode="always_last", **then)
+    if mount_editor:
+        shown.select(choose, None, index, **QUIETLY)
+        with gr.Column(elem_classes=["tab-result", "of-photos"]):
+            mount_editor([photos.paths, results, index, sliders.score, sliders.most], on_show)
+
+
+def on_show(
+    paths: list[str], results: list[Result | None], index: int, score: float, most: int
+) -> tuple[Path, Result] | None:
+    """The photo that somebody looks at, and what is shown of it; None where there is nothing."""
+    if index >= len(results) or (result := results[index]) is None:
+        return None
+    return Path(paths[index]), filtered(result, score, most)
+
+
+def on_compare(
+    detector: Detector,
+    facts: Facts,
+    photo: PhotoInput,
+    sliders: Sliders,
+    again: gr.Button,
+    models: list[gr.Dropdown],
+    samples: list[Path],
+) -> None:
+    """One photo, two ensembles."""
+
+    def compare(paths: list[str], iou: float | None, one: str, other: str) -> dict[str, Any]:
+        return comparison(detector, facts, paths, iou, (one, other))
+
+    shown = view("compare", {})
+    inputs = [photo.paths, sliders.iou, *models]
+    then = {"fn": compare, "inputs": inputs, "outputs": shown, **ASKING}
+    on_new_photos(photo, samples, then)
+    again.click(**then)
+    gr.on([model.input for model in models], **then)
+    sliders.iou.change(trigger_mode="always_last", **then)
+
+
+# ---------------------------------------------------------------- how it looks
+
+
+def theme() -> gr.themes.Base:
+    """Fonts that are on the machine already, and text that stands out enough."""
+    return gr.themes.Default(
+        primary_hue="teal",
+        font=("system-ui", "sans-serif"),
+        font_mono=("ui-monospace", "monospace"),
+    ).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_600",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+    )

@@ -1,0 +1,150 @@
+"""Photos in, what was found in them out, as the browser gets it.
+
+| key | meaning |
+|---|---|
+| sources | paths of the photos, all of them, also of those that have no answer yet |
+| photos | the answers so far, in that order |
+| colours | per label: "colour", and "ink" to write on it |
+| facts | of `Facts.after`, once all are answered |
+
+A photo has its "name" and "source", and either an "error" (`messages.message`), or what
+`Result.to_dict` tells, "milliseconds" of the round trip, and the copies "image" and "thumbnail".
+
+The server is asked for all detections above the score FLOOR, and the browser shows those that the
+sliders let through. That is exact: of two boxes that overlap, the one with the better score stays,
+so a box of a lower score never changes what becomes of a better one, and leaving out low scores
+before or after non-maximum suppression is the same; so is a limit on the number of the best. The
+IoU threshold is the server's alone: with another one it is asked again.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gradio.utils import get_upload_folder
+
+from client import Box, Detection, Detector, InvalidImage, Result
+from demo import pictures
+from demo.facts import Facts
+from demo.messages import explained, message
+
+FLOOR = 0.05  # score threshold that the server is asked for
+AT_ONCE = 4  # photos of one user under way at the same time
+MOST = 64  # photos at once
+TICK_SECONDS = 0.5  # between two looks at what is there already
+
+Answer = tuple[dict[str, Any], Result | None]  # None where the photo failed
+
+
+def answers(
+    detector: Detector, facts: Facts, paths: list[str], iou: float | None
+) -> Iterator[tuple[dict[str, Any], list[Result | None]]]:
+    """Yield what there is to show as the answers come in, and each photo's result.
+
+    Args:
+        detector: connected or not; when its server is away, the message says so.
+        facts: of the same server.
+        paths: uploaded files.
+        iou: of two boxes of one class that overlap more only the better stays, 0..1. None: the
+            server's default.
+    """
+    if len(paths) > MOST:
+        yield {"message": _too_many(len(paths))}, []
+        return
+    before = facts.before() if paths else None
+    photos: list[dict[str, Any]] = []
+    results: list[Result | None] = []
+    last = time.monotonic()
+    for photo, result in _answered(detector, paths, iou):
+        photos.append(photo)
+        results.append(result)
+        if time.monotonic() > last + TICK_SECONDS:
+            last = time.monotonic()
+            yield _value(paths, photos, results), list(results)
+    model = next((result.model for result in results if result), None)
+    told = {"facts": facts.after(before, model)} if model else {}
+    yield _value(paths, photos, results) | told, results
+
+
+def answer(detector: Detector, path: str, iou: float | None) -> Answer:
+    """What is to be shown of one photo, and the result that it holds."""
+    name = Path(path).name
+    try:
+        photo = pictures.read(path)
+        started = time.perf_counter()
+        result = detector.detect(photo, score_threshold=FLOOR, iou_threshold=iou)
+        milliseconds = 1000 * (time.perf_counter() - started)
+        copies = pictures.copies(path, photo)
+    except Exception as error:  # whatever it is, the other photos go on
+        return {"name": name, "source": path, "error": explained(error, name)}, None
+    told = {"name": name, "source": path, "milliseconds": milliseconds}
+    return told | result.to_dict() | copies, result
+
+
+def drawing_of(folders: list[Path]) -> Callable[[list[Any]], dict[str, Any]]:
+    """A function for the page: path and detections in, the photo with them drawn on it out.
+
+    Args:
+        folders: where photos may lie; others are not read, whoever asks. Uploads always may.
+    """
+
+    def draw(request: list[Any]) -> dict[str, Any]:
+        """Return "jpeg", base64; or "error"."""
+        try:
+            path, found = request
+            photo = pictures.read(_allowed(path, folders))
+            jpeg = pictures.drawn(photo, [_detection(each) for each in found])
+        except Exception as error:
+            return {"error": explained(error, "The photo")}
+        return {"jpeg": base64.b64encode(jpeg).decode("ascii")}
+
+    return draw
+
+
+def filtered(result: Result, score: float, most: int) -> Result:
+    """The detections that the sliders let through, as the browser finds them out for itself."""
+    least = np.float32(score)  # what the server compares with
+    return replace(result, detections=tuple(d for d in result.detections if d.score > least)[:most])
+
+
+def _value(
+    paths: list[str], photos: list[dict[str, Any]], results: list[Result | None]
+) -> dict[str, Any]:
+    found = filter(None, results)
+    return {"sources": paths, "photos": list(photos), "colours": pictures.colours(found)}
+
+
+def _answered(detector: Detector, paths: list[str], iou: float | None) -> Iterator[Answer]:
+    pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="photos")
+    try:
+        yield from pool.map(partial(answer, detector, iou=iou), paths)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _allowed(path: str, folders: list[Path]) -> str:
+    real = Path(path).resolve()
+    if not any(real.is_relative_to(each) for each in (Path(get_upload_folder()), *folders)):
+        raise InvalidImage("Only photos that were dropped here can be drawn on.")
+    return str(real)
+
+
+def _detection(told: dict[str, Any]) -> Detection:
+    box = Box(*(float(told["box"][edge]) for edge in ("x1", "y1", "x2", "y2")))
+    return Detection(str(told["label"]), int(told["class_id"]), float(told["score"]), box)
+
+
+def _too_many(count: int) -> dict[str, Any]:
+    return message(
+        f"{count} photos are too many for this page",
+        f"It takes {MOST} at a time. For whole folders there is `python -m client detect FOLDER`.",
+        "error",
+    )
