@@ -197,9 +197,8 @@ def on_photos(
         **ASKING,
     }
     on_new_photos(photos, samples, then)
-    again.click(**then)
     # While a slider moves, only its newest value counts.
-    sliders.iou.change(trigger_mode="always_last", **then)
+    gr.on([again.click, sliders.iou.change], trigger_mode="always_last", **then)
     if mount_editor:
         shown.select(choose, None, index, **QUIETLY)
         with gr.Column(elem_classes=["tab-result", "of-photos"]):
@@ -233,9 +232,8 @@ def on_compare(
     inputs = [photo.paths, sliders.iou, *models]
     then = {"fn": compare, "inputs": inputs, "outputs": shown, **ASKING}
     on_new_photos(photo, samples, then)
-    again.click(**then)
-    gr.on([model.input for model in models], **then)
-    sliders.iou.change(trigger_mode="always_last", **then)
+    triggers = [again.click, sliders.iou.change, *(model.input for model in models)]
+    gr.on(triggers, trigger_mode="always_last", **then)
 
 
 # ---------------------------------------------------------------- how it looks
