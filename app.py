@@ -32,7 +32,7 @@ from gradio.exceptions import ServerFailedToStartError
 from client import Detector, DetectorError, InvalidParameter
 from demo import page as pages
 from demo import views
-from demo.pictures import PHOTO_LIMIT
+from demo.video import VIDEO_LIMIT
 
 HERE = Path(__file__).resolve().parent
 
@@ -103,7 +103,7 @@ def served(page: gr.Blocks, settings: AppSettings, samples: Path) -> Iterator[st
             run_history=False,
             enable_monitoring=False,
             footer_links=[],
-            max_file_size=f"{2 * PHOTO_LIMIT}mb",
+            max_file_size=f"{VIDEO_LIMIT}mb",
             allowed_paths=[str(samples)],
             theme=pages.theme(),
             css_paths=views.STYLE,

@@ -62,9 +62,8 @@ def _missing(model: str) -> dict[str, Any]:
     if model.endswith(canary.SUFFIX):
         return message(
             "No canary is on trial",
-            "A new version can be tried beside the live one: `python -m serving canary ARTIFACT "
-            "--share 0.1` starts it (docs/releases.md). Two other ensembles can be compared too: "
-            "type their names.",
+            "`python -m serving canary` puts a new version beside the live one; docs/releases.md "
+            "says how. Any two ensembles can be compared: type their names.",
         )
     return message(
         f"The server has no ensemble `{model}`", "Type the name of one that it has.", "error"

@@ -14,9 +14,7 @@ function sizeHistogram(detections, colours) {
   });
   return element("details", { class: "histogram", open: true },
     element("summary", {}, "Sizes, root of the box's area in pixels"),
-    element("div", {}, ...rows,
-      element("p", { class: "scale", "aria-hidden": "true" },
-        element("span", {}, `${Math.round(least)} px`), element("span", {}, `${Math.round(most)} px`))));
+    element("div", {}, ...rows));
 }
 
 function histogramRow(label, sides, least, most, colours) {
@@ -33,5 +31,7 @@ function histogramRow(label, sides, least, most, colours) {
   }));
   return element("div", { class: "sizes", style: coloured(colours, label) },
     element("span", {}, element("b", {}, label), ` ${told}`),
-    element("div", { class: "bars", role: "img", "aria-label": `${label}: ${told}` }, ...bars));
+    element("div", { class: "bars", role: "img", "aria-label": `${label}: ${told}` }, ...bars),
+    element("p", { class: "scale", "aria-hidden": "true" },
+      element("span", {}, String(Math.round(least))), element("span", {}, `${Math.round(most)} px`)));
 }

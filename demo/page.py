@@ -16,10 +16,12 @@ from demo.compare import comparison
 from demo.facts import Facts
 from demo.photos import FLOOR, answers, drawing_of, filtered
 from demo.pictures import PHOTO_LIMIT
+from demo.video import VIDEO_LIMIT, annotated
 from demo.views import view
 
 TITLE = "SSD on Triton"
 AT_ONCE = 8  # requests under way at the same time; one slow photo blocks nobody
+VIDEOS_AT_ONCE = 2  # each keeps a processor core busy
 QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Without Gradio's own checks, a wrong number gets the server's message in the page.
 ASKING: dict[str, Any] = {"preprocess": False, **QUIETLY}
@@ -77,10 +79,14 @@ def build_page(
                     compare = gr.Button("Compare again", variant="primary", elem_id="compare-again")
                 with tab("camera"):
                     gr.HTML("<p>What your camera sees, with boxes, live.</p>")
+                with tab("video"):
+                    clip = gr.File(label=f"Clip, {VIDEO_LIMIT} MB at most", elem_id="clip")
+                    stop = gr.Button("Stop", elem_id="stop")
             with gr.Column(elem_id="result"):
                 on_photos(detector, facts, photos, sliders, detect, samples, mount_editor)
                 on_compare(detector, facts, photo, sliders, compare, models, samples)
                 view("camera", {}, frames_to(detector))
+                on_video(detector, clip, sliders, stop)
             with gr.Column(elem_id="settings"):
                 for slider in sliders:
                     slider.render()
@@ -234,6 +240,23 @@ def on_compare(
     on_new_photos(photo, samples, then)
     triggers = [again.click, sliders.iou.change, *(model.input for model in models)]
     gr.on(triggers, trigger_mode="always_last", **then)
+
+
+def on_video(detector: Detector, clip: gr.File, sliders: Sliders, stop: gr.Button) -> None:
+    """A clip in, the clip with boxes out."""
+
+    def annotate(path: str | None, score: float, iou: float, most: int) -> Iterator[dict[str, Any]]:
+        yield from annotated(
+            detector,
+            path,
+            {"score_threshold": score, "iou_threshold": iou, "max_detections": most},
+        )
+
+    shown = view("video", {})
+    running = clip.upload(
+        annotate, [clip, *sliders], shown, concurrency_limit=VIDEOS_AT_ONCE, **QUIETLY
+    )
+    stop.click(dict, None, shown, cancels=[running], **QUIETLY)
 
 
 # ---------------------------------------------------------------- how it looks

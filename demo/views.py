@@ -21,6 +21,7 @@ SCRIPTS = (
     "photos",
     "compare",
     "camera",
+    "video",
 )
 # Gradio drops @container rules from style sheets.
 SMALL_BOXES = "@container (max-width: 50px) { .name:not(:hover, .picked) span { display: none; } }"

@@ -60,4 +60,4 @@ def screenshot(page: Page, path: Path) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(300)  # transitions of colours
     with Image.open(io.BytesIO(page.screenshot(animations="disabled"))) as image:
-        image.convert("RGB").quantize(256).save(path, optimize=True)
+        image.convert("RGB").quantize(256, kmeans=2).save(path, optimize=True)

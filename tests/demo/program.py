@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent import futures
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 PROJECT = Path(__file__).parents[2]
+SAMPLES = sorted((PROJECT / "samples").glob("*.jpg"))
 SLOW = b"slow"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
@@ -33,6 +35,7 @@ class Forwarder(grpc.GenericRpcHandler):
         self.images: list[bytes] = []  # as they came in, in the order of the requests
         self.asked: list[dict[str, float]] = []  # their parameters
         self.hidden: set[str] = set()  # models that nobody is told of
+        self.delay = 0.0  # seconds that each image waits
         self.passing = threading.Event()  # cleared: images that end with SLOW wait here
         self._channel = grpc.insecure_channel(url)
         self.passing.set()
@@ -52,9 +55,11 @@ class Forwarder(grpc.GenericRpcHandler):
         self._channel.close()
 
     def keep(self, request: service_pb2.ModelInferRequest) -> None:
-        self.images.append(request.raw_input_contents[0][4:])  # 4 bytes: its length
+        image = request.raw_input_contents[0][4:]  # 4 bytes: its length
+        self.images.append(image)
         self.asked.append({name: _value(it) for name, it in request.parameters.items()})
-        if self.images[-1].endswith(SLOW):
+        time.sleep(self.delay)
+        if image.endswith(SLOW):
             self.passing.wait(30)
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:

@@ -21,7 +21,7 @@ def test_it_fits_a_phone(open_page: Callable[..., Page], smear: Path) -> None:
     assert result
     assert settings
     assert result["y"] < settings["y"]
-    for tab in ("Photos", "Compare", "Camera"):
+    for tab in ("Photos", "Compare", "Camera", "Video"):
         choose_tab(page, tab)
         if tab == "Compare":
             page.locator("#compare-examples button").first.click()
@@ -97,7 +97,8 @@ def saved(page: Page, name: str, tmp_path: Path) -> None:
     assert path.stat().st_size < 300_000
 
 
-def test_screenshot(page: Page, tmp_path: Path) -> None:
+def test_screenshot(open_page: Callable[..., Page], tmp_path: Path) -> None:
+    page = open_page(height=1060)
     page.locator("#photos-examples button").first.click()
     expect(page.locator(".box").first).to_be_visible()
     saved(page, "demo.png", tmp_path)
@@ -115,6 +116,6 @@ def test_screenshot_of_a_phone(open_page: Callable[..., Page], tmp_path: Path) -
 def test_screenshot_of_a_comparison(page: Page, tmp_path: Path) -> None:
     choose_tab(page, "Compare")
     page.locator("#compare-examples button").nth(2).click()
-    set_slider(page, "score", 0.4)
+    set_slider(page, "score", 0.63)
     expect(page.locator(".sides .box").first).to_be_visible()
     saved(page, "demo-compare.png", tmp_path)

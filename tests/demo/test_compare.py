@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from client import Detector, Result
 from serving.server import EmbeddedServer
 from tests.demo.actions import choose_tab, drop, payload, set_slider
-from tests.demo.program import Forwarder
+from tests.demo.program import SAMPLES, Forwarder
 
 
 def iou(one: Result, place: int, other: Result, partner: int) -> float:
@@ -33,17 +33,18 @@ def partners(one: Result, other: Result) -> int:
 
 
 def test_both_answers_stand_side_by_side_with_what_differs(
-    page: Page, smear: Path, trial_server: EmbeddedServer
+    page: Page, trial_server: EmbeddedServer
 ) -> None:
     choose_tab(page, "Compare")
-    page.locator("#compare-examples button").first.click()
+    page.locator("#compare-examples button").nth(2).click()
+    photo = SAMPLES[2]
     with (
         Detector(trial_server.grpc_url) as live,
         Detector(trial_server.grpc_url, model="ensemble_canary") as trial,
     ):
-        for score in (0.5, 0.8):
+        for score in (0.5, 0.63):  # just between two scores of one object
             set_slider(page, "score", score)
-            found = [each.detect(smear, score_threshold=score) for each in (live, trial)]
+            found = [each.detect(photo, score_threshold=score) for each in (live, trial)]
             both = partners(*found)
             alone = [len(each.detections) - both for each in found]
             expect(page.locator("#compare-result .differences")).to_have_text(
@@ -51,6 +52,7 @@ def test_both_answers_stand_side_by_side_with_what_differs(
             )
             for side, result in zip(page.locator(".sides section").all(), found, strict=True):
                 expect(side.locator(".box")).to_have_count(len(result.detections))
+            expect(page.locator("#compare-result .box.alone")).to_have_count(sum(alone))
             rows = page.locator("#compare-result tbody tr")
             expect(rows).to_have_count(both + sum(alone))
     versions = page.locator("#compare-result .server").all_inner_texts()

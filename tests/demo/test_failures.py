@@ -59,9 +59,9 @@ def test_a_photo_over_the_limit_gets_a_readable_message(page: Page, tmp_path: Pa
 def test_a_file_over_the_upload_limit_gets_a_readable_message(page: Page, tmp_path: Path) -> None:
     huge = tmp_path / "huge.mp4"
     with huge.open("wb") as file:
-        file.truncate(65 * 2**20)
+        file.truncate(201 * 2**20)
     page.set_input_files("#photos-drop input[type=file]", huge)
-    expect(page.locator("body")).to_contain_text(re.compile("maximum allowed size of 64"))
+    expect(page.locator("body")).to_contain_text(re.compile("maximum allowed size of 200"))
     expect(page.locator("#photos-result .message.hint strong")).to_have_text("No photo yet")
 
 

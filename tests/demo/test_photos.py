@@ -24,9 +24,7 @@ from tests.demo.actions import (
     size_of,
     wait_until,
 )
-from tests.demo.program import PROJECT, SLOW, Forwarder
-
-SAMPLES = sorted((PROJECT / "samples").glob("*.jpg"))
+from tests.demo.program import SAMPLES, SLOW, Forwarder
 
 
 def shown_size(page: Page) -> tuple[int, int]:

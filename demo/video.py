@@ -1,0 +1,103 @@
+"""A clip in, the same clip with boxes drawn out, in a form that browsers play (WebM, VP8).
+
+Sent to the browser: {"progress": {"frames", "total", "rate"}} while it runs, then {"video",
+"facts"}, or {"message"}.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from client import Detector, drawing, video
+from client.frames import VideoFile
+from client.tensors import Parameters
+from demo.messages import explained
+
+VIDEO_LIMIT = 200  # megabytes
+MOST_FRAMES = 3000  # of one clip; 100 s at 30 frames a second
+AT_ONCE = 4  # frames of one user under way at the same time
+TICK_SECONDS = 0.5  # between two signs of progress
+
+
+def annotated(
+    detector: Detector, path: str | None, parameters: Parameters
+) -> Iterator[dict[str, Any]]:
+    """Yield progress, and at the end the clip with its boxes.
+
+    Args:
+        detector: answers each frame.
+        path: the uploaded file.
+        parameters: the three of `Detector.detect`.
+    """
+    if path is None:
+        yield {}
+        return
+    name = Path(path).name
+    folder = Path(get_upload_folder()) / secrets.token_hex(16)
+    folder.mkdir(parents=True)
+    target = folder / f"{Path(path).stem}-detections.webm"
+    try:
+        run = Run(Path(path), target)
+        yield from run.frames(detector, parameters)
+        facts = {"name": target.name, "text": run.told(name)}
+        yield {"video": gr.FileData(path=str(target)).model_dump(), "facts": facts}
+    except Exception as error:
+        yield {"message": explained(error, name, path)}
+
+
+class Run:
+    """One clip's way through the detector.
+
+    Args:
+        path: the clip.
+        target: the WebM file to write.
+    """
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self.path = path
+        self.target = target
+        self.count = 0
+        self.total = 0
+        self.found: Counter[str] = Counter()
+        self.began = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Frames a second."""
+        return self.count / max(time.monotonic() - self.began, 1e-9)
+
+    def frames(self, detector: Detector, parameters: Parameters) -> Iterator[dict[str, Any]]:
+        """Detect, draw and write each frame; yield progress now and then."""
+        with VideoFile(self.path) as clip, video.Recording(self.target, clip.fps) as recording:
+            self.total = min(clip.total, MOST_FRAMES)
+            some = islice(clip, MOST_FRAMES)
+            last = 0.0
+            for frame, result in video.detect(detector, some, concurrency=AT_ONCE, **parameters):
+                recording.add(drawing.draw(frame.picture, result.detections), frame.seconds)
+                self.count += 1
+                self.found.update(result.counts())
+                if time.monotonic() > last + TICK_SECONDS:
+                    last = time.monotonic()
+                    yield self._progress()
+
+    def told(self, name: str) -> str:
+        """One line on the whole."""
+        seconds = time.monotonic() - self.began
+        found = [f"{count / self.count:.1f} {label}" for label, count in self.found.most_common()]
+        cut = f", the first {MOST_FRAMES} of it" if self.count == MOST_FRAMES else ""
+        return (
+            f"{name}{cut}: {self.count} frames in {seconds:.1f} s, {self.rate:.1f} a second; "
+            f"in a frame {', '.join(found) or 'nothing'}"
+        )
+
+    def _progress(self) -> dict[str, Any]:
+        return {"progress": {"frames": self.count, "total": self.total, "rate": self.rate}}
