@@ -14,7 +14,7 @@ from demo.api import detection_by
 from demo.camera import frames_to
 from demo.compare import comparison
 from demo.facts import Facts
-from demo.photos import FLOOR, answers, drawing_of, filtered
+from demo.photos import FLOOR, Found, answers, drawing_of, filtered
 from demo.pictures import PHOTO_LIMIT
 from demo.video import VIDEO_LIMIT, annotated
 from demo.views import view
@@ -163,9 +163,7 @@ def act_in_the_browser(sliders: Sliders) -> None:
     )
 
 
-def on_new_photos(
-    photos: PhotoInput, samples: list[Path], then: dict[str, Any], picked: gr.State | None = None
-) -> None:
+def on_new_photos(photos: PhotoInput, samples: list[Path], then: dict[str, Any]) -> None:
     """A dropped photo or a clicked example is asked about at once."""
 
     def dropped(paths: Any) -> tuple[list[str], None]:
@@ -195,11 +193,11 @@ def on_photos(
         return event.index
 
     shown = view("photos", {"photos": []}, drawing_of(list({each.parent for each in samples})))
-    results, index = gr.State([]), gr.State(0)
+    found, index = gr.State([]), gr.State(0)
     then = {
         "fn": find,
         "inputs": [photos.paths, sliders.iou],
-        "outputs": [shown, results],
+        "outputs": [shown, found],
         **ASKING,
     }
     on_new_photos(photos, samples, then)
@@ -208,16 +206,13 @@ def on_photos(
     if mount_editor:
         shown.select(choose, None, index, **QUIETLY)
         with gr.Column(elem_classes=["tab-result", "of-photos"]):
-            mount_editor([photos.paths, results, index, sliders.score, sliders.most], on_show)
+            mount_editor([found, index, sliders.score, sliders.most], on_show)
 
 
-def on_show(
-    paths: list[str], results: list[Result | None], index: int, score: float, most: int
-) -> tuple[Path, Result] | None:
+def on_show(found: list[Found], index: int, score: float, most: int) -> tuple[Path, Result] | None:
     """The photo that somebody looks at, and what is shown of it; None where there is nothing."""
-    if index >= len(results) or (result := results[index]) is None:
-        return None
-    return Path(paths[index]), filtered(result, score, most)
+    path, result = found[index] if index < len(found) else ("", None)
+    return (Path(path), filtered(result, score, most)) if result else None
 
 
 def on_compare(

@@ -41,13 +41,13 @@ AT_ONCE = 4  # photos of one user under way at the same time
 MOST = 64  # photos at once
 TICK_SECONDS = 0.5  # between two looks at what is there already
 
-Answer = tuple[dict[str, Any], Result | None]  # None where the photo failed
+Found = tuple[str, Result | None]  # a photo's path; None where it failed
 
 
 def answers(
     detector: Detector, facts: Facts, paths: list[str], iou: float | None
-) -> Iterator[tuple[dict[str, Any], list[Result | None]]]:
-    """Yield what there is to show as the answers come in, and each photo's result.
+) -> Iterator[tuple[dict[str, Any], list[Found]]]:
+    """Yield what there is to show as the answers come in, and the results that it holds.
 
     Args:
         detector: connected or not; when its server is away, the message says so.
@@ -61,21 +61,23 @@ def answers(
         return
     before = facts.before() if paths else None
     photos: list[dict[str, Any]] = []
-    results: list[Result | None] = []
+    found: list[Found] = []
     last = time.monotonic()
     for photo, result in _answered(detector, paths, iou):
         photos.append(photo)
-        results.append(result)
+        found.append((photo["source"], result))
         if time.monotonic() > last + TICK_SECONDS:
             last = time.monotonic()
-            yield _value(paths, photos, results), list(results)
-    model = next((result.model for result in results if result), None)
+            yield _value(paths, photos, found), list(found)
+    model = next((result.model for _, result in found if result), None)
     told = {"facts": facts.after(before, model)} if model else {}
-    yield _value(paths, photos, results) | told, results
+    yield _value(paths, photos, found) | told, found
 
 
-def answer(detector: Detector, path: str, iou: float | None) -> Answer:
-    """What is to be shown of one photo, and the result that it holds."""
+def answer(
+    detector: Detector, path: str, iou: float | None
+) -> tuple[dict[str, Any], Result | None]:
+    """What is to be shown of one photo, and the result that it holds; None where it failed."""
     name = Path(path).name
     try:
         photo = pictures.read(path)
@@ -115,14 +117,12 @@ def filtered(result: Result, score: float, most: int) -> Result:
     return replace(result, detections=tuple(d for d in result.detections if d.score > least)[:most])
 
 
-def _value(
-    paths: list[str], photos: list[dict[str, Any]], results: list[Result | None]
-) -> dict[str, Any]:
-    found = filter(None, results)
-    return {"sources": paths, "photos": list(photos), "colours": pictures.colours(found)}
+def _value(paths: list[str], photos: list[dict[str, Any]], found: list[Found]) -> dict[str, Any]:
+    results = [result for _, result in found if result]
+    return {"sources": paths, "photos": list(photos), "colours": pictures.colours(results)}
 
 
-def _answered(detector: Detector, paths: list[str], iou: float | None) -> Iterator[Answer]:
+def _answered(detector: Detector, paths: list[str], iou: float | None) -> Iterator[Any]:
     pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="photos")
     try:
         yield from pool.map(partial(answer, detector, iou=iou), paths)

@@ -72,9 +72,9 @@ def test_a_frame_that_is_none_is_an_error(detector: Detector, frame: str, text: 
 
 def test_what_is_on_show_is_what_the_sliders_let_through() -> None:
     result = Result((FOUND, Detection("RBC", 0, 0.4, FOUND.box)), 640, 480)
-    assert on_show(["a.jpg"], [result], 0, 0.3, 100) == (Path("a.jpg"), result)
-    shown = on_show(["a.jpg", "b.jpg"], [None, result], 1, 0.5, 100)
-    assert shown == (Path("b.jpg"), Result((FOUND,), 640, 480))
-    assert on_show(["a.jpg"], [result], 0, 0.3, 1) == (Path("a.jpg"), Result((FOUND,), 640, 480))
-    assert on_show(["a.jpg"], [None], 0, 0.5, 100) is None
-    assert on_show([], [], 0, 0.5, 100) is None
+    found = [("a.jpg", None), ("b.jpg", result)]
+    assert on_show(found, 1, 0.3, 100) == (Path("b.jpg"), result)
+    assert on_show(found, 1, 0.5, 100) == (Path("b.jpg"), Result((FOUND,), 640, 480))
+    assert on_show(found, 1, 0.3, 1) == (Path("b.jpg"), Result((FOUND,), 640, 480))
+    assert on_show(found, 0, 0.5, 100) is None
+    assert on_show([], 0, 0.5, 100) is None
