@@ -16,7 +16,7 @@ from demo.compare import comparison
 from demo.facts import Facts
 from demo.photos import FLOOR, Found, answers, drawing_of, filtered
 from demo.pictures import PHOTO_LIMIT
-from demo.video import VIDEO_LIMIT, annotated
+from demo.video import VIDEO_LIMIT, WAITING, annotated
 from demo.views import view
 
 TITLE = "SSD on Triton"
@@ -248,7 +248,7 @@ def on_video(detector: Detector, clip: gr.File, sliders: Sliders, stop: gr.Butto
         )
 
     shown = view("video", {})
-    running = clip.upload(
+    running = clip.upload(lambda: WAITING, None, shown, **QUIETLY).then(
         annotate, [clip, *sliders], shown, concurrency_limit=VIDEOS_AT_ONCE, **QUIETLY
     )
     stop.click(dict, None, shown, cancels=[running], **QUIETLY)

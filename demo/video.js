@@ -18,11 +18,11 @@ class VideoView {
   }
 
   progress({ frames, total, rate }) {
-    const text = `${frames}${total ? ` of ${total}` : ""} frames, ${rate.toFixed(1)} a second`;
+    const done = `${frames}${total ? ` of ${total}` : ""} frames, ${rate.toFixed(1)} a second`;
     return element("div", { class: "message hint", role: "status" },
       element("strong", {}, "Detecting, frame by frame"),
       element("progress", { "aria-label": "frames done", ...(total ? { value: frames, max: total } : {}) }),
-      element("p", {}, text));
+      element("p", {}, frames ? done : "Waiting for its turn"));
   }
 
   player(video, { text, name }) {

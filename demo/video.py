@@ -26,6 +26,7 @@ VIDEO_LIMIT = 200  # megabytes
 MOST_FRAMES = 3000  # of one clip; 100 s at 30 frames a second
 AT_ONCE = 4  # frames of one user under way at the same time
 TICK_SECONDS = 0.5  # between two signs of progress
+WAITING = {"progress": {"frames": 0, "total": 0, "rate": 0.0}}  # for its turn
 
 
 def annotated(
