@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from client import Detector, canary
-from demo.facts import SECONDS, Facts
+from demo.facts import Facts
 from demo.messages import message
 from demo.photos import answers
 
@@ -30,7 +30,7 @@ def comparison(
     """
     if not paths:
         return {}
-    missing = [model for model in models if not _is_there(facts, model)]
+    missing = [model for model in models if not facts.has(model)]
     if missing:
         return {"message": _missing(missing[0])}
     return {"sides": [_side(detector, facts, paths, iou, model) for model in models]}
@@ -48,14 +48,6 @@ def _side(
 def _last(values: Iterator[tuple[dict[str, Any], Any]]) -> dict[str, Any]:
     *_, (last, _) = values
     return last
-
-
-def _is_there(facts: Facts, model: str) -> bool:
-    """Whether the server has it; where it cannot be asked, the request itself will tell more."""
-    try:
-        return bool(facts.client.is_model_ready(model, client_timeout=SECONDS))
-    except Exception:
-        return True
 
 
 def _missing(model: str) -> dict[str, Any]:

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from tritonclient.grpc import InferenceServerClient
-
+from client import Result
+from client.addresses import parse
+from client.server_api import connect
 from client.service import Totals, describe, step_times, totals
 
 SECONDS = 1.0  # that asking may take, beside a request that may take longer
 
 
 class Facts:
-    """Asks the server of itself, over a connection of its own. Threads may share it.
+    """Asks servers of themselves, over connections of its own. Threads may share it.
 
     Args:
-        url: the server's gRPC address, host:port.
+        url: one server's address or several, as for a Detector.
     """
 
     def __init__(self, url: str) -> None:
-        self.url = url
-        self.client = InferenceServerClient(url)
+        self._clients = {str(address): connect(str(address)) for address in parse(url)}
 
-    def before(self) -> Totals | None:
-        """What the server has counted; to be asked before the request."""
-        return totals(self.client, SECONDS)
+    def before(self) -> Mapping[str, Totals | None]:
+        """What each server has counted; to be asked before the request."""
+        return {server: totals(client, SECONDS) for server, client in self._clients.items()}
 
-    def after(self, before: Totals | None, model: str) -> dict[str, Any]:
+    def after(self, before: Mapping[str, Totals | None], result: Result) -> dict[str, Any]:
         """Who answered, and the time of each step since `before`.
 
         Returns:
-            "server": one line. "steps": each step of the ensemble `model` with "model", "version"
-            and "milliseconds" per request, null where the server does not tell.
+            "server": one line. "steps": each step of the ensemble with "model", "version" and
+            "milliseconds" per request, null where the server does not tell.
         """
-        service = describe(self.client, seconds=SECONDS)
-        steps = service.answered(model)
-        times = {time.model: time for time in step_times(self.client, before, steps, SECONDS)}
+        client = self._clients[result.server]
+        service = describe(client, seconds=SECONDS)
+        steps = service.answered(result.model)
+        told = step_times(client, before.get(result.server), steps, SECONDS)
+        times = {time.model: time for time in told}
         name = f"{service.server or 'a server'} {service.version or ''}".strip()
         return {
-            "server": f"{name} at {self.url}",
+            "server": f"{name} at {result.server}",
             "steps": [
                 {
                     "model": step.model,
@@ -48,3 +51,14 @@ class Facts:
                 for step in steps
             ],
         }
+
+    def has(self, model: str) -> bool:
+        """Whether all servers have it; where one cannot be asked, the request itself tells more."""
+        return all(_has(client, model) for client in self._clients.values())
+
+
+def _has(client: Any, model: str) -> bool:
+    try:
+        return bool(client.is_model_ready(model, client_timeout=SECONDS))
+    except Exception:
+        return True

@@ -59,7 +59,7 @@ def answers(
     if len(paths) > MOST:
         yield {"message": _too_many(len(paths))}, []
         return
-    before = facts.before() if paths else None
+    before = facts.before() if paths else {}
     photos: list[dict[str, Any]] = []
     found: list[Found] = []
     last = time.monotonic()
@@ -69,8 +69,8 @@ def answers(
         if time.monotonic() > last + TICK_SECONDS:
             last = time.monotonic()
             yield _value(paths, photos, found), list(found)
-    model = next((result.model for _, result in found if result), None)
-    told = {"facts": facts.after(before, model)} if model else {}
+    answered = next((result for _, result in found if result), None)
+    told = {"facts": facts.after(before, answered)} if answered else {}
     yield _value(paths, photos, found) | told, found
 
 
