@@ -1,0 +1,339 @@
+"""Corrections that people make on the page, kept as a Pascal VOC folder that `training` reads.
+
+    FOLDER/labels.txt             the classes there are to choose from, one a line
+    FOLDER/JPEGImages/ID.jpg      the photo's file as it was uploaded, EXIF and all
+    FOLDER/Annotations/ID.xml     the boxes as a person left them
+
+ID is the beginning of the sha256 of the uploaded file, so a photo that is corrected again has its
+annotation replaced. There are no lists of splits: `training` takes such a folder as a whole and
+holds `val` out of it. Each file gets its name once it is whole, the image before its annotation.
+
+Boxes are those of the page: pixels of the upright photo, edges from 0. VOC counts from 1 and
+includes the last pixel: `training.voc` reads exactly these boxes again.
+
+Raises: `CorrectionError`, with a sentence for the person who made the correction.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from client import drawing
+from client.errors import InvalidImage
+
+SMALLEST_SIDE = 2  # pixels; with one, VOC's xmin and xmax are equal, which `training` refuses
+MOST_BOXES = 500
+LABEL_LIMIT = 200  # characters, as in `training`
+MEGABYTE = 1_000_000
+SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp"}  # what `training` reads
+ORIENTATION = 0x0112  # EXIF 2.32
+EXIF_LIMIT = 2**16  # bytes, as much as one segment of a JPEG holds
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+logger = logging.getLogger(__name__)
+
+
+class CorrectionError(Exception):
+    """A correction, or the folder for them, cannot be used; the text says why."""
+
+
+@dataclass(frozen=True)
+class CorrectedBox:
+    """Whole pixels of the upright photo: 0 <= x1, x1 + 2 <= x2 <= width, y likewise.
+
+    difficult: VOC's flag for what people are not sure of; `training` neither rewards nor punishes
+        a detection there.
+    """
+
+    label: str
+    x1: int
+    y1: int
+    x2: int
+    y2: int
+    difficult: bool = False
+
+
+class Corrections:
+    """A folder of corrected photos. Threads may share it, and processes the folder.
+
+    Args:
+        folder: made if it is not there.
+        served: the served model's classes in their order. Where the folder has no labels.txt yet,
+            they are written there; where it has one, that counts, and may name more classes.
+        limit: megabytes that the folder's files may have together.
+
+    Raises:
+        CorrectionError: the folder cannot be written, or nobody says what the classes are.
+    """
+
+    def __init__(self, folder: Path, served: Sequence[str] = (), limit: int = 1000) -> None:
+        self.folder = folder
+        self.limit = limit
+        self._lock = threading.Lock()
+        try:
+            for part in ("JPEGImages", "Annotations"):
+                (folder / part).mkdir(parents=True, exist_ok=True)
+            self.labels = read_labels(folder / "labels.txt", served)
+            text = "".join(f"{label}\n" for label in self.labels)
+            place(folder / "labels.txt", text.encode())  # also tells if the folder can be written
+        except OSError as error:
+            raise CorrectionError(f"{folder}: no folder for corrections: {error}") from error
+
+    def save(self, photo: bytes, boxes: Any) -> int:
+        """Store a photo with its boxes; returns how many there are.
+
+        Args:
+            photo: the bytes of an encoded image file.
+            boxes: as a browser sent them, and so anything at all. Wanted: a list, empty where
+                nothing is on the photo, of {"label", "x1", "y1", "x2", "y2", "difficult"}.
+
+        Raises:
+            CorrectionError: this photo or a box cannot be stored; everything is as it was.
+        """
+        try:
+            picture_bgr = drawing.read(photo)
+        except InvalidImage as error:
+            raise CorrectionError("This photo cannot be decoded.") from error
+        height, width = picture_bgr.shape[:2]
+        checked = check_boxes(boxes, self.labels, width, height)
+        suffix, content = image_file(photo, picture_bgr)
+        name = image_id(photo)
+        xml = annotation(f"{name}{suffix}", width, height, checked)
+        try:
+            with self._lock:
+                self._store(self.folder / "JPEGImages" / f"{name}{suffix}", content, xml)
+        except OSError as error:
+            logger.error("correction of %s: %s", name, error)
+            why = "its disk is full" if error.errno in FULL_DISK else "it cannot write the file"
+            raise CorrectionError(f"The server could not store this: {why}.") from error
+        return len(checked)
+
+    def load(self, photo: bytes) -> tuple[CorrectedBox, ...] | None:
+        """The boxes that somebody stored for this very file before; None where nobody did."""
+        try:
+            root = ElementTree.parse(self._annotation(image_id(photo))).getroot()
+            return tuple(corrected_box(element) for element in root.iter("object"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
+            logger.error("correction of %s: %s", image_id(photo), error)
+            return None  # edited by hand since then, into something else
+
+    def _store(self, image: Path, content: bytes, xml: bytes) -> None:
+        new = not image.exists()  # else it has the same content: its name is made of that
+        if new:
+            self._require_room(len(content) + len(xml))
+            place(image, content)
+        try:
+            place(self._annotation(image.stem), xml)
+        except OSError:
+            if new:
+                image.unlink(missing_ok=True)
+            raise
+
+    def _annotation(self, name: str) -> Path:
+        return self.folder / "Annotations" / f"{name}.xml"
+
+    def _require_room(self, size: int) -> None:
+        taken = sum(size_of(path) for path in self.folder.glob("*/*.*"))
+        if taken + size > self.limit * MEGABYTE:
+            raise CorrectionError(
+                f"The server keeps {self.limit} MB of corrections, and that is full. "
+                "Please tell whoever runs it."
+            )
+
+
+def image_id(photo: bytes) -> str:
+    """What a photo's files are called."""
+    return hashlib.sha256(photo).hexdigest()[:20]
+
+
+def size_of(path: Path) -> int:
+    """Bytes; 0 where another process has just given the file its name."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def place(path: Path, content: bytes) -> None:
+    """Write a file that has its name only once it is whole."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+# ---------------------------------------------------------------- what a browser sent
+
+
+def read_labels(file: Path, served: Sequence[str]) -> tuple[str, ...]:
+    """The file's lines, or the served classes where there is no such file."""
+    try:
+        labels = file.read_text(encoding="utf-8").split("\n") if file.exists() else served
+    except UnicodeDecodeError as error:
+        raise CorrectionError(f"{file}: expected UTF-8 text: {error}") from error
+    labels = tuple(label.strip() for label in labels if label.strip())
+    if not labels:
+        raise CorrectionError(
+            f"{file}: no such file, or an empty one; write the classes into it, one a line, in the "
+            "order of the served model's labels.txt"
+        )
+    if len(set(labels)) < len(labels) or not all(map(is_label, labels)):
+        raise CorrectionError(f"{file}: expected different, printable names, found {labels}")
+    return labels
+
+
+def is_label(text: str) -> bool:
+    return text.isprintable() and len(text) <= LABEL_LIMIT and text == " ".join(text.split())
+
+
+def check_boxes(
+    boxes: Any, labels: Sequence[str], width: int, height: int
+) -> tuple[CorrectedBox, ...]:
+    """The boxes as such, if all of them can be stored; CorrectionError says which one cannot."""
+    if not isinstance(boxes, list):
+        raise CorrectionError("The page sent no list of boxes. Please load it anew.")
+    if len(boxes) > MOST_BOXES:
+        raise CorrectionError(f"{len(boxes)} boxes; at most {MOST_BOXES} can be stored.")
+    return tuple(
+        check_box(box, number, labels, width, height) for number, box in enumerate(boxes, start=1)
+    )
+
+
+def check_box(
+    box: Any, number: int, labels: Sequence[str], width: int, height: int
+) -> CorrectedBox:
+    """One box, its edges rounded to whole pixels."""
+    if not isinstance(box, dict):
+        raise CorrectionError(f"Box {number} is no box. Please load the page anew.")
+    label, difficult = box.get("label"), box.get("difficult", False)
+    if label not in labels:
+        raise CorrectionError(f"Box {number}: choose one of the classes {', '.join(labels)}.")
+    if not isinstance(difficult, bool):
+        raise CorrectionError(f"Box {number}: expected true or false for its being unsure.")
+    x1, y1, x2, y2 = (pixel(box.get(edge), number) for edge in ("x1", "y1", "x2", "y2"))
+    if not (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height):
+        raise CorrectionError(
+            f"Box {number} is not inside the photo, which is {width} x {height} pixels."
+        )
+    if min(x2 - x1, y2 - y1) < SMALLEST_SIDE:
+        raise CorrectionError(
+            f"Box {number} is {x2 - x1} x {y2 - y1} pixels; "
+            f"at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are needed."
+        )
+    return CorrectedBox(str(label), x1, y1, x2, y2, difficult)
+
+
+def pixel(value: Any, number: int) -> int:
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not good or not abs(value) < 1e9:  # nor infinite, nor not a number
+        raise CorrectionError(f"Box {number}: each of its edges has to be a number.")
+    return round(value)
+
+
+# ---------------------------------------------------------------- what is stored
+
+
+def image_file(photo: bytes, picture_bgr: np.ndarray) -> tuple[str, bytes]:
+    """Suffix and content of the file to keep.
+
+    That is the photo itself where `training` sees a picture of the same upright size in it, so that
+    it is known again among other data; else a lossless copy: of WebP, TIFF and animations, of
+    photos that say in XMP alone that they are to be turned, and of odd EXIF.
+    """
+    kind = own_format(photo, *picture_bgr.shape[:2])
+    if kind:
+        return SUFFIXES[kind], photo
+    return ".png", cv2.imencode(".png", picture_bgr)[1].tobytes()
+
+
+def own_format(photo: bytes, height: int, width: int) -> str | None:
+    """The photo's format by Pillow, which `training` reads with; None where it cannot be kept."""
+    if photo.count(b"Exif\0\0") > 1:
+        return None  # Pillow joins them and copies every tag's value: 2 MB become 64 GB
+    try:
+        with Image.open(io.BytesIO(photo), formats=["JPEG", "PNG", "BMP"]) as image:
+            if sorted(image.size) != sorted((height, width)):
+                return None  # before its pixels are looked at
+            image.load()
+            return image.format if upright_size(image) == (width, height) else None
+    except Exception:  # Pillow's decoders raise whatever they stumble over
+        return None
+
+
+def upright_size(image: Image.Image) -> tuple[int, int] | None:
+    """Width and height as `training` takes them; None for what it had better not see."""
+    long_exif = len(image.info.get("exif", b"")) > EXIF_LIMIT
+    if long_exif or "Raw profile type exif" in image.info:
+        return None
+    if image.format == "PNG" and getattr(image, "is_animated", False):
+        return None
+    turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return image.size[::-1] if turned else image.size
+
+
+def annotation(file: str, width: int, height: int, boxes: Sequence[CorrectedBox]) -> bytes:
+    """Pascal VOC's XML. Format: "The PASCAL VOC2012 Challenge Development Kit"."""
+    root = Element("annotation")
+    add(root, "folder", "JPEGImages")
+    add(root, "filename", file)
+    add(SubElement(root, "source"), "database", "corrections")
+    size = SubElement(root, "size")
+    for tag, number in (("width", width), ("height", height), ("depth", 3)):
+        add(size, tag, number)
+    add(root, "segmented", 0)
+    for box in boxes:
+        root.append(voc_object(box, width, height))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8") + b"\n"
+
+
+def voc_object(box: CorrectedBox, width: int, height: int) -> Element:
+    """`truncated` where the box touches the border of the photo, and the object so ends there."""
+    element = Element("object")
+    cut = box.x1 == 0 or box.y1 == 0 or box.x2 == width or box.y2 == height
+    add(element, "name", box.label)
+    add(element, "pose", "Unspecified")
+    add(element, "truncated", int(cut))
+    add(element, "difficult", int(box.difficult))
+    corners = {"xmin": box.x1 + 1, "ymin": box.y1 + 1, "xmax": box.x2, "ymax": box.y2}
+    bndbox = SubElement(element, "bndbox")
+    for tag, number in corners.items():
+        add(bndbox, tag, number)
+    return element
+
+
+def corrected_box(element: Element) -> CorrectedBox:
+    """What `voc_object` wrote; ValueError or TypeError where it is something else."""
+    xmin, ymin, xmax, ymax = (
+        int(element.findtext(f"bndbox/{tag}", "")) for tag in ("xmin", "ymin", "xmax", "ymax")
+    )
+    difficult = element.findtext("difficult") == "1"
+    return CorrectedBox(element.findtext("name", ""), xmin - 1, ymin - 1, xmax, ymax, difficult)
+
+
+def add(parent: Element, tag: str, value: str | int) -> None:
+    SubElement(parent, tag).text = str(value)
