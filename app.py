@@ -19,8 +19,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
 
 import cv2
 import gradio as gr
@@ -32,6 +34,8 @@ from gradio.exceptions import ServerFailedToStartError
 from client import Detector, DetectorError, InvalidParameter
 from demo import page as pages
 from demo import views
+from demo.correction_editor import correction_editor
+from demo.corrections import CorrectionError, Corrections
 from demo.video import VIDEO_LIMIT
 
 HERE = Path(__file__).resolve().parent
@@ -59,6 +63,11 @@ class AppSettings:
     """The embedded server's gRPC port; 0 takes a free one."""
     metrics_port: int = 8002
     """The embedded server's metrics port; 0 takes a free one."""
+    corrections: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder for photos whose boxes people corrected on the page, as Pascal VOC to train with; none
+    given: nothing can be corrected, and nothing is stored."""
+    corrections_limit: int = 1000
+    """Megabytes that this folder may take."""
 
 
 class AppError(Exception):
@@ -87,6 +96,20 @@ def triton(settings: AppSettings) -> Iterator[str]:
         except ServingError as error:
             raise AppError(str(error)) from error
         yield running.grpc_url
+
+
+def correction_mount(settings: AppSettings) -> pages.MountEditor | None:
+    """What puts the editor of corrections into the page; None where no folder is given."""
+    if settings.corrections is None:
+        return None
+    labels = settings.repository / "postprocess" / "labels.txt"
+    known = settings.embedded and labels.is_file()  # a server elsewhere does not tell its classes
+    served = labels.read_text(encoding="utf-8").splitlines() if known else []
+    try:
+        kept = Corrections(settings.corrections, served, settings.corrections_limit)
+    except CorrectionError as error:
+        raise AppError(str(error)) from error
+    return partial(correction_editor, kept)
 
 
 @contextlib.contextmanager
@@ -154,13 +177,14 @@ def run(settings: AppSettings) -> None:
     """Serves the page until the program is told to stop."""
     stay_local()
     require_free(settings.host, settings.port)
+    mount_editor = correction_mount(settings)
     samples = HERE / "samples"
     with contextlib.ExitStack() as stack:
         uploads = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
         os.environ["GRADIO_TEMP_DIR"] = uploads  # photos people drop do not outlive the program
         url = stack.enter_context(triton(settings))
         detector = stack.enter_context(Detector(url, timeout=settings.timeout))
-        page = pages.build_page(detector, sorted(samples.glob("*.jpg")))
+        page = pages.build_page(detector, sorted(samples.glob("*.jpg")), mount_editor)
         address = stack.enter_context(served(page, settings, samples))
         print(f"{first_inference(detector)}\nDemo: {address}  (Ctrl-C stops it)", flush=True)
         threading.Event().wait()

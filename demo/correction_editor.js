@@ -342,7 +342,7 @@ function open(value) {
   selected = null;
   repeated = "";
   unchanged = content();
-  picture.src = value.photo;
+  picture.src = value.photo.url;
   picture.alt = `${value.name}, to be corrected`;
   stage.style.setProperty("--ratio", value.width / value.height);
   options(find(".class"));

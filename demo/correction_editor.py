@@ -11,22 +11,20 @@ is the one that the server remembers for this visitor, and `demo.corrections` ch
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import gradio as gr
+from gradio.components import Component
 
 from client import Result, drawing
-from client.errors import InvalidImage
+from demo import pictures
 from demo.corrections import SMALLEST_SIDE, CorrectedBox, CorrectionError, Corrections, image_id
+from demo.messages import explained
 
-SHOWN_SIDE = 1600  # pixels, the longer side of the copy the browser gets
-GONE = "This photo is no longer on the server. Please drop it again."
 QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -40,10 +38,10 @@ class Opened:
 
 def correction_editor(
     corrections: Corrections,
-    shown: Sequence[gr.components.Component],
+    shown: Sequence[Component],
     current: Callable[..., tuple[Path, Result] | None],
-) -> gr.Button:
-    """A button that opens the editor, and below it the editor; both where they are called.
+) -> None:
+    """A button that opens the editor, and below it the editor; both where this is called.
 
     Args:
         corrections: where to store.
@@ -52,17 +50,7 @@ def correction_editor(
     """
 
     def show(*values: Any) -> tuple[Opened | None, dict[str, Any]]:
-        found = current(*values)
-        if found is None:
-            return None, notice("", "Choose a photo first.")
-        path, result = found
-        try:
-            photo = path.read_bytes()
-            return Opened(image_id(photo), path), photo_to_correct(
-                corrections, photo, path.name, result
-            )
-        except (OSError, InvalidImage):
-            return None, notice("", GONE)
+        return photo_to_correct(corrections, current(*values))
 
     def save(event: gr.EventData, opened: Opened | None) -> dict[str, Any]:
         sent = event._data if isinstance(event._data, dict) else {}
@@ -70,7 +58,7 @@ def correction_editor(
 
     opened = gr.State(None)
     button = gr.Button("Correct the boxes", elem_id="correct")
-    here = Path(__file__).with_suffix("")
+    here = Path(__file__)
     editor = gr.HTML(
         html_template=here.with_suffix(".html").read_text(encoding="utf-8"),
         css_template=here.with_suffix(".css").read_text(encoding="utf-8"),
@@ -80,7 +68,32 @@ def correction_editor(
     )
     button.click(show, list(shown), [opened, editor], **QUIETLY)
     editor.save(save, opened, editor, **QUIETLY)
-    return button
+
+
+def photo_to_correct(
+    corrections: Corrections, found: tuple[Path, Result] | None
+) -> tuple[Opened | None, dict[str, Any]]:
+    """The photo with the boxes that were stored for it before, else with those that were found."""
+    if found is None:
+        return None, notice("", "Choose a photo first.")
+    path, result = found
+    try:
+        photo = pictures.read(str(path))
+        copy = pictures.copies(str(path), photo)["image"]
+    except Exception as error:
+        return None, notice("", explained(error, path.name)["text"])
+    opened = Opened(image_id(photo), path)
+    stored = corrections.load(photo)
+    before = "Somebody has corrected this photo before: these are the boxes that were saved."
+    return opened, {
+        **notice(opened.image, "" if stored is None else before, kind="hint"),
+        "name": path.name,
+        "photo": copy,
+        "width": result.width,
+        "height": result.height,
+        "classes": [class_shown(k, label) for k, label in enumerate(corrections.labels)],
+        "boxes": [asdict(box) for box in (found_boxes(result) if stored is None else stored)],
+    }
 
 
 def answer(corrections: Corrections, sent: dict[str, Any], opened: Opened | None) -> dict[str, Any]:
@@ -89,11 +102,11 @@ def answer(corrections: Corrections, sent: dict[str, Any], opened: Opened | None
     if opened is None or opened.image != image:
         return notice(image, "Another photo has been opened since. Please open this one again.")
     try:
-        count = corrections.save(opened.path.read_bytes(), sent.get("boxes"))
-    except OSError:
-        return notice(image, GONE)
+        count = corrections.save(pictures.read(str(opened.path)), sent.get("boxes"))
     except CorrectionError as error:
         return notice(image, str(error))
+    except Exception as error:
+        return notice(image, explained(error, opened.path.name)["text"])
     boxes = "1 box" if count == 1 else f"{count} boxes"
     return notice(image, f"Saved with {boxes}. Thank you.", kind="saved")
 
@@ -104,32 +117,12 @@ def notice(image: str, text: str, kind: str = "error") -> dict[str, Any]:
     return {"image": image, "notice": {"kind": kind, "text": text, "at": at}}
 
 
-def photo_to_correct(
-    corrections: Corrections, photo: bytes, name: str, result: Result
-) -> dict[str, Any]:
-    """The photo with the boxes that were stored for it before, else with those that were found."""
-    stored = corrections.load(photo)
-    picture_bgr = drawing.read(photo)
-    height, width = picture_bgr.shape[:2]
-    boxes = found_boxes(result, width, height) if stored is None else stored
-    before = "Somebody has corrected this photo before: these are the boxes that were saved."
-    return {
-        **notice(image_id(photo), "" if stored is None else before, kind="hint"),
-        "name": name,
-        "photo": browser_copy(picture_bgr),
-        "width": width,
-        "height": height,
-        "classes": [class_shown(k, label) for k, label in enumerate(corrections.labels)],
-        "boxes": [asdict(box) for box in boxes],
-    }
-
-
-def found_boxes(result: Result, width: int, height: int) -> tuple[CorrectedBox, ...]:
+def found_boxes(result: Result) -> tuple[CorrectedBox, ...]:
     """Detections in whole pixels, as large as they must at least be to be stored."""
     boxes = []
     for found in result.detections:
-        x1, x2 = whole(found.box.x1, found.box.x2, width)
-        y1, y2 = whole(found.box.y1, found.box.y2, height)
+        x1, x2 = whole(found.box.x1, found.box.x2, result.width)
+        y1, y2 = whole(found.box.y1, found.box.y2, result.height)
         boxes.append(CorrectedBox(found.label, x1, y1, x2, y2))
     return tuple(boxes)
 
@@ -140,19 +133,11 @@ def whole(start: float, end: float, size: int) -> tuple[int, int]:
     return first, min(max(round(end), first + SMALLEST_SIDE), size)
 
 
-def browser_copy(picture_bgr: Any) -> str:
-    """A JPEG as a data URL, its longer side 1600 pixels at most."""
-    scale = SHOWN_SIDE / max(picture_bgr.shape[:2])
-    if scale < 1:
-        picture_bgr = cv2.resize(
-            picture_bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-        )
-    jpeg = cv2.imencode(".jpg", picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
-
-
 def class_shown(k: int, label: str) -> dict[str, str]:
     """A class, its colour in `client.drawing` too, and black or white to write on it."""
-    red, green, blue = drawing.colour(k)
-    ink = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 128 else "white"
-    return {"label": label, "colour": f"rgb({red},{green},{blue})", "ink": ink}
+    colour = drawing.colour(k)
+    return {
+        "label": label,
+        "colour": "rgb({},{},{})".format(*colour),
+        "ink": pictures.ink(colour),
+    }
