@@ -172,6 +172,7 @@ function render() {
   }
   boxes.forEach(renderBox);
   const box = boxOf(selected);
+  find(".whose").textContent = box ? `Class of box ${numberOf(box)}` : "Class of new boxes";
   if (box) find(".class").value = box.label;
   find(".difficult").checked = Boolean(box?.difficult);
   find(".difficult").disabled = find(".remove").disabled = !box;

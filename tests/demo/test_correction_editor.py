@@ -174,9 +174,10 @@ def test_a_missing_box_is_drawn_a_wrong_one_removed_and_one_renamed(
     page: Page, kept: Corrections, photos: Path
 ) -> None:
     correct(page, "1.jpg")
-    page.locator(".class").select_option("Platelets")
+    page.get_by_label("Class of new boxes").select_option("Platelets")
     drag(page, (500, 50), (560, 80), (600, 110))
     expect(shapes(page)).to_have_count(4)
+    expect(page.get_by_label("Class of box 4").first).to_have_value("Platelets")
     click(page, 70, 80)
     page.keyboard.press("Delete")
     expect(shapes(page)).to_have_count(3)
