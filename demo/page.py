@@ -204,7 +204,8 @@ def on_photos(
     # While a slider moves, only its newest value counts.
     gr.on([again.click, sliders.iou.change], trigger_mode="always_last", **then)
     if mount_editor:
-        shown.select(choose, None, index, **QUIETLY)
+        # All of them, in their order: another mode drops those that come while one is under way.
+        shown.select(choose, None, index, trigger_mode="multiple", concurrency_limit=1, **QUIETLY)
         with gr.Column(elem_classes=["tab-result", "of-photos"]):
             mount_editor([found, index, sliders.score, sliders.most], on_show)
 
