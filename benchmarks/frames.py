@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 import tyro
 from tqdm import tqdm
-from tritonclient.grpc import InferenceServerClient
+from tritonclient.grpc import InferenceServerClient, InferInput
 
 from benchmarks import machine
 from benchmarks.figures import spread
 from benchmarks.large_photos import nearest
 from client import Detector, Result
-from client.tensors import request_input, result_of
+from client.tensors import result_of
 from serving.evaluation import SCORE_THRESHOLD, EvaluationSet, read_evaluation, score
 from serving.server import EmbeddedServer, ServerSettings
 
@@ -132,10 +132,26 @@ class Stream:
         self.client.start_stream(take)
         for file in files:
             free.acquire()
-            self.client.async_stream_infer("ensemble", [request_input(file)])
-        results = [result_of(answers.get(timeout=60)[0]) for _ in files]
+            self.client.async_stream_infer("ensemble", [image_tensor(file)])
+        results = [read(*answers.get(timeout=60)) for _ in files]
         self.client.stop_stream()
         return results
+
+
+def image_tensor(file: bytes) -> InferInput:
+    """The tensor `image`."""
+    tensor = InferInput("image", [1, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[file]], object))
+    return tensor
+
+
+def read(answer: Any, error: Any) -> Result:
+    """What one answer of the stream says."""
+    if error:
+        raise error
+    return result_of(
+        {each.name: answer.as_numpy(each.name) for each in answer.get_response().outputs}
+    )
 
 
 def compare(

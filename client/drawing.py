@@ -54,7 +54,7 @@ def read(image: images.Image) -> np.ndarray:
     Raises:
         InvalidImage: it cannot be read or decoded.
     """
-    data = images.encoded(image)
+    data = images.encoded(image, images.LARGEST_LIMIT)  # it is not sent
     try:
         picture = _webp(data) if data[8:12] == b"WEBP" else _decoded(data)
     except (cv2.error, OSError, SyntaxError, ValueError):  # Pillow's ways to say no
