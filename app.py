@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ import tyro
 from gradio.exceptions import ServerFailedToStartError
 
 from client import Detector, DetectorError, InvalidParameter
+from client.security_options import SecurityOptions
 from demo import page as pages
 from demo import views
 from demo.correction_editor import correction_editor
@@ -46,7 +47,8 @@ class AppSettings:
     """Serve the demo page."""
 
     url: str = "127.0.0.1:8001"
-    """Triton's gRPC endpoint, host:port. Not used with --embedded."""
+    """Triton's gRPC port, or a URL such as http://HOST:8000; several by commas. Not used with
+    --embedded."""
     host: str = "127.0.0.1"
     """Address the page listens on; 0.0.0.0 opens it to the network."""
     port: int = 7860
@@ -68,6 +70,9 @@ class AppSettings:
     given: nothing can be corrected, and nothing is stored."""
     corrections_limit: int = 1000
     """Megabytes that this folder may take."""
+    security: Annotated[SecurityOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=SecurityOptions
+    )
 
 
 class AppError(Exception):
@@ -183,7 +188,8 @@ def run(settings: AppSettings) -> None:
         uploads = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
         os.environ["GRADIO_TEMP_DIR"] = uploads  # photos people drop do not outlive the program
         url = stack.enter_context(triton(settings))
-        detector = stack.enter_context(Detector(url, timeout=settings.timeout))
+        security = settings.security.read()
+        detector = stack.enter_context(Detector(url, timeout=settings.timeout, security=security))
         page = pages.build_page(detector, sorted(samples.glob("*.jpg")), mount_editor)
         address = stack.enter_context(served(page, settings, samples))
         print(f"{first_inference(detector)}\nDemo: {address}  (Ctrl-C stops it)", flush=True)

@@ -97,21 +97,22 @@ class BaseDetector:
         self.model = model
         self.timeout = timeout
         self.canary_key = canary_key
+        self.security = security or Security()
         self._max_bytes = max_bytes
         self._budget = Budget()
         self._retries = Retries(retries, self._budget)
         self._no_retries = Retries(0, self._budget)
         self._knowledge = canary.Knowledge(self._ask_for_canary, self._runtime.lock())
         self._closed = False
-        self._servers = Servers(self._connect(url, security or Security()))
+        self._servers = Servers(self._connect(url))
 
-    def _connect(self, url: str | Sequence[str], security: Security) -> list[Server]:
+    def _connect(self, url: str | Sequence[str]) -> list[Server]:
         addresses = parse(url)
-        if security.has_files and not all(address.is_encrypted for address in addresses):
+        if self.security.has_files and not all(address.is_encrypted for address in addresses):
             raise InvalidParameter(
                 f"certificates are of use with grpcs:// or https:// only, but got {self.url}"
             )
-        return [Server(a, self._runtime.connect(a, security)) for a in addresses]
+        return [Server(a, self._runtime.connect(a, self.security)) for a in addresses]
 
     async def _close(self) -> None:
         self._closed = True

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -33,6 +33,7 @@ from client.formats import Format
 from client.local import LocalDetector
 from client.output import Output
 from client.report import Json, Report, Table
+from client.security_options import SecurityOptions
 from client.tensors import Parameters
 
 SERVERS_DEFAULT = "(default: the server's)"
@@ -134,6 +135,10 @@ class Detect:
     ] = None
     """Without a server: the model repository or artifact to run here, instead of --url."""
 
+    security: Annotated[SecurityOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=SecurityOptions
+    )
+
 
 class Job(NamedTuple):
     """A photo, and where it is to be saved with its boxes drawn."""
@@ -167,6 +172,7 @@ def _detector(settings: Detect) -> Detector | LocalDetector:
         model=settings.model,
         timeout=settings.timeout,
         canary_key=settings.canary_key,
+        security=settings.security.read(),
     )
 
 

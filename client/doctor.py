@@ -6,8 +6,7 @@ import json
 import textwrap
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
 import tyro
@@ -16,7 +15,7 @@ from client.addresses import parse
 from client.checkup import Checkup
 from client.diagnosis import Finding
 from client.errors import InvalidParameter
-from client.security import Security
+from client.security_options import SecurityOptions
 
 WIDTH = 100  # columns of the list
 
@@ -44,20 +43,9 @@ class Doctor:
     json: bool = False
     """Write one JSON document instead of the list."""
 
-    ca: Annotated[Path | None, tyro.conf.arg(metavar="PEM", help_behavior_hint="")] = None
-    """Authorities that are trusted, for grpcs:// and https://; else the public ones."""
-
-    certificate: Annotated[Path | None, tyro.conf.arg(metavar="PEM", help_behavior_hint="")] = None
-    """Your own certificate, for servers that want one (mTLS)."""
-
-    key: Annotated[Path | None, tyro.conf.arg(metavar="PEM", help_behavior_hint="")] = None
-    """The private key of that certificate."""
-
-    api_key: Annotated[str, tyro.conf.arg(metavar="KEY", help_behavior_hint="")] = ""
-    """Sent with each request."""
-
-    api_key_header: str = "x-api-key"
-    """The header that carries it."""
+    security: Annotated[SecurityOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=SecurityOptions
+    )
 
 
 def run(settings: Doctor) -> int:
@@ -71,16 +59,9 @@ def run(settings: Doctor) -> int:
         raise InvalidParameter("doctor examines one server at a time: give one address")
     if settings.requests < 1:
         raise InvalidParameter(f"requests must be 1 or more, but got {settings.requests}")
-    security = Security(
-        ca=settings.ca,
-        certificate=settings.certificate,
-        key=settings.key,
-        api_key=settings.api_key,
-        api_key_header=settings.api_key_header,
-    )
     checkup = Checkup(
         address,
-        security,
+        settings.security.read(),
         model=settings.model,
         requests=settings.requests,
         timeout=settings.timeout,

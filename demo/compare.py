@@ -41,7 +41,8 @@ def _side(
 ) -> dict[str, Any]:
     if model == detector.model:
         return _last(answers(detector, facts, paths, iou)) | {"model": model}
-    with Detector(detector.url, model=model, timeout=detector.timeout) as other:
+    url, timeout, security = detector.url, detector.timeout, detector.security
+    with Detector(url, model=model, timeout=timeout, security=security) as other:
         return _last(answers(other, facts, paths, iou)) | {"model": model}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from client import Result
+from client import Detector, Result
 from client.addresses import parse
 from client.server_api import connect
 from client.service import Totals, describe, step_times, totals
@@ -17,11 +17,14 @@ class Facts:
     """Asks servers of themselves, over connections of its own. Threads may share it.
 
     Args:
-        url: one server's address or several, as for a Detector.
+        detector: whose servers.
     """
 
-    def __init__(self, url: str) -> None:
-        self._clients = {str(address): connect(str(address)) for address in parse(url)}
+    def __init__(self, detector: Detector) -> None:
+        self._clients = {
+            str(address): connect(str(address), detector.security)
+            for address in parse(detector.url)
+        }
 
     def before(self) -> Mapping[str, Totals | None]:
         """What each server has counted; to be asked before the request."""

@@ -64,7 +64,7 @@ def build_page(
         samples: photos to click on.
         mount_editor: puts the editor of corrections below a photo; None: there is none.
     """
-    facts = Facts(detector.url)
+    facts = Facts(detector)
     sliders = threshold_sliders()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(HEADER)

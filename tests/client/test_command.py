@@ -17,7 +17,14 @@ from client import (
     drawing,
 )
 from client.command import Detect, run
+from client.security_options import SecurityOptions
 from tests.client.conftest import Service, answer_tensors, save_photo
+
+
+def test_a_key_is_sent(service: Service, photo: Path) -> None:
+    options = SecurityOptions(api_key="secret", api_key_header="X-Key")
+    assert run(Detect((photo,), service.url, security=options)) == 0
+    assert [headers["x-key"] for headers in service.headers] == ["secret"]
 
 
 def test_no_photos_are_wrong_usage() -> None:
