@@ -10,7 +10,6 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from client import Detector
-from serving.server import EmbeddedServer
 from tests.demo.program import Forwarder
 
 
@@ -25,10 +24,8 @@ def test_it_is_the_only_endpoint(api: Client) -> None:
     assert list(api.view_api(return_format="dict")["named_endpoints"]) == ["/detect"]
 
 
-def test_it_answers_as_the_detector_does(
-    api: Client, smear: Path, trial_server: EmbeddedServer
-) -> None:
-    with Detector(trial_server.grpc_url) as detector:
+def test_it_answers_as_the_detector_does(api: Client, smear: Path, forwarder: Forwarder) -> None:
+    with Detector(f"127.0.0.1:{forwarder.port}") as detector:
         expected = detector.detect(smear).to_dict()
         some = detector.detect(smear, score_threshold=0.9, iou_threshold=0.3, max_detections=2)
     photo = handle_file(str(smear))

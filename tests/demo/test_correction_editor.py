@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from client import Box, Detection, Result
 from demo.correction_editor import Opened, answer, correction_editor, found_boxes
 from demo.corrections import CorrectedBox, Corrections, image_id
+from tests.demo.program import free_port
 from training.folders import Folders
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -68,7 +69,11 @@ def address(
             name = gr.Textbox(label="photo")
             correction_editor(kept, [name], current)
         _, url, _ = page.launch(
-            server_name="127.0.0.1", prevent_thread_lock=True, quiet=True, ssr_mode=False
+            server_name="127.0.0.1",
+            server_port=free_port(),  # Gradio's own search leaves a socket open
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
         )
         yield url
         page.close(verbose=False)
