@@ -33,6 +33,8 @@ PALETTE: tuple[Colour, ...] = (
     (240, 228, 66),  # yellow
 )
 GOLDEN_RATIO = 0.618034
+PNG = b"\x89PNG\r\n\x1a\n"
+ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -56,7 +58,7 @@ def read(image: images.Image) -> np.ndarray:
     """
     data = images.encoded(image, images.LARGEST_LIMIT)  # it is not sent
     try:
-        picture = _webp(data) if data[8:12] == b"WEBP" else _decoded(data)
+        picture = _with_pillow(data) if _is_for_pillow(data) else _decoded(data)
     except (cv2.error, OSError, SyntaxError, ValueError):  # Pillow's ways to say no
         picture = None
     if picture is None:
@@ -69,10 +71,15 @@ def _decoded(data: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
 
 
-def _webp(data: bytes) -> np.ndarray:
-    # OpenCV 4.11 leaves a WebP's orientation out.
-    with Image.open(io.BytesIO(data), formats=["WEBP"]) as webp:
-        rgb = np.asarray(ImageOps.exif_transpose(webp).convert("RGB"))
+def _is_for_pillow(data: bytes) -> bool:
+    # OpenCV 4.11 leaves a WebP's orientation out, and reads freed memory on animated PNG.
+    animated = data.startswith(PNG) and any(chunk in data for chunk in ANIMATION_CHUNKS)
+    return animated or data[8:12] == b"WEBP"
+
+
+def _with_pillow(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as picture:
+        rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     return np.ascontiguousarray(rgb[..., ::-1])
 
 

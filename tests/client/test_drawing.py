@@ -135,6 +135,15 @@ def test_each_format_is_read_upright(suffix: str, orientation: int) -> None:
     assert np.array_equal(picture[..., 0] > 128, expected)
 
 
+def test_an_animated_png_is_left_to_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenCV 4.11 reads freed memory on some, and the process dies of it."""
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    file = io.BytesIO()
+    frames[0].save(file, "PNG", save_all=True, append_images=frames[1:])
+    monkeypatch.setattr(cv2, "imdecode", None)
+    assert drawing.read(file.getvalue())[0, 0].tolist() == [0, 0, 255]
+
+
 def test_a_grey_photo_is_read_in_colour() -> None:
     png = cv2.imencode(".png", np.zeros((2, 3), np.uint8))[1].tobytes()
     assert drawing.read(png).shape == (2, 3, 3)
