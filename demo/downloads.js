@@ -3,9 +3,9 @@
 
 /** photos: each with its detections on show. */
 function jsonOf(photos) {
-  return JSON.stringify(photos.map(({ name, error, width, height, model, detections }) => error
+  return JSON.stringify(photos.map(({ name, error, width, height, model, server, detections }) => error
     ? { file: name, error: `${error.headline}: ${error.text}` }
-    : { file: name, width, height, counts: Object.fromEntries(countsOf(detections)), detections, model }), null, 2);
+    : { file: name, width, height, counts: Object.fromEntries(countsOf(detections)), detections, model, server }), null, 2);
 }
 
 function csvOf(photos) {

@@ -155,17 +155,16 @@ def test_two_repositories_do_not_mix(
 
 
 def test_the_folder_and_the_program_stay_as_they_are(repository: Path, smear: Path) -> None:
-    before = sorted(repository.rglob("*")), cv2.getNumThreads(), cv2.getLogLevel(), set(sys.path)
-
+    before = state(repository)
     LocalDetector(repository).detect(smear)
+    assert state(repository) == before
 
-    assert before == (
-        sorted(repository.rglob("*")),
-        cv2.getNumThreads(),
-        cv2.getLogLevel(),
-        set(sys.path),
-    )
-    assert not {"preprocessing", "postprocessing", "image_header"} & sys.modules.keys()
+
+def state(repository: Path) -> tuple[object, ...]:
+    """What a LocalDetector leaves alone: files, OpenCV's settings, where and what is imported."""
+    steps = {"preprocessing", "postprocessing", "image_header"} & sys.modules.keys()
+    files = sorted(repository.rglob("*"))
+    return files, cv2.getNumThreads(), cv2.getLogLevel(), set(sys.path), steps
 
 
 def test_a_network_that_is_none(artifact: Path) -> None:

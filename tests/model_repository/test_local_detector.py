@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_photos_of_all_kinds(pair: Pair, photos: dict[str, bytes]) -> None:
 
 
 def test_results_are_the_same_down_to_their_types(int8: Pair, smear: Path) -> None:
-    local, served = (detector.detect(smear) for detector in int8)
+    local, served = (replace(detector.detect(smear), server="") for detector in int8)
 
     assert repr(local) == repr(served)
     assert local.to_dict() == served.to_dict()
