@@ -98,7 +98,8 @@ def detect_tiled(
         seen = placed(result, window)
         found += [each for each in seen if not is_cut(each.box, window, width, height)]
     kept = suppress(found, IOU_THRESHOLD if iou_threshold is None else iou_threshold)
-    return Result(tuple(kept[:max_detections]), width, height, first.model)
+    detections = tuple(kept[:max_detections])
+    return replace(first, detections=detections, width=width, height=height)
 
 
 def windows(width: int, height: int, tile: int, overlap: float) -> list[Window]:

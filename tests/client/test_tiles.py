@@ -48,7 +48,7 @@ class Blobs:
                 for x, y, w, h, _ in stats[1:].tolist()
                 if min(w, h) >= 10
             ]
-            yield Result(tuple(found), width, height, "blobs")
+            yield Result(tuple(found), width, height, "blobs", "here")
 
 
 def picture_with(*boxes_xyxy: tuple[int, int, int, int], level: int = 0) -> np.ndarray:
@@ -111,6 +111,7 @@ def test_an_empty_picture_has_nothing() -> None:
     result = detect_tiled(Blobs(), picture_with())
     assert result == Result((), WIDTH, HEIGHT)
     assert result.model == "blobs"
+    assert result.server == "here"
 
 
 def test_no_tile_is_larger_than_asked_for_and_the_whole_is_shrunk_to_it() -> None:
