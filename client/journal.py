@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from client.detection import Result
-from client.errors import DetectorError, InvalidParameter
+from client.errors import InvalidParameter
+from client.report import Entries
 
 Entry = dict[str, Any]
 
 
-class Journal:
+class Journal(Entries):
     """A journal open for writing, begun or gone on with; a `Report`. Holds no results in memory.
 
     Args:
@@ -58,14 +58,6 @@ class Journal:
     def done(self, photo: Path) -> bool:
         """Whether the photo has a result."""
         return str(photo) in self._places and str(photo) not in self._failed
-
-    def found(self, photo: Path, result: Result) -> None:
-        """Write a photo's result."""
-        self._add({"file": str(photo), **result.to_dict()})
-
-    def failed(self, photo: Path, error: DetectorError) -> None:
-        """Write why a photo has none."""
-        self._add({"file": str(photo), "error": str(error)})
 
     def entries(self, photos: Iterable[Path]) -> Iterator[Entry]:
         """Yield the entries of these photos, all of which must have one, in their order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -65,12 +66,8 @@ class Table:
         return f"{photo!s:<{self._width}}  {detection.label:<12}  {detection.score:5.2f}{corners}"
 
 
-class Json:
-    """A list with one object per photo: "file", and the result's fields or "error"."""
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._last: str | None = None  # its comma depends on whether another one follows
+class Entries(ABC):
+    """A report of one object per photo: "file", and the result's fields or "error"."""
 
     def found(self, photo: Path, result: Result) -> None:
         """Write the result."""
@@ -79,6 +76,18 @@ class Json:
     def failed(self, photo: Path, error: DetectorError) -> None:
         """Write the reason."""
         self._add({"file": str(photo), "error": str(error)})
+
+    @abstractmethod
+    def _add(self, entry: dict[str, Any]) -> None:
+        """Write an entry."""
+
+
+class Json(Entries):
+    """A list of the entries."""
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._last: str | None = None  # its comma depends on whether another one follows
 
     def close(self) -> None:
         """Write the end of the document."""

@@ -20,12 +20,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from client import Result, drawing
+from client import Result
 from demo import pictures
 from demo.corrections import SMALLEST_SIDE, CorrectedBox, CorrectionError, Corrections, image_id
 from demo.messages import explained
-
-QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+from demo.views import QUIETLY
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,9 @@ def photo_to_correct(
         "photo": copy,
         "width": result.width,
         "height": result.height,
-        "classes": [class_shown(k, label) for k, label in enumerate(corrections.labels)],
+        "classes": [
+            {"label": label, **pictures.css(k)} for k, label in enumerate(corrections.labels)
+        ],
         "boxes": [asdict(box) for box in (found_boxes(result) if stored is None else stored)],
     }
 
@@ -131,13 +132,3 @@ def whole(start: float, end: float, size: int) -> tuple[int, int]:
     """Both edges of a box along a side of the photo in whole pixels, inside it."""
     first = max(0, min(round(start), size - SMALLEST_SIDE))
     return first, min(max(round(end), first + SMALLEST_SIDE), size)
-
-
-def class_shown(k: int, label: str) -> dict[str, str]:
-    """A class, its colour in `client.drawing` too, and black or white to write on it."""
-    colour = drawing.colour(k)
-    return {
-        "label": label,
-        "colour": "rgb({},{},{})".format(*colour),
-        "ink": pictures.ink(colour),
-    }

@@ -17,12 +17,11 @@ from demo.facts import Facts
 from demo.photos import FLOOR, Found, answers, drawing_of, filtered
 from demo.pictures import PHOTO_LIMIT
 from demo.video import VIDEO_LIMIT, WAITING, annotated
-from demo.views import view
+from demo.views import QUIETLY, view
 
 TITLE = "SSD on Triton"
 AT_ONCE = 8  # requests under way at the same time; one slow photo blocks nobody
 VIDEOS_AT_ONCE = 2  # each keeps a processor core busy
-QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 # Without Gradio's own checks, a wrong number gets the server's message in the page.
 ASKING: dict[str, Any] = {"preprocess": False, **QUIETLY}
 

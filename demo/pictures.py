@@ -68,10 +68,12 @@ def drawn(photo: bytes, detections: Iterable[Detection]) -> bytes:
 def colours(results: Iterable[Result]) -> dict[str, dict[str, str]]:
     """The colour of each label that occurs, as in `client.drawing`, and one to write on it."""
     classes = {found.label: found.class_id for result in results for found in result.detections}
-    return {label: _css(drawing.colour(class_id)) for label, class_id in classes.items()}
+    return {label: css(class_id) for label, class_id in classes.items()}
 
 
-def _css(colour: drawing.Colour) -> dict[str, str]:
+def css(class_id: int) -> dict[str, str]:
+    """A class's colour as in `client.drawing`, and black or white to write on it."""
+    colour = drawing.colour(class_id)
     return {"colour": "rgb({},{},{})".format(*colour), "ink": ink(colour)}
 
 

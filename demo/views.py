@@ -9,6 +9,8 @@ from typing import Any
 import gradio as gr
 
 HERE = Path(__file__).resolve().parent
+# Of events: no spinner over the page, no endpoint for programs.
+QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 STYLE = HERE / "page.css"
 # In their order: each knows what stands before it.
 SCRIPTS = (
