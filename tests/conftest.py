@@ -1,5 +1,6 @@
 """What all test folders share: a real server over the shipped repository, a photo, a browser."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -42,6 +43,15 @@ def server() -> Iterator[EmbeddedServer]:
 def smear() -> Path:
     """A rendered photo of a blood smear."""
     return PROJECT / "samples" / "smear-1.jpg"
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Photos and annotation folders that are no part of the project: `cases/`, `data/`."""
+    folder = os.environ.get("SSD_TEST_DATA")
+    if not folder:
+        pytest.skip("needs data that is no part of the project; SSD_TEST_DATA names its folder")
+    return Path(folder)
 
 
 @pytest.fixture(scope="module")
