@@ -36,7 +36,8 @@ def merge_pixels(graph: Graph) -> str | None:
         return None
     add, convolution, relu = path[2:]
     middle = graph.scalar(add.input[1])
-    weights, bias = (graph.constant(name) for name in convolution.input[1:3])
+    weights = graph.constant(convolution.input[1])
+    bias = _bias(graph, convolution, weights)
     shapes = graph.shapes()
     size, output = shapes["images"][1:], shapes[relu.output[0]]
     if middle is None or weights is None or bias is None or not _fits(convolution, size, output):
@@ -49,6 +50,16 @@ def merge_pixels(graph: Graph) -> str | None:
     x = _reshaped(graph, x, [*output[2:], output[1]])
     graph.add("Transpose", [x], relu.output[0], perm=[0, 3, 1, 2])
     return pixels
+
+
+def _bias(
+    graph: Graph, convolution: onnx.NodeProto, weights: np.ndarray | None
+) -> np.ndarray | None:
+    """Zeros where a convolution has none; None where weights or bias are no constants."""
+    given = [name for name in convolution.input[2:] if name]
+    if given or weights is None:
+        return graph.constant(given[0]) if given else None
+    return np.zeros(len(weights), np.float32)
 
 
 def _fits(convolution: onnx.NodeProto, size: list[int | None], output: list[int | None]) -> bool:

@@ -58,7 +58,9 @@ def doubling(times: int, crop: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def stem(stride: int = 2, size: int = 16, middle: float = -127.5) -> onnx.ModelProto:
+def stem(
+    stride: int = 2, size: int = 16, middle: float = -127.5, bias: bool = True
+) -> onnx.ModelProto:
     """A network's beginning as `simplify` leaves it: bytes, less the middle, convolved, ReLU."""
     generator = np.random.default_rng(0)
     constants = {
@@ -72,7 +74,7 @@ def stem(stride: int = 2, size: int = 16, middle: float = -127.5) -> onnx.ModelP
         helper.make_node("Cast", ["a"], ["b"], to=TensorProto.FLOAT),
         helper.make_node("Add", ["b", "middle"], ["c"]),
         helper.make_node(
-            "Conv", ["c", "weights", "bias"], ["d"],
+            "Conv", ["c", "weights", "bias"][: 3 if bias else 2], ["d"],
             strides=[stride, stride], pads=pads, kernel_shape=[3, 3],
         ),
         helper.make_node("Relu", ["d"], ["y"]),

@@ -57,6 +57,18 @@ def test_fused_batch_normalisation_is_keras_own() -> None:
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
+def test_frozen_batch_normalisation_keeps_its_statistics() -> None:
+    """Keras' rule: not trainable means the moving mean and variance, and no update of them."""
+    x = np.random.default_rng(1).normal(1.0, 3.0, (2, 2, 2, 5)).astype(np.float32)
+    frozen = model.BatchNormalization(synchronized=True)
+    frozen.build(x.shape)
+    frozen.trainable = False
+    outputs = frozen(tf.constant(x), training=True)
+    np.testing.assert_allclose(outputs, x / np.sqrt(1 + frozen.epsilon), rtol=1e-5)
+    np.testing.assert_array_equal(frozen.moving_mean, np.zeros(5))
+    np.testing.assert_array_equal(frozen.moving_variance, np.ones(5))
+
+
 def _normalise(layer: keras.layers.Layer, x: np.ndarray) -> list[tf.Tensor]:
     layer.build(x.shape)
     images = tf.constant(x)

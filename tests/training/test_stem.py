@@ -28,11 +28,12 @@ def test_blocks_give_what_pixels_gave() -> None:
     np.testing.assert_allclose(found, wanted, atol=0.5 * 5 * 0.03)
 
 
-def test_blocks_are_exact_where_padding_is() -> None:
-    wanted = answer(stem(middle=-128))
-    model = stem(middle=-128)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_blocks_are_exact_where_padding_is(bias: bool) -> None:
+    wanted = answer(stem(middle=-128, bias=bias))
+    model = stem(middle=-128, bias=bias)
     graph = Graph(model)
-    merge_pixels(graph)
+    assert merge_pixels(graph)
     graph.tidy()
     np.testing.assert_allclose(answer(model), wanted, atol=1e-4)
 
