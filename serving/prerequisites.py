@@ -18,7 +18,7 @@ from serving.tritonserver import DOCKER, Wheel, find_wheel, libpython, python_ve
 GLIBC_NEEDED = (2, 35)
 NUMPY_BELOW = 2
 SHARED_MEMORY_NEEDED = 128  # MiB free: a batch of 8 photos of 10 MiB takes 107, fresh stubs 4
-ADMIN_KEY = re.compile(r"[A-Za-z0-9_.-]{8,}")
+ADMIN_KEY = re.compile(r"[A-Za-z0-9_.-]{16,}")  # the same in deploy/docker/serve.sh
 
 
 def check_machine() -> Wheel:
@@ -180,7 +180,8 @@ def check_admin_key(key: str) -> None:
     """Triton takes the key on its command line, where commas and spaces would break it."""
     if not ADMIN_KEY.fullmatch(key):
         raise PrerequisiteError(
-            "the admin key must be 8 or more letters, digits, dots, dashes or underscores"
+            "the admin key must be 16 or more letters, digits, dots, dashes or underscores: make "
+            "one with openssl rand -hex 32"
         )
 
 

@@ -100,7 +100,9 @@ def test_half_made_models_are_left_out(files: list[str], lack: str) -> None:
     assert re.match(f"half is left out, it has no {lack}", lines[0])
 
 
-@pytest.mark.parametrize("key", ["", "short", "with space", "with,comma", "a=bcdefgh"])
+@pytest.mark.parametrize(
+    "key", ["", "15-characters--", "with space and 16", "with,comma and-16", "a=bcdefghijklmnop"]
+)
 def test_admin_key_that_would_break_the_command_line(key: str) -> None:
     with pytest.raises(PrerequisiteError, match="admin key must be"):
         prerequisites.check_admin_key(key)

@@ -11,6 +11,15 @@ import pytest
 from serving.process import LAUNCHER, Stub, find_stubs, read_stub
 from serving.server import EmbeddedServer
 
+MODES = """
+import os, pathlib
+file = os.open("made", os.O_CREAT | os.O_RDWR, 0o666)
+for mode in (None, 0o644, 0o640, 0o644):
+    if mode:
+        os.fchmod(file, mode)
+    print(oct(os.fstat(file).st_mode & 0o777))
+"""
+
 START_AND_DIE = """
 import os, signal, subprocess, sys
 child = subprocess.Popen([sys.executable, sys.argv[1], str(os.getpid()), "/bin/sleep", "60"])
@@ -57,6 +66,13 @@ def test_child_ends_with_a_killed_parent() -> None:
         wait_until(lambda: b"sleep" in (child / "cmdline").read_bytes())
         parent.communicate("\n")
     wait_until(lambda: not child.exists() or not (child / "cmdline").read_bytes())
+
+
+def test_child_opens_nothing_to_everyone(tmp_path: Path) -> None:
+    command = [sys.executable, str(LAUNCHER), str(os.getpid()), sys.executable, "-c", MODES]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0o600", "0o600", "0o640", "0o640"]
+    assert done.stderr == ""
 
 
 def wait_until(condition, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-def]

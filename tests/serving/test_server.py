@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import re
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +105,23 @@ def test_serving_writes_nothing_into_the_repository_and_leaves_nothing(repositor
     assert sorted(repository.rglob("*")) == before
     assert leftovers(server) == []
     server.stop()  # a second time does nothing
+
+
+def test_only_its_own_user_can_read_what_it_makes(server: EmbeddedServer) -> None:
+    """Photos pass through /dev/shm, where Triton's library opens its files to everyone."""
+    shared = list(shared_memory.FOLDER.glob(f"{server._region.prefix}*"))
+    assert len(shared) == 1 + len(server.process.stubs())
+    assert {path.name: mode(path) for path in shared} == dict.fromkeys(
+        (path.name for path in shared), 0o600
+    )
+    assert mode(server._region.folder) == 0o700  # with the log, the backends and the stubs' Python
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    assert re.search(r"^Umask:\s+0077$", status, re.MULTILINE)
+
+
+def mode(path: Path) -> int:
+    """Who may do what with a file."""
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def test_port_in_use(project_repository: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from contextlib import nullcontext
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,9 @@ from typing import Protocol
 import pytest
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
+
+from serving.errors import PrerequisiteError
+from serving.prerequisites import check_admin_key
 
 SERVE = Path(__file__).parents[3] / "deploy" / "docker" / "serve.sh"
 INDEX = "/v2/repository/index"
@@ -127,3 +131,17 @@ def test_passes_the_variant_on(tmp_path: Path, variant: str) -> None:
         [f"--model-config-name={variant}"] if variant else []
     )
     assert passed[-1] == "--last=1"
+
+
+@pytest.mark.parametrize(("key", "good"), [("k" * 15, False), ("k" * 16, True), ("k,k" * 9, False)])
+def test_keys_that_serve_for_a_container_serve_without_one(
+    tmp_path: Path, key: str, good: bool
+) -> None:
+    program = tmp_path / "tritonserver"
+    program.write_text("#!/bin/sh\necho started\n")
+    program.chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRITON_ADMIN_KEY": key}
+    done = subprocess.run(["sh", SERVE], env=variables, capture_output=True, text=True, check=False)
+    assert done.stdout == ("started\n" if good else "")
+    with nullcontext() if good else pytest.raises(PrerequisiteError):
+        check_admin_key(key)
