@@ -1,5 +1,6 @@
 # make demo   the server and the page, on this machine
 # make test   what CI runs: lint, types, tests
+# OPTIONS=... for the page, as in: make demo OPTIONS="--port 7861"; python app.py --help has them
 # PYTHON=...  the interpreter to build .venv with, if the right one is not found
 
 ifndef PYTHON
@@ -12,7 +13,7 @@ BIN := .venv/bin
 .PHONY: demo test lint
 
 demo: .venv/.demo
-	@exec $(BIN)/python app.py --embedded
+	@exec $(BIN)/python app.py --embedded $(OPTIONS)
 
 test: .venv/.test lint
 	$(BIN)/python -m pytest

@@ -14,6 +14,7 @@ import tyro
 from serving import log, shared_memory, tritonserver
 from serving.control import Control
 from serving.errors import PrerequisiteError, ServingError, StartError
+from serving.folder_store import FolderStore
 from serving.prerequisites import (
     check_admin_key,
     check_machine,
@@ -90,7 +91,7 @@ class EmbeddedServer:
         )
         self._ports: dict[str, int] = {}
         self._region = shared_memory.Region()
-        self._supervisor = Supervisor(self._plan(), report)
+        self._supervisor = Supervisor(self._plan(), self._tell)
         self._thread = threading.Thread(target=self._supervisor.run, name="triton", daemon=True)
 
     def __enter__(self) -> "EmbeddedServer":
@@ -178,6 +179,7 @@ class EmbeddedServer:
         shared_memory.remove_leftovers()
         try:
             self._region.claim()
+            self._lay_out_repository()
             tritonserver.assemble_backends(wheel, self._region.folder / "backends")
             tritonserver.make_stub_environment(self._region.folder / "stubs")
         except OSError as error:
@@ -209,12 +211,37 @@ class EmbeddedServer:
             "--metrics-port": (LOOPBACK, s.metrics_port),
         }
 
+    @property
+    def _served(self) -> str:
+        """What tritonserver is given as its repository.
+
+        A folder is reached by a link of ours: a shell would take a name with a space apart, and a
+        stub cannot read one with an umlaut.
+        """
+        is_folder = isinstance(self._store, FolderStore)
+        return str(self._region.folder / "models") if is_folder else self._store.triton_address
+
+    def _lay_out_repository(self) -> None:
+        if self._served != self._store.triton_address:
+            Path(self._served).symlink_to(self._store.triton_address)
+
+    def _tell(self, line: str) -> None:
+        self._report(self._in_own_names(line))
+
+    def _explain(self) -> str:
+        found = log.read_failure(self.log_file) if self.log_file else "see its log"
+        return self._in_own_names(found)
+
+    def _in_own_names(self, text: str) -> str:
+        """What Triton says, with the repository called as its owner calls it."""
+        return text.replace(self._served, self._store.address)
+
     def _plan(self) -> Plan:
         s = self.settings
         return Plan(
             launch=self._launch,
             connect=self.control,
-            explain=lambda: log.read_failure(self.log_file) if self.log_file else "see its log",
+            explain=self._explain,
             region=self._region,
             watch=self._watch,
             start_seconds=s.start_seconds,
@@ -238,7 +265,7 @@ class EmbeddedServer:
     def _options(self, models: list[str]) -> list[str]:
         s = self.settings
         return [
-            f"--model-repository={self._store.triton_address}",
+            f"--model-repository={self._served}",
             "--model-control-mode=explicit",
             *(f"--load-model={model}" for model in models),
             f"--backend-directory={self._region.folder / 'backends'}",

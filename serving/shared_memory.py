@@ -8,6 +8,7 @@ temporary folder bears the same prefix and goes with them.
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -17,6 +18,9 @@ from pathlib import Path
 FOLDER = Path("/dev/shm")
 NAME = "ssd-on-triton-"
 LOCK = "lock"
+# What Triton may put on a stub's command line, which a shell reads; a stub's own Python, in the C
+# locale always, reads ASCII only.
+PLAIN = re.compile(r"[A-Za-z0-9_./+@,=-]+", re.ASCII)
 
 
 class Region:
@@ -33,7 +37,7 @@ class Region:
         """Lock the file that marks this prefix as alive, and make the temporary folder."""
         self._lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.folder = Path(tempfile.mkdtemp(prefix=self.prefix))
+        self.folder = Path(tempfile.mkdtemp(prefix=self.prefix, dir=temporary_folder()))
 
     def clear(self, names: Iterable[str] | None = None) -> None:
         """Remove shared memory that no process uses any more: the named files, else all."""
@@ -52,12 +56,19 @@ class Region:
         self._lock = None
 
 
+def temporary_folder() -> Path:
+    """Where temporary folders are made: the usual place if a stub's command line can name it."""
+    places = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
+    fitting = (place for place in places if PLAIN.fullmatch(place) and os.access(place, os.W_OK))
+    return Path(next(fitting, FOLDER))
+
+
 def remove_leftovers(shared: Path = FOLDER) -> list[str]:
     """Remove the files and folders of servers that are dead. Returns their prefixes."""
     dead = [lock for lock in shared.glob(f"{NAME}*-{LOCK}") if is_free(lock)]
     prefixes = [lock.name.removesuffix(LOCK) for lock in dead]
     for prefix in prefixes:
-        for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        for folder in temporary_folder().glob(f"{prefix}*"):
             shutil.rmtree(folder, ignore_errors=True)
         remove(shared.glob(f"{prefix}*"))
     return prefixes

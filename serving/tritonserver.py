@@ -98,7 +98,9 @@ def make_stub_environment(folder: Path) -> Path:
     packages = folder / "lib" / f"python{python_version()}" / "site-packages"
     shutil.copy2(STUB_START, packages)
     lines = [f"import {STUB_START.stem}"]
-    lines += [f"import site; site.addsitedir({path!r})" for path in package_folders()]
+    # As bytes, since this file and a stub's file names are ASCII.
+    paths = map(os.fsencode, package_folders())
+    lines += [f"import os, site; site.addsitedir(os.fsdecode({path!r}))" for path in paths]
     (packages / "stubs.pth").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import site
 import socket
+import subprocess
+import venv
 from pathlib import Path
 
 import pytest
 
 from client import Detector
-from tests.demo.program import Program, free_port
+from tests.demo.program import PROJECT, Program, free_port
 
 
 def free_ports() -> list[str]:
@@ -27,6 +31,36 @@ def test_embedded_starts_and_stops_both(smear: Path) -> None:
     for port in (program.port, *map(int, ports[1::2])):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The project in a folder as people have them, its environment made, of the packages here."""
+    folder = tmp_path / "My Projects" / "größe"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, check=True)
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (PROJECT / name).exists():  # else it was removed and that is not committed
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(PROJECT / name, folder / name)
+    venv.create(folder / ".venv", symlinks=True)
+    (packages,) = (folder / ".venv").glob("lib/python3*/site-packages")
+    packages.rmdir()
+    packages.symlink_to(site.getsitepackages()[0])
+    (folder / ".venv" / ".demo").touch()
+    return folder
+
+
+def test_make_demo_in_a_folder_of_any_name(
+    checkout: Path, smear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    ports = free_ports()
+    program = Program(*ports, checkout=checkout)
+    assert program.address == f"http://127.0.0.1:{program.port}"
+    with Detector(f"127.0.0.1:{ports[3]}") as detector:
+        assert detector.detect(smear).detections
+    program.stop()
+    assert "Traceback" not in program.printed
 
 
 @pytest.mark.parametrize("option", ["--port", "--grpc-port"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -82,13 +83,25 @@ def _value(parameter: service_pb2.InferParameter) -> float:
 
 
 class Program:
-    """`python app.py` with these options; `address` once it has printed one."""
+    """`python app.py` with these options; `address` once it has printed one.
 
-    def __init__(self, *options: str) -> None:
+    Args:
+        options: of the program.
+        checkout: where `make demo` starts it instead.
+    """
+
+    def __init__(self, *options: str, checkout: Path | None = None) -> None:
         self.port = free_port()
-        command = [sys.executable, "app.py", "--port", str(self.port), *options]
+        options = ("--port", str(self.port), *options)
+        command = [sys.executable, "app.py", *options]
+        if checkout:
+            command = ["make", "--no-print-directory", "demo", f"OPTIONS={shlex.join(options)}"]
         self.process = subprocess.Popen(
-            command, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=checkout or PROJECT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         self.printed = ""
 
