@@ -35,6 +35,8 @@ PALETTE: tuple[Colour, ...] = (
 GOLDEN_RATIO = 0.618034
 PNG = b"\x89PNG\r\n\x1a\n"
 ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
+# Where Pillow looks for an orientation, too. The server, OpenCV and browsers know EXIF's alone.
+ELSEWHERE = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -79,6 +81,9 @@ def _is_for_pillow(data: bytes) -> bool:
 
 def _with_pillow(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as picture:
+        picture.load()
+        for key in ELSEWHERE:
+            picture.info.pop(key, None)
         rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
     return np.ascontiguousarray(rgb[..., ::-1])
 

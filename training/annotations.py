@@ -27,21 +27,23 @@ import math
 import os
 import re
 import reprlib
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
+from training import decoding
+from training.decoding import ImageInfo
 from training.errors import TrainingError
 
 Record = TypeVar("Record")  # an object as a format has it
 
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
+# Pictures that are not read. They are looked for to be named, for whoever has them counts on them.
+UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".psd")
+IMAGE_LIMIT = 2**30  # bytes of an image file; 64 megapixels of 3 x 16 bits have 2**28.5
 LIST_LIMIT = 64 * 2**20  # bytes of a text file that lists images
 LABEL_LIMIT = 200  # characters of a class name
 TOLERANCE = 1.0  # pixels outside the image that are a writer's rounding, clipped without a word
@@ -192,16 +194,6 @@ class Content:
     size: tuple[float, float] | None = None
     objects: tuple[Object, ...] = ()
     problems: tuple[Problem, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageInfo:
-    """What decoding a file told: its upright size in pixels, its format, its orientation."""
-
-    width: int
-    height: int
-    format: str  # one of IMAGE_FORMATS
-    orientation: int  # EXIF, 1 to 8; 5 and above swap width and height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -450,35 +442,21 @@ def read_lines(path: Path, limit: int = LIST_LIMIT) -> list[str]:
 
 
 def inspect_image(path: Path) -> ImageInfo:
-    """Decode a file in full, for a header alone does not tell whether the pixels are there.
+    """What decoding a file in full told. Raises BadImageError as `read_image`."""
+    return read_image(path)[2]
 
-    Raises BadImageError for what is no JPEG, PNG or BMP, is truncated, or claims so many pixels
-    that Pillow takes it for a decompression bomb.
+
+def read_image(path: Path) -> tuple[bytes, np.ndarray, ImageInfo]:
+    """An image file's bytes, its upright pixels, uint8 RGB [H, W, 3], and what it says of itself.
+
+    Raises BadImageError for what the served network could not be shown either: no JPEG, PNG, BMP,
+    WebP or TIFF, truncated, or of too many pixels.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is not used here
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=IMAGE_FORMATS) as image:
-                image.load()
-                return _image_info(image)
-    except Exception as error:  # Pillow's decoders raise whatever they stumble over
-        raise BadImageError(f"does not decode as JPEG, PNG or BMP: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "the file is none of them"
-    return str(error) or type(error).__name__
-
-
-def _image_info(image: Image.Image) -> ImageInfo:
-    orientation = image.getexif().get(0x0112, 1)
-    orientation = orientation if orientation in range(1, 9) else 1
-    width, height = image.size if orientation < 5 else image.size[::-1]
-    # A phone's MPO is a JPEG with a second picture behind it, which decoders ignore.
-    kind = "JPEG" if image.format == "MPO" else str(image.format)
-    return ImageInfo(width, height, kind, orientation)
+        encoded = read_bytes(path, IMAGE_LIMIT)
+        return encoded, *decoding.decode(encoded)
+    except (DataError, OSError, decoding.ImageError) as error:
+        raise BadImageError(f"does not decode: {error}") from error
 
 
 def _left_out(entry: Entry, problems: Iterable[Problem]) -> Item:

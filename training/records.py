@@ -29,7 +29,7 @@ import tyro
 from tqdm import tqdm
 
 from training import annotations
-from training.annotations import Annotation, DataError, Dataset
+from training.annotations import Annotation, BadImageError, DataError, Dataset, Problem
 from training.folders import Folders
 
 FEATURES = {
@@ -49,6 +49,7 @@ FEATURES = {
     "image/object/difficult": "int64",  # 0 or 1
     "image/object/truncated": "int64",  # 0 or 1
 }
+AS_THEY_ARE = ("JPEG", "PNG", "BMP")  # what tf.io.decode_image reads, in any TensorFlow
 ENCODING = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}  # of images encoded again
 SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than 1
 
@@ -114,6 +115,15 @@ class Manifest:
         return [str(self.directory / shard.name) for shard in self.shards]
 
 
+@dataclasses.dataclass
+class Tally:
+    """What became of a split's images: a digest of each example, how many were encoded again."""
+
+    digests: list[str] = dataclasses.field(default_factory=list)
+    encoded_again: int = 0
+    problems: list[Problem] = dataclasses.field(default_factory=list)  # those left out
+
+
 def run(settings: RecordsSettings) -> int:
     """Write the splits and print a report; 0 where every split stands whole, else 1."""
     try:
@@ -162,18 +172,18 @@ def _check_labels_agree(output: Path, datasets: list[Dataset]) -> None:
             )
 
 
-def _report(dataset: Dataset, manifest: Manifest, encoded_again: int) -> None:
+def _report(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
     counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{dataset.split}: {manifest.count} images in {len(manifest.shards)} files; {boxes}")
-    if encoded_again:
-        print(f"  {encoded_again} images turned upright or converted, and encoded again")
-    for line in annotations.describe(dataset.problems):
+    if tally.encoded_again:
+        print(f"  {tally.encoded_again} images turned upright or converted, and encoded again")
+    for line in annotations.describe([*dataset.problems, *tally.problems]):
         print(f"  {line}")
 
 
-def write(dataset: Dataset, output: Path, shards: int = 4) -> tuple[Manifest, int]:
-    """Write one split, and its manifest last; also tells how many images were encoded again.
+def write(dataset: Dataset, output: Path, shards: int = 4) -> tuple[Manifest, Tally]:
+    """Write one split, and its manifest last; also tells what became of the images.
 
     Raises DataError where there is nothing to write or `shards` is below 1.
     """
@@ -188,20 +198,22 @@ def write(dataset: Dataset, output: Path, shards: int = 4) -> tuple[Manifest, in
     for leftover in output.glob(".partial-*"):  # of a killed run
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as partial:
-        manifest, encoded_again = _write_partial(dataset, Path(partial), shards)
+        manifest, tally = _write_partial(dataset, Path(partial), shards)
         _publish(Path(partial), dataclasses.replace(manifest, directory=output))
-    return dataclasses.replace(manifest, directory=output), encoded_again
+    return dataclasses.replace(manifest, directory=output), tally
 
 
-def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manifest, int]:
+def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manifest, Tally]:
     shards = min(shards, len(dataset.annotations))
     names = [f"{dataset.split}-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
-    digests, encoded_again = _write_shards(dataset, [partial / name for name in names])
-    content = json.dumps([dataset.labels, sorted(digests)]).encode()
+    tally = _write_shards(dataset, [partial / name for name in names])
+    if not tally.digests:
+        raise DataError("\n".join(annotations.describe(tally.problems)))
+    content = json.dumps([dataset.labels, sorted(tally.digests)]).encode()
     manifest = Manifest(
         directory=partial,
         split=dataset.split,
-        count=len(dataset.annotations),
+        count=len(tally.digests),
         labels=dataset.labels,
         shards=tuple(_shard(partial / name) for name in names),
         fingerprint=hashlib.sha256(content).hexdigest(),
@@ -211,24 +223,30 @@ def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manife
     )
     (partial / "label_map.pbtxt").write_text(label_map(dataset.labels), encoding="utf-8")
     (partial / "manifest").write_text(_manifest_text(manifest), encoding="utf-8")
-    return manifest, encoded_again
+    return manifest, tally
 
 
-def _write_shards(dataset: Dataset, paths: list[Path]) -> tuple[list[str], int]:
-    """Deal the images out to the shards; the digest of each example, and how many were recoded."""
+def _write_shards(dataset: Dataset, paths: list[Path]) -> Tally:
+    """Deal the images out to the shards; one that cannot be read any more is left out."""
     writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
-    digests, encoded_again = [], 0
-    bar = tqdm(dataset.annotations, desc=f"writing {dataset.split}", unit="image", disable=None)
-    for index, annotation in enumerate(bar):
-        encoded, kind, again = upright(annotation)
+    tally = Tally()
+    for annotation in tqdm(
+        dataset.annotations, desc=f"writing {dataset.split}", unit="image", disable=None
+    ):
+        try:
+            encoded, kind, again = stored(annotation)
+        except BadImageError as error:
+            place = str(annotation.image_path)
+            tally.problems.append(Problem(place, None, "bad image", str(error), "image"))
+            continue
         example = to_example(annotation, dataset.labels, encoded, kind)
         serialized = example.SerializeToString(deterministic=True)
-        writers[index % len(writers)].write(serialized)
-        digests.append(hashlib.sha256(serialized).hexdigest())
-        encoded_again += again
+        writers[len(tally.digests) % len(writers)].write(serialized)
+        tally.digests.append(hashlib.sha256(serialized).hexdigest())
+        tally.encoded_again += again
     for writer in writers:
         writer.close()
-    return digests, encoded_again
+    return tally
 
 
 def _publish(partial: Path, manifest: Manifest) -> None:
@@ -304,35 +322,32 @@ def _check_shard(path: Path, shard: Shard) -> None:
         )
 
 
-def upright(annotation: Annotation) -> tuple[bytes, str, bool]:
+def stored(annotation: Annotation) -> tuple[bytes, str, bool]:
     """The image as it is to be stored, its format (jpeg, png, bmp), and if it was encoded again.
 
-    That happens to images with an EXIF orientation, which tf.io.decode_image ignores, and to
-    those that it reads otherwise than OpenCV, which decodes in front of the served network.
+    That happens to images with an EXIF orientation, which tf.io.decode_image ignores, to WebP and
+    TIFF, and to those that it reads otherwise than what decodes in front of the served network.
 
-    Raises DataError where OpenCV cannot decode what Pillow could.
+    Raises BadImageError where the file is no longer what it was when the split was read.
     """
-    encoded = annotation.image_path.read_bytes()
-    info = annotations.inspect_image(annotation.image_path)
-    image_bgr = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    if image_bgr is None or image_bgr.shape[:2] != (annotation.height, annotation.width):
-        raise DataError(
-            f"{annotation.image_path}: OpenCV does not read it; convert it to a plain JPEG or PNG"
-        )
-    if info.orientation == 1 and _tensorflow_reads(encoded, image_bgr):
+    encoded, image, info = annotations.read_image(annotation.image_path)
+    if (info.width, info.height) != (annotation.width, annotation.height):
+        raise BadImageError(f"expected {annotation.width}x{annotation.height}, as it was just now")
+    as_it_is = info.format in AS_THEY_ARE and info.orientation == 1
+    if as_it_is and _tensorflow_reads(encoded, image):
         return encoded, info.format.lower(), False
     kind = "jpeg" if info.format == "JPEG" else "png"
+    image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(f".{kind}", image_bgr, ENCODING[kind])[1].tobytes(), kind, True
 
 
-def _tensorflow_reads(encoded: bytes, image_bgr: np.ndarray) -> bool:
+def _tensorflow_reads(encoded: bytes, image: np.ndarray) -> bool:
     """Whether tf.io.decode_image gives the same picture, for it misreads a BMP with a palette."""
     try:
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
+        theirs = tf.io.decode_image(encoded, channels=3, expand_animations=False).numpy()
     except tf.errors.InvalidArgumentError:
         return False
-    same_shape = image.shape == image_bgr.shape
-    return same_shape and float(cv2.absdiff(image[..., ::-1], image_bgr).mean()) < SAME_PICTURE
+    return theirs.shape == image.shape and cv2.absdiff(theirs, image).mean() < SAME_PICTURE
 
 
 def to_example(

@@ -175,6 +175,10 @@ def test_image_is_stored_upright(
         ("P", ".bmp", b"png", 1),
         ("L", ".jpg", b"jpeg", 0),
         ("CMYK", ".jpg", b"jpeg", 0),
+        ("RGB", ".jfif", b"jpeg", 0),
+        ("RGB", ".webp", b"png", 1),
+        ("RGB", ".tif", b"png", 1),
+        ("CMYK", ".TIFF", b"png", 1),
     ],
 )
 def test_formats(
@@ -198,6 +202,20 @@ def test_formats(
     pixels = tf.io.decode_image(feature["image/encoded"].bytes_list.value[0], channels=3).numpy()
     opened = cv2.imread(str(folder / f"JPEGImages/smear-6{suffix}"))[..., ::-1]
     assert np.abs(pixels.astype(int) - opened).mean() < 3
+
+
+def test_photo_that_is_lost_while_writing(folder: Path, output: Path) -> None:
+    """It is left out and named; the others are written."""
+    dataset = voc.Folder(folder).read("train", LABELS)
+    (folder / "JPEGImages/smear-1.jpg").unlink()
+    (folder / "JPEGImages/smear-2.jpg").write_bytes(b"no image")
+    Image.new("RGB", (20, 10)).save(folder / "JPEGImages/smear-3.jpg")
+    manifest, tally = records.write(dataset, output)
+    assert manifest.count == 2
+    found = [example["image_id"] for example in records.dataset(manifest).as_numpy_iterator()]
+    assert sorted(found) == [b"smear-4", b"smear-5"]
+    assert [problem.kind for problem in tally.problems] == ["bad image"] * 3
+    assert "expected 160x120" in tally.problems[2].message
 
 
 def test_same_input_gives_the_same_bytes(rendered: Any, output: Path, tmp_path: Path) -> None:
@@ -303,7 +321,7 @@ def test_killed_while_writing_leaves_the_older_split(
     def die(annotation: Any) -> Any:
         raise Killed
 
-    monkeypatch.setattr(records, "upright", die)
+    monkeypatch.setattr(records, "stored", die)
     with pytest.raises(Killed):
         run(rendered, output)
     assert records.load_manifest(output, "train") == before

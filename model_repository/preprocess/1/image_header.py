@@ -20,6 +20,20 @@ SIGNATURES = {
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
 }
+UNREAD = {
+    b"GIF8": "GIF",
+    b"8BPS": "PSD",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    # ISO/IEC 23008-12: behind a length of four bytes
+    b"ftypheic": "HEIC",
+    b"ftypheix": "HEIC",
+    b"ftyphevc": "HEIC",
+    b"ftypmif1": "HEIC",
+    b"ftypavif": "AVIF",
+    b"ftypavis": "AVIF",
+}
 EXIF = b"Exif\0\0"
 MAX_SIDE = 2**20  # pixels; OpenCV's own limit, and Pillow needs much memory for each row
 
@@ -58,7 +72,15 @@ def image_format(file: bytes) -> str:
             return kind
     if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
         return "WebP"
-    raise ImageError("not an image (JPEG, PNG, BMP, WebP or TIFF expected)")
+    raise ImageError(f"{unread(file)} (JPEG, PNG, BMP, WebP or TIFF expected)")
+
+
+def unread(file: bytes) -> str:
+    """What to call a file that is none of the formats."""
+    for signature, kind in UNREAD.items():
+        if signature in (file[: len(signature)], file[4 : 4 + len(signature)]):
+            return f"{kind} is not read"
+    return "not an image"
 
 
 def read_header(kind: str, file: bytes, max_pixels: int) -> Header:
