@@ -78,9 +78,15 @@ Kind = Literal[
     "bad id",
     "duplicate id",
     "bad split",
+    "no boxes",
 ]
-FatalFor = Literal["nothing", "box", "image"]
-CONSEQUENCE = {"nothing": "kept", "box": "box left out", "image": "image left out"}
+FatalFor = Literal["nothing", "box", "image", "split"]
+CONSEQUENCE = {
+    "nothing": "kept",
+    "box": "box left out",
+    "image": "image left out",
+    "split": "split not usable",
+}
 
 
 class DataError(TrainingError):
@@ -143,6 +149,13 @@ class Problem:
     kind: Kind
     message: str
     fatal_for: FatalFor  # what is left out because of it
+
+    @property
+    def is_remark(self) -> bool:
+        """Whether nothing is lost or wrong because of it: only then is data fit for training."""
+        if self.kind in ("leakage", "no boxes"):
+            return False
+        return self.fatal_for == "nothing" or self.kind == "duplicate image"
 
     def __str__(self) -> str:
         place = self.file if self.file.isprintable() else repr(self.file)
@@ -328,6 +341,15 @@ def dataset(
         found += [*item.problems, *_outside_labels(item, names)]
     annotations = [annotation for item in items for annotation in _annotation(item, names)]
     return Dataset(source, split, names, tuple(annotations), tuple(found))
+
+
+def check_usable(dataset: Dataset) -> None:
+    """DataError where a split holds nothing to write."""
+    if not dataset.annotations or not dataset.labels:
+        raise DataError(
+            f"{dataset.source}: no usable image or no class in the split {dataset.split}\n"
+            + "\n".join(describe(dataset.problems))
+        )
 
 
 def describe(problems: Iterable[Problem], examples: int = 3) -> list[str]:

@@ -3,53 +3,40 @@
 import collections
 import dataclasses
 import sys
-from pathlib import Path
 
 import numpy as np
-import tyro
 
 from training import annotations
 from training.annotations import BadSplitError, DataError, Dataset, Problem
-from training.folders import Folders
+from training.folders import Folders, FolderSettings
 
 QUANTILES = {"smallest": 0.0, "10%": 0.1, "middle": 0.5, "90%": 0.9, "largest": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)
-class CheckSettings:
-    """Report what annotated folders hold and what is wrong with them; exit code 1 if anything.
+class CheckSettings(FolderSettings):
+    """Report what annotated folders hold and what is wrong with them.
 
-    Pascal VOC, COCO JSON and YOLO text folders are told apart by their layout.
+    A problem is what is left out or wrong, and gives the exit code 1. A remark is what `records`
+    copes with without loss. The formats are told apart by their layout.
     """
 
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    """One folder, or several that become one set of images."""
+    _: dataclasses.KW_ONLY
     splits: tuple[str, ...] = ()
     """Names of the splits to look at; none given: all."""
-    labels: tuple[str, ...] = ()
-    """Class names that are expected; none given: those found are right."""
-    rename: tuple[str, ...] = ()
-    """old=new: other names for classes, several may get the same; old= drops the class."""
-    val: float = 0.2
-    """Share of a folder's images, 0 to 1, that is held out as val where it names no val."""
-    seed: int = 0
-    """Another seed holds out other images."""
-    resplit: bool = False
-    """Hold out by ratio even where a folder has its own val."""
+    strict: bool = False
+    """Exit with 1 for remarks, too."""
 
 
 def run(settings: CheckSettings) -> int:
-    """Print the report; 0 where nothing is wrong, else 1."""
+    """Print the report; 0 where there is no problem (with `strict`: no remark either), else 1."""
     try:
-        folders = Folders(
-            settings.folders, settings.rename, settings.val, settings.seed, settings.resplit
-        )
-        problems = _report(folders, settings)
+        problems = _report(settings.open(), settings)
     except (DataError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1 if settings.folders else 2
     print("\n".join(_verdict(problems)))
-    return 1 if problems else 0
+    return 1 if any(settings.strict or not problem.is_remark for problem in problems) else 0
 
 
 def _report(folders: Folders, settings: CheckSettings) -> list[Problem]:
@@ -63,13 +50,24 @@ def _report(folders: Folders, settings: CheckSettings) -> list[Problem]:
             dataset = folders.read(split, settings.labels or None)
         except BadSplitError as error:
             print(f"{split}: not readable")
-            problems.append(Problem(error.file, None, "bad split", str(error), "image"))
+            problems.append(_refusal(error, error.file))
             continue
         print("\n".join(_split_lines(dataset)))
         problems += dataset.problems
     if set(folders.splits()) <= set(splits):
         problems += folders.strays()
+    try:
+        folders.datasets(settings.splits, settings.labels)
+    except BadSplitError as error:
+        problems.append(_refusal(error, error.file))
+    except DataError as error:
+        problems.append(_refusal(error, "records"))
     return list(dict.fromkeys(problems))
+
+
+def _refusal(error: DataError, file: str) -> Problem:
+    """That `records` would not go on; what led to it is told in detail anyway."""
+    return Problem(file, None, "bad split", str(error).partition("\n")[0], "split")
 
 
 def _split_lines(dataset: Dataset) -> list[str]:
@@ -103,8 +101,17 @@ def _sizes_text(boxes_xyxy: np.ndarray) -> str:
 
 
 def _verdict(problems: list[Problem]) -> list[str]:
+    remarks = [problem for problem in problems if problem.is_remark]
+    grave = [problem for problem in problems if not problem.is_remark]
+    told = [*_told("problem", grave), *_told("remark", remarks)]
+    return told if grave else [*told, "nothing is wrong"]
+
+
+def _told(level: str, problems: list[Problem]) -> list[str]:
+    """The heading of a level, and what is of it; nothing where there is none."""
     if not problems:
-        return ["nothing is wrong"]
+        return []
     kinds = collections.Counter(problem.fatal_for for problem in problems)
     counts = ", ".join(f"{annotations.CONSEQUENCE[key]}: {kinds[key]}" for key in kinds)
-    return [f"{len(problems)} problems ({counts})", *annotations.describe(problems)]
+    heading = f"{len(problems)} {level}{'s' * (len(problems) > 1)} ({counts})"
+    return [heading, *annotations.describe(problems)]

@@ -19,36 +19,23 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from training import annotations
 from training.annotations import DataError, Dataset
-from training.folders import Folders
+from training.folders import FolderSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class CocoSettings:
+class CocoSettings(FolderSettings):
     """Write a split of annotated folders as one COCO JSON file; the images stay where they are.
 
-    Pascal VOC, COCO JSON and YOLO text folders are told apart by their layout.
+    The formats are told apart by their layout.
     """
 
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    """One folder, or several that become one set of images."""
     output: Path
     """File to write, ending in .json; it must not exist."""
+    _: dataclasses.KW_ONLY
     split: str = "val"
     """Name of the split."""
-    labels: tuple[str, ...] = ()
-    """Class names in the order of their ids; none given: those found, most frequent first."""
-    rename: tuple[str, ...] = ()
-    """old=new: other names for classes, several may get the same; old= drops the class."""
-    val: float = 0.2
-    """Share of a folder's images, 0 to 1, that is held out as val where it names no val."""
-    seed: int = 0
-    """Another seed holds out other images."""
-    resplit: bool = False
-    """Hold out by ratio even where a folder has its own val."""
 
 
 def run(settings: CocoSettings) -> int:
@@ -69,11 +56,7 @@ def write(dataset: Dataset, output: Path) -> None:
 
     Raises DataError where there is nothing to write, or the file is there already.
     """
-    if not dataset.annotations or not dataset.labels:
-        raise DataError(
-            f"{dataset.source}: no usable image or no class in the split {dataset.split}\n"
-            + "\n".join(annotations.describe(dataset.problems))
-        )
+    annotations.check_usable(dataset)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as partial:
         whole = Path(partial) / output.name
@@ -119,9 +102,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _read(settings: CocoSettings) -> Dataset:
-    folders = Folders(
-        settings.folders, settings.rename, settings.val, settings.seed, settings.resplit
-    )
+    folders = settings.open()
     print("\n".join(folders.notes()))
     if settings.rename:
         folders.check_renames(folders.splits())

@@ -15,12 +15,15 @@ Out: splits as `Dataset`s, like those of a single folder, with
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+
+import tyro
 
 from training import annotations, coco, voc, yolo
 from training.annotations import (
@@ -59,6 +62,29 @@ def open_folder(directory: Path) -> annotations.Folder:
     return found[0].Folder(directory)
 
 
+@dataclasses.dataclass(frozen=True)
+class FolderSettings:
+    """What every command says of the annotated folders that it reads."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """One folder, or several that become one set of images."""
+    _: dataclasses.KW_ONLY
+    labels: tuple[str, ...] = ()
+    """Class names in the order of their ids; none given: those found, most frequent first."""
+    rename: tuple[str, ...] = ()
+    """old=new: other names for classes, several may get the same; old= drops the class."""
+    val: float = 0.2
+    """Share of a folder's images, 0 to 1, that is held out as val where it names no val."""
+    seed: int = 0
+    """Another seed holds out other images."""
+    resplit: bool = False
+    """Hold out by ratio even where a folder has its own val."""
+
+    def open(self) -> "Folders":
+        """The folders as one. Raises DataError as `Folders`."""
+        return Folders(self.folders, self.rename, self.val, self.seed, self.resplit)
+
+
 class Source:
     """One of the folders, with val held out by ratio where it names none.
 
@@ -82,13 +108,18 @@ class Source:
     def splits(self) -> list[str]:
         own = set(self.folder.splits())
         if self._pool:
-            made = {
-                name
-                for name, there in zip(MADE, (self._val < 1, self._val > 0), strict=True)
-                if there
+            there = (self._val < 1, self._val > 0 and not self._is_one_image)
+            own = (own - {*MADE, ALL}) | {
+                name for name, made in zip(MADE, there, strict=True) if made
             }
-            own = (own - {*MADE, ALL}) | made
         return _sorted(own)
+
+    @functools.cached_property
+    def _is_one_image(self) -> bool:
+        """Which is train's, so that there is no val."""
+        with suppress(BadSplitError):
+            return self._val < 1 and len(self._pooled()[0]) == 1
+        return False
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
         """As `annotations.Folder.entries`, of the splits here."""
@@ -108,6 +139,8 @@ class Source:
         text = f"{self.folder.directory}: {self.folder.format}, {', '.join(self.splits())}"
         if not self._pool:
             return text
+        if self._is_one_image:
+            return f"{text}; val is none of the 1 image"
         train, val = (len(self.entries(split)[0]) for split in MADE)
         pool = "" if self._pool == [ALL] else f" of {' and '.join(self._pool)}"
         return (
@@ -186,7 +219,30 @@ class Folders:
         Raises BadSplitError where no folder has it, or one that has it cannot read it.
         """
         items, problems = self._read(split)
-        return annotations.dataset(str(self), split, items, problems, labels)
+        dataset = annotations.dataset(str(self), split, items, problems, labels)
+        flaws = (*dataset.problems, *_no_boxes(dataset))
+        return dataclasses.replace(dataset, problems=flaws)
+
+    def datasets(self, splits: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Dataset]:
+        """What `records` writes: these splits, or those of train and val that there are.
+
+        labels: as in `read`; none given: those of all these splits.
+
+        Raises DataError where there is no such split, or nothing usable in one of them.
+        """
+        here = self.splits()
+        splits = splits or [split for split in MADE if split in here]
+        if not splits:
+            raise DataError(
+                f"{self}: neither train nor val; name the splits with --splits; "
+                f"here are: {', '.join(here) or 'none'}"
+            )
+        self.check_renames(splits)
+        labels = labels or self.labels(splits)
+        datasets = [self.read(split, labels) for split in splits]
+        for dataset in datasets:
+            annotations.check_usable(dataset)
+        return datasets
 
     def labels(self, splits: Iterable[str]) -> tuple[str, ...]:
         """The classes found in these splits, the most frequent first, ties by name."""
@@ -331,6 +387,15 @@ class Folders:
             with path.open("rb") as file:
                 self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
         return self._digests[path]
+
+
+def _no_boxes(dataset: Dataset) -> list[Problem]:
+    """That a whole split has none, where that is so."""
+    count = len(dataset.annotations)
+    if not count or any(annotation.labels for annotation in dataset.annotations):
+        return []
+    message = f"none of its {count} images has a box: nothing to learn or measure"
+    return [Problem(dataset.split, None, "no boxes", message, "nothing")]
 
 
 def _twin(item: Item, problem: Problem) -> Item:

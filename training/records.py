@@ -25,12 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 import tensorflow as tf
-import tyro
 from tqdm import tqdm
 
 from training import annotations
 from training.annotations import Annotation, BadImageError, DataError, Dataset, Problem
-from training.folders import Folders
+from training.folders import FolderSettings
 
 FEATURES = {
     "image/height": "int64",  # pixels, upright
@@ -59,28 +58,17 @@ class ManifestError(DataError):
 
 
 @dataclasses.dataclass(frozen=True)
-class RecordsSettings:
+class RecordsSettings(FolderSettings):
     """Write annotated folders as sharded TFRecords.
 
-    Pascal VOC, COCO JSON and YOLO text folders are told apart by their layout.
+    The formats are told apart by their layout.
     """
 
-    folders: tyro.conf.Positional[tuple[Path, ...]]
-    """One folder, or several that become one set of images."""
     output: Path
     """Folder to write to; a split that is already there is replaced once the new one is whole."""
+    _: dataclasses.KW_ONLY
     splits: tuple[str, ...] = ()
     """Names of the splits; none given: those of train and val that exist."""
-    labels: tuple[str, ...] = ()
-    """Class names in the order of their ids; none given: those found, most frequent first."""
-    rename: tuple[str, ...] = ()
-    """old=new: other names for classes, several may get the same; old= drops the class."""
-    val: float = 0.2
-    """Share of a folder's images, 0 to 1, that is held out as val where it names no val."""
-    seed: int = 0
-    """Another seed holds out other images."""
-    resplit: bool = False
-    """Hold out by ratio even where a folder has its own val."""
     shards: int = 4
     """Files per split, at most one per image."""
 
@@ -139,23 +127,14 @@ def run(settings: RecordsSettings) -> int:
 
 def _read_splits(settings: RecordsSettings) -> list[Dataset]:
     """All splits, with one list of labels for all of them."""
-    folders = Folders(
-        settings.folders, settings.rename, settings.val, settings.seed, settings.resplit
-    )
+    folders = settings.open()
     print("\n".join(folders.notes()))
-    here = folders.splits()
-    splits = settings.splits or tuple(split for split in ("train", "val") if split in here)
-    if not splits:
-        raise DataError(
-            f"{folders}: neither train nor val; name the splits with --splits; "
-            f"here are: {', '.join(here) or 'none'}"
-        )
-    folders.check_renames(splits)
-    labels = settings.labels or folders.labels(splits)
-    datasets = [folders.read(split, labels) for split in splits]
-    for split in splits:
-        if missing := folders.without(split):
-            print(f"{split}: nothing from {', '.join(missing)}, without a split of that name")
+    datasets = folders.datasets(settings.splits, settings.labels)
+    for dataset in datasets:
+        if missing := folders.without(dataset.split):
+            print(
+                f"{dataset.split}: nothing from {', '.join(missing)}, without a split of that name"
+            )
     return datasets
 
 
@@ -189,11 +168,7 @@ def write(dataset: Dataset, output: Path, shards: int = 4) -> tuple[Manifest, Ta
     """
     if shards < 1:
         raise DataError(f"expected 1 shard or more, found {shards}")
-    if not dataset.annotations or not dataset.labels:
-        raise DataError(
-            f"{dataset.source}: no usable image or no class in the split {dataset.split}\n"
-            + "\n".join(annotations.describe(dataset.problems))
-        )
+    annotations.check_usable(dataset)
     output.mkdir(parents=True, exist_ok=True)
     for leftover in output.glob(".partial-*"):  # of a killed run
         shutil.rmtree(leftover)

@@ -20,9 +20,8 @@ from PIL import Image, PngImagePlugin
 from client import drawing
 from demo import corrections
 from demo.corrections import CorrectedBox, CorrectionError, Corrections, image_id
-from training import check
 from training.annotations import Annotation
-from training.folders import Folders
+from training.folders import open_folder
 
 LABELS = ("RBC", "WBC", "Platelets")
 WIDTH, HEIGHT = 60, 40
@@ -55,9 +54,9 @@ def files(kept: Corrections) -> list[str]:
 
 def read(kept: Corrections) -> tuple[Annotation, ...]:
     """What `training` reads in the folder, in which nothing may be wrong."""
-    assert check.run(check.CheckSettings((kept.folder,))) == 0
-    dataset = Folders([kept.folder], val=0).read("train", LABELS)
-    assert dataset.problems == ()
+    folder = open_folder(kept.folder)
+    dataset = folder.read("all", LABELS)
+    assert [*dataset.problems, *folder.strays()] == []
     return dataset.annotations
 
 

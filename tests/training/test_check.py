@@ -39,12 +39,64 @@ def test_table_counts_and_measures(folder: Path, capsys: pytest.CaptureFixture[s
     assert row.split() == ["cell", "2", "2", "10x20", "12x22", "20x30", "28x38", "30x40"]
 
 
-def test_image_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def without_objects(folder: Path, *image_ids: str) -> None:
     size = "<size><width>160</width><height>120</height></size>"
-    for path in (folder / "Annotations").iterdir():
+    for image_id in image_ids:
+        path = folder / f"Annotations/{image_id}.xml"
         path.write_text(f"<annotation>{size}</annotation>", encoding="utf-8")
+
+
+def test_image_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    without_objects(folder, "smear-1", "smear-2")
     assert check.run(check.CheckSettings((folder,))) == 0
-    assert "train: 3 images, 3 of them without boxes" in capsys.readouterr().out
+    assert "train: 3 images, 2 of them without boxes" in capsys.readouterr().out
+
+
+def test_split_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """mAP would be 0 whatever was learned."""
+    without_objects(folder, "smear-4")
+    assert check.run(check.CheckSettings((folder,))) == 1
+    out = capsys.readouterr().out
+    assert "val: none of its 1 images has a box: nothing to learn or measure" in out
+
+
+def test_what_records_copes_with_is_a_remark(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check && records` goes on; --strict stops at remarks, too."""
+    (folder / "ImageSets/Main/val.txt").write_text("smear-4\nsmear-4\n")
+    path = folder / "Annotations/smear-1.xml"
+    path.write_text(path.read_text().replace("<width>160<", "<width>0<"))
+    assert check.run(check.CheckSettings((folder,))) == 0
+    out = capsys.readouterr().out
+    assert "2 remarks (kept: 2)" in out
+    assert "problem" not in out
+    assert out.endswith("nothing is wrong\n")
+    assert check.run(check.CheckSettings((folder,), strict=True)) == 1
+
+
+def test_picture_twice_is_a_remark_and_leakage_a_problem(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = folder / "JPEGImages"
+    (images / "smear-2.jpg").write_bytes((images / "smear-1.jpg").read_bytes())
+    assert check.run(check.CheckSettings((folder,))) == 0
+    assert "1 x duplicate image (image left out)" in capsys.readouterr().out
+    (images / "smear-2.jpg").write_bytes((images / "smear-4.jpg").read_bytes())
+    assert check.run(check.CheckSettings((folder,))) == 1
+    assert "1 problem (image left out: 1)\n1 x leakage" in capsys.readouterr().out
+
+
+def test_refuses_what_records_would(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A class to be renamed may be in `trainval` alone, and a split be neither train nor val."""
+    lists = folder / "ImageSets/Main"
+    for name, other in (("train", "monday"), ("val", "tuesday")):
+        (lists / f"{name}.txt").rename(lists / f"{other}.txt")
+    (lists / "trainval.txt").unlink()
+    assert check.run(check.CheckSettings((folder,))) == 1
+    out = capsys.readouterr().out
+    assert "neither train nor val; name the splits with --splits; here are: monday, tuesday" in out
+    assert check.run(check.CheckSettings((folder,), splits=("monday",))) == 0
 
 
 def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

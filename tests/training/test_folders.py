@@ -119,7 +119,7 @@ def test_formats_are_told_apart_and_read_alike(rendered: Path, name: str) -> Non
 def write_records(folders: Any, output: Path, **options: Any) -> records.Manifest:
     options = {"labels": LABELS, "splits": ("train",)} | options
     assert records.run(records.RecordsSettings(tuple(folders), output, **options)) == 0
-    return records.load_manifest(output, options["splits"][0])
+    return records.load_manifest(output, "".join(options["splits"][:1]) or "train")
 
 
 def test_records_are_the_same_whatever_the_format(rendered: Path, tmp_path: Path) -> None:
@@ -216,6 +216,14 @@ def test_folder_without_image_sets_is_split_by_ratio(tmp_path: Path) -> None:
     folders = Folders([path])
     assert folders.splits() == ["train", "val"]
     assert (len(ids(folders, "train")), len(ids(folders, "val"))) == (4, 1)
+
+
+def test_one_image_is_train(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A first corrected photo is a folder, too; `records` would refuse an empty val."""
+    path = write_voc(tmp_path / "voc", {"train": ["1"]})
+    assert Folders([path]).splits() == ["train"]
+    assert write_records([path], tmp_path / "records", labels=(), splits=()).count == 1
+    assert "val is none of the 1 image" in capsys.readouterr().out
 
 
 def test_named_val_is_respected_unless_asked_otherwise(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Folders as people really have them, `cases/` of the test data: each with its right values.
+
+The README there says what is odd about each.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training import check, records
+from training.folders import Folders
+
+Box = tuple[float, float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Right:
+    """What a case has to give.
+
+    images: how many images each split has.
+    box: the first box of the first image of the first split, xyxy in pixels.
+    exit_code: of `check`, where remarks are allowed.
+    says: a part of what `check` prints.
+    """
+
+    images: dict[str, int]
+    box: Box | None = None
+    exit_code: int = 0
+    says: str = ""
+
+
+CASES = {
+    "T5-val-empty": Right({"train": 4, "val": 2}, exit_code=1, says="none of its 2 images has a b"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_case(test_data: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    right, folder = CASES[name], test_data / "cases" / name
+    assert check.run(check.CheckSettings((folder,))) == right.exit_code
+    printed = capsys.readouterr()
+    assert right.says in printed.out + printed.err
+    folders = Folders([folder])
+    splits = {split: folders.read(split).annotations for split in right.images}
+    assert {split: len(found) for split, found in splits.items()} == right.images
+    if right.box:
+        first = min(splits[next(iter(splits))], key=lambda item: str(item.image_path))
+        np.testing.assert_allclose(first.boxes_xyxy[0], right.box, atol=1e-3)
+
+
+def test_check_refuses_whatever_records_would(test_data: Path, tmp_path: Path) -> None:
+    """Every folder of the cases, those too whose right values nobody has written down here."""
+    folders = sorted(path for path in (test_data / "cases").iterdir() if path.is_dir())
+    assert folders
+    codes = {
+        folder.name: (
+            check.run(check.CheckSettings((folder,))),
+            records.run(records.RecordsSettings((folder,), tmp_path / folder.name)),
+        )
+        for folder in folders
+    }
+    assert [name for name, (checked, written) in codes.items() if written and not checked] == []
