@@ -4,9 +4,11 @@ In: model.onnx, labels.txt (line i is class i) and card.json. The network takes 
 [batch, S, S, 3], and gives `boxes`, float32 [batch, K, 4], and `scores`, float32 [batch, K, C].
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -47,7 +49,7 @@ def read_artifact(folder: Path) -> Artifact:
             raise PublishError(
                 f"{folder} is no artifact: {name} is missing; python -m training export makes one"
             )
-    check_card(folder / "card.json")
+    check_digest(folder / "model.onnx", read_card(folder / "card.json"))
     labels = read_labels(folder / "labels.txt")
     session = open_network(folder / "model.onnx")
     signature = read_signature(session, len(labels))
@@ -55,14 +57,26 @@ def read_artifact(folder: Path) -> Artifact:
     return Artifact(folder / "model.onnx", labels, signature)
 
 
-def check_card(path: Path) -> None:
-    """The card is for people; here it only has to be readable."""
+def read_card(path: Path) -> dict[str, Any]:
+    """The card is for people, but for the sha256 of the network."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PublishError(f"{path} is not JSON: {error}") from None
     if not isinstance(card, dict):
         raise PublishError(f"{path} must hold one JSON object, found a {type(card).__name__}")
+    return card
+
+
+def check_digest(path: Path, card: dict[str, Any]) -> None:
+    """The network is the one that was exported. Cards of older artifacts do not tell."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if (expected := card.get("sha256", found)) != found:
+        raise PublishError(
+            f"{path} is not the file that was exported: expected sha256 {expected} (card.json), "
+            f"found {found}: copy or export the artifact again"
+        )
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

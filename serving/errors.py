@@ -3,12 +3,14 @@
 ServingError
 ├── PrerequisiteError   this machine cannot run the embedded server as asked
 ├── StartError          tritonserver did not become ready
+│   └── SlowStartError      in the time that it was given
 ├── PublishError        a release was refused; the repository is as it was
 ├── EvaluationError     an evaluation set cannot be used
 ├── CompareError        nothing to compare: no such model, no server, no photos
 ├── TuneError           no settings found: no photos, a target that none meets
 └── StoreError          the place where a model repository lies did not do what was asked
     ├── MissingFileError    it has no such file
+    ├── DamagedFileError    a network is not the one that was published
     └── BusyError           somebody else is changing the repository
 """
 
@@ -25,6 +27,10 @@ class PrerequisiteError(ServingError):
 
 class StartError(ServingError):
     """tritonserver ended, or did not answer in time, before it was ready."""
+
+
+class SlowStartError(StartError):
+    """tritonserver did not answer in time. Who started it knows how to give it longer."""
 
 
 class PublishError(ServingError):
@@ -49,6 +55,10 @@ class StoreError(ServingError):
 
 class MissingFileError(StoreError):
     """The repository has no such file."""
+
+
+class DamagedFileError(StoreError):
+    """A version's file is not the one that was published under its number."""
 
 
 class BusyError(StoreError):

@@ -17,12 +17,29 @@ def read_failure(path: Path) -> str:
         text = path.read_text(errors="replace")
     except OSError:
         return "it left no log"
-    errors = [message for level, message in entries(text) if level in "EF"]
-    failed = [match for message in errors if (match := FAILED.search(message))]
-    if failed:
-        return "\n".join(sorted({f"model {m['model']}: {shorten(m['reason'])}" for m in failed}))
-    told = [shorten(message) for message in errors if not NOISE.search(message)]
-    return "\n".join(told) or text.strip().rsplit("\n", 1)[-1] or "it printed nothing"
+    if failed := read_failed(path):
+        return "\n".join(failed)
+    told = [shorten(message) for message in errors(text) if not NOISE.search(message)]
+    return "\n".join(told) or last_words(text) or "it printed nothing"
+
+
+def read_failed(path: Path | None) -> list[str]:
+    """The message of each model that was not loaded; none without a log."""
+    text = path.read_text(errors="replace") if path and path.exists() else ""
+    failed = [match for message in errors(text) if (match := FAILED.search(message))]
+    return sorted({f"model {match['model']}: {shorten(match['reason'])}" for match in failed})
+
+
+def errors(text: str) -> list[str]:
+    """The errors' messages."""
+    return [message for level, message in entries(text) if level in "EF"]
+
+
+def last_words(text: str) -> str:
+    """The last line; if there are any, of those that no logger wrote but a dying process."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    unusual = [line for line in lines if not ENTRY.match(line) and line[0] not in "+|"]
+    return next(reversed(unusual or lines), "")
 
 
 def entries(text: str) -> list[tuple[str, str]]:

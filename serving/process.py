@@ -88,6 +88,10 @@ class TritonProcess:
         """Those of the remembered stubs that have ended since."""
         return [stub for stub in self._stubs if not stub.is_alive()]
 
+    def fallen(self) -> dict[int, int]:
+        """Exit codes, by process id, of its children that ended while it did not expect that."""
+        return find_zombies(self.pid)
+
     def stop(self, grace: float) -> None:
         """Ask the server to end, insist after `grace` seconds, and end stubs that outlive it."""
         self._process.terminate()
@@ -100,6 +104,20 @@ class TritonProcess:
         self._process.stdin.close()
         for stub in self.stubs():  # orphans would hold the server's ports
             stub.kill()
+
+
+def find_zombies(parent: int) -> dict[int, int]:
+    """Exit codes of the ended children that a process has not asked after, by process id."""
+    found = {}
+    for path in PROC.glob("[0-9]*/stat"):
+        try:
+            # From the third field of proc(5) on.
+            fields = path.read_text(errors="replace").rsplit(")", 1)[1].split()
+        except OSError:  # it has ended
+            continue
+        if fields[0] == "Z" and int(fields[1]) == parent:
+            found[int(path.parent.name)] = os.waitstatus_to_exitcode(int(fields[49]))
+    return found
 
 
 def find_stubs(prefix: str) -> list[Stub]:

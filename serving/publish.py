@@ -5,6 +5,7 @@ fails leaves the repository and the server as they were.
 """
 
 import re
+import shlex
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -222,7 +223,7 @@ def make_task(store: Store, artifact: Artifact, settings: PublishSettings) -> No
     records.write(store, name, Record({1: facts}, highest=1, lived=[1]))
     print(f"made {settings.repository}: {name} for {', '.join(artifact.labels)}, version 1")
     if first:
-        print(f"serve it: python -m serving up --repository {settings.repository}")
+        print(f"serve it: python -m serving up --repository {shlex.quote(settings.repository)}")
 
 
 def check_new(store: Store, settings: PublishSettings, first: bool) -> None:
@@ -284,7 +285,7 @@ def check_same_task(artifact: Artifact, task: Task, repository: str) -> None:
     remedy = "another task is another --repository, or another --model with --new"
     labels = task.labels
     if labels != artifact.labels and sorted(labels) == sorted(artifact.labels):
-        remedy = f"train in that order: python -m training records --labels {' '.join(labels)}"
+        remedy = f"train in that order: python -m training records --labels {shlex.join(labels)}"
     if labels != artifact.labels:
         raise PublishError(
             f"{task.ensemble} in {repository} has the labels {', '.join(labels)}, the artifact has "

@@ -13,14 +13,16 @@ network's own metadata.
 
 import hashlib
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import onnx
 
-from serving.errors import MissingFileError, PublishError
-from serving.repository import State
+from client.versions import wanted_versions
+from serving.errors import DamagedFileError, MissingFileError, PublishError
+from serving.repository import State, Task, models, read_config, read_task, versions
 from serving.store import Store, user_and_host
 
 FILE = "releases.json"
@@ -154,6 +156,44 @@ def describe(network: bytes) -> dict[str, Any]:
             if key in known
         },
     }
+
+
+def read_network(store: Store, task: Task, version: int, record: Record) -> bytes:
+    """A version's file, which must be the published one. Of one copied in by hand nothing is known.
+
+    Raises:
+        DamagedFileError: it is another.
+        MissingFileError: there is none.
+    """
+    path = task.network_file(version)
+    network = store.read(path)
+    found = hashlib.sha256(network).hexdigest()
+    if (expected := record.versions.get(version, {}).get("sha256", found)) != found:
+        raise DamagedFileError(
+            f"{store.address}/{path} is not the file that was published: expected sha256 "
+            f"{expected} ({FILE}), found {found}: put the published file back, or go to another "
+            f"version: python -m serving rollback --repository {shlex.quote(store.address)} "
+            f"--model {task.ensemble} VERSION"
+        )
+    return network
+
+
+def verify(store: Store) -> None:
+    """Every version that a server over the repository serves is the published one.
+
+    Raises:
+        DamagedFileError: one is not.
+        ServingError: the repository or its record cannot be read.
+    """
+    present = set(models(store))
+    for ensemble in read_all(store):
+        if ensemble not in present:  # somebody removed it
+            continue
+        task, record = read_task(store, ensemble), read(store, ensemble)
+        there = versions(store, task)
+        served = wanted_versions(read_config(store, task.network), there)
+        for version in sorted(served.intersection(there, record.versions)):
+            read_network(store, task, version, record)
 
 
 def stamp() -> dict[str, str]:

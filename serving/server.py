@@ -11,9 +11,9 @@ from typing import Annotated
 
 import tyro
 
-from serving import log, shared_memory, tritonserver
+from serving import log, record, shared_memory, tritonserver
 from serving.control import Control
-from serving.errors import PrerequisiteError, ServingError, StartError
+from serving.errors import PrerequisiteError, ServingError, SlowStartError, StartError
 from serving.folder_store import FolderStore
 from serving.prerequisites import (
     check_admin_key,
@@ -27,7 +27,14 @@ from serving.store import open_store
 from serving.supervisor import TRITON_EXIT_SECONDS, Plan, Supervisor
 from serving.watch import Watch
 
-__all__ = ["EmbeddedServer", "PrerequisiteError", "ServerSettings", "ServingError", "StartError"]
+__all__ = [
+    "EmbeddedServer",
+    "PrerequisiteError",
+    "ServerSettings",
+    "ServingError",
+    "SlowStartError",
+    "StartError",
+]
 
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 LOOPBACK = "127.0.0.1"
@@ -168,13 +175,14 @@ class EmbeddedServer:
 
         Raises:
             PrerequisiteError: this machine or the settings do not allow it.
-            StoreError: the repository cannot be read.
+            StoreError: the repository cannot be read, or holds a damaged network.
         """
         wheel = check_machine()
         files = self._store.files(hidden=True)
         choose_models(self._store.address, files)
         check_variant(self._store.address, files, self.settings.model_config_name)
         check_admin_key(self.admin_key)
+        record.verify(self._store)
         self._ports = choose_ports(self._places())
         shared_memory.remove_leftovers()
         try:
@@ -242,6 +250,7 @@ class EmbeddedServer:
             launch=self._launch,
             connect=self.control,
             explain=self._explain,
+            failed=lambda: log.read_failed(self.log_file),
             region=self._region,
             watch=self._watch,
             start_seconds=s.start_seconds,

@@ -21,13 +21,14 @@ from tritonclient.utils import InferenceServerException
 
 from client.versions import wanted_versions
 from serving.control import Control
-from serving.errors import ServingError, StartError, first_line
+from serving.errors import ServingError, SlowStartError, StartError, first_line
 from serving.process import TritonProcess
 from serving.repository import CANARY_SUFFIX, takes_photos
 from serving.shared_memory import Region
 from serving.watch import Watch
 
 TICK = 0.2  # seconds between two looks at the processes
+START_LOOK = 1.0  # seconds between two looks for what died while the server starts
 PROBE_TIMEOUT = 10.0  # seconds; longer than a dead stub takes to fail, by far
 TRITON_EXIT_SECONDS = 5  # what tritonserver itself may take to end; it waits for dead stubs in vain
 RESTARTS = 5  # at most, within RESTART_WINDOW
@@ -43,6 +44,7 @@ class Plan:
     launch: Callable[[], TritonProcess]
     connect: Callable[[], Control]
     explain: Callable[[], str]  # why the process ended, from its log
+    failed: Callable[[], list[str]]  # models that it could not load, from its log
     region: Region
     watch: Watch | None  # follows changes of the repository
     start_seconds: float
@@ -65,6 +67,7 @@ class Supervisor:
         self._control: Control | None = None
         self._restarts: deque[float] = deque()
         self._trouble: dict[str, str] = {}  # by ensemble
+        self._dead_ends: set[str] = set()  # signs of them at the last look while it starts
         self._next_probe = 0.0
         self.probed: list[str] = []  # the ensembles that take photos, at the last look
 
@@ -104,22 +107,41 @@ class Supervisor:
         Raises:
             StartError: it ended, took too long, or refused the inference.
         """
+        self._dead_ends, self._next_probe = set(), 0.0
         self._process = self._plan.launch()
         self._control = self._plan.connect()
         deadline = time.monotonic() + self._plan.start_seconds
         while not self.control.is_ready() and not self.stopping.is_set():
             if self.process.exit_code() is not None:
                 raise StartError(f"tritonserver did not start:\n{self._plan.explain()}")
+            self._find_dead_end()
             if time.monotonic() > deadline:
-                raise StartError(
-                    f"tritonserver was not ready after {self._plan.start_seconds:.0f} s: "
-                    "give it longer with --start-seconds"
+                raise SlowStartError(
+                    f"tritonserver was not ready after {self._plan.start_seconds:.0f} s"
                 )
             time.sleep(0.05)
         if not self.stopping.is_set():
             self._infer_first(deadline)
         self.process.stubs()
         self._next_probe = time.monotonic() + self._plan.probe_seconds
+
+    def _find_dead_end(self) -> None:
+        """Triton waits for ever for a process that died early, and for others when a model failed.
+
+        Raises:
+            StartError: a sign of either lasts from one look to the next. Processes that Triton ends
+                itself are dead for a moment only, and most often it ends by itself.
+        """
+        if time.monotonic() < self._next_probe:
+            return
+        self._next_probe = time.monotonic() + START_LOOK
+        fallen, before = self.process.fallen(), self._dead_ends
+        self._dead_ends = {*map(str, fallen), *self._plan.failed()}
+        if self._dead_ends & before:
+            ends = [describe_exit(code) for pid, code in fallen.items() if str(pid) in before]
+            what = [f"a process of a Python model {end}" for end in ends[:1]]
+            told = "\n".join([*what, self._plan.explain()])
+            raise StartError(f"tritonserver did not start:\n{told}")
 
     def _infer_first(self, deadline: float) -> None:
         self.probed = self._photo_models()

@@ -118,7 +118,9 @@ class Switch:
         """
         number = self.next_number() if network is not None else None
         for version in after.versions - before.versions - {number}:
-            run(self.store.read(self.task.network_file(version)), self._images())
+            run(self._read(version), self._images())
+        if after.live not in (before.live, number):  # a canary that becomes live, too
+            self._read(after.live)
         sha256 = hashlib.sha256(network or b"").hexdigest()
         unfinished = Unfinished(before, after, number, sha256, self._configurations())
         with self._undoing(unfinished):
@@ -128,6 +130,9 @@ class Switch:
             self.finish(after)
         except (ServingError, InferenceServerException) as error:
             self.say(f"{describe(after)}; the next command tidies up, now {first_line(error)}")
+
+    def _read(self, version: int) -> bytes:
+        return records.read_network(self.store, self.task, version, self.record)
 
     def next_number(self) -> int:
         """The number of the next version: one that was never given."""

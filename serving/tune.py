@@ -8,6 +8,7 @@ when it is started with --model-config-name NAME.
 
 import os
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -219,7 +220,7 @@ def conclude(
         print(f"as it is: {in_words(results[-1][0], before)}")
     header = f"{MADE}: {in_words(best, level)}, on {usable_cores()} cores.\n{ORIGIN}\n"
     written = write(store, task, best.candidate, settings.name, header)
-    command = f"python -m serving up --repository {settings.repository}"
+    command = f"python -m serving up --repository {shlex.quote(settings.repository)}"
     if written:
         print(f"wrote {', '.join(written)}; use it:")
         print(f"  {command} --model-config-name {settings.name}")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from serving.backends.onnxruntime.cores import usable_cores
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server import EmbeddedServer, ServerSettings, SlowStartError
 
 POLL = 0.1  # seconds
 SHIPPED_CORES = 2  # that the configurations without a variant suit
@@ -44,6 +44,8 @@ def up(settings: ServerSettings) -> None:
     if not server.has_ended:
         finish(server, signals)
     server.stop()
+    if isinstance(server.failure, SlowStartError):
+        raise SlowStartError(f"{server.failure}: give it longer with --start-seconds")
     if server.failure:
         raise server.failure
     say("stopped")

@@ -6,6 +6,7 @@ import shutil
 import site
 import socket
 import subprocess
+import time
 import venv
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_make_demo_in_a_folder_of_any_name(
         assert detector.detect(smear).detections
     program.stop()
     assert "Traceback" not in program.printed
+
+
+def test_it_rests_while_nobody_uses_it() -> None:
+    program = Program("--url", f"127.0.0.1:{free_port()}")
+    assert program.address
+    before = wakings(program.process.pid)
+    time.sleep(4)
+    assert wakings(program.process.pid) - before < 400
+    program.stop()
+
+
+def wakings(pid: int) -> int:
+    """How often the threads of a process have waited for something and gone on."""
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(int(text.split("voluntary_ctxt_switches:")[1].split()[0]) for text in texts)
 
 
 @pytest.mark.parametrize("option", ["--port", "--grpc-port"])

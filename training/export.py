@@ -11,6 +11,7 @@ the best-K cut are inside; no image decoding, no resizing, no NMS. In every prec
 are the same.
 """
 
+import hashlib
 import math
 import shutil
 import subprocess
@@ -78,6 +79,7 @@ def run(settings: ExportSettings) -> int:
         if photos:
             figures = variant.convert(artifact, settings.precision, photos)
             print(variant.table(settings.precision, *figures))
+        seal(artifact)
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -85,6 +87,14 @@ def run(settings: ExportSettings) -> int:
     else:
         print(f"{settings.output}: SavedModel and ONNX ({size}) agree within {TOLERANCE}")
     return 0
+
+
+def seal(artifact: Path) -> None:
+    """Writes the network's sha256 into the card, for those who copy the artifact or serve it."""
+    card = run_folder.read_json(artifact / "card.json", "an artifact's card")
+    with (artifact / "model.onnx").open("rb") as file:
+        card["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    run_folder.write_json(artifact / "card.json", card)
 
 
 def write(

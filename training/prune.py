@@ -10,6 +10,7 @@ multiply-adds that it saves, until the wanted share of them is left. Filters' no
 1608.08710) would need no photos, but say nothing across layers (measured: docs/training.md).
 """
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -78,7 +79,8 @@ def run(settings: PruneSettings) -> int:
     pruned, narrow = prune(network, preset, len(labels), traced, scores, widths)
     _write(settings, pruned, narrow)
     print(_table(traced, widths))
-    print(f"{settings.output}: go on with `training train --start-from {settings.output}`")
+    again = f"training train --start-from {shlex.quote(str(settings.output))}"
+    print(f"{settings.output}: go on with `{again}`")
     return 0
 
 

@@ -8,6 +8,7 @@ the global batch and batch normalisation is synchronised, so N replicas give the
 import dataclasses
 import math
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -225,7 +226,7 @@ def _check_same_run(output: Path, description: dict[str, Any]) -> None:
     if "pruned" in before:
         raise TrainingError(
             f"{output} holds what `training prune` wrote: train it into another folder, "
-            f"with --start-from {output}"
+            f"with --start-from {shlex.quote(str(output))}"
         )
     movable = (
         "records",

@@ -141,6 +141,31 @@ def test_failing_model_is_named_with_its_message(repository: Path) -> None:
     assert leftovers(server) == []
 
 
+def test_a_process_that_dies_while_it_starts_ends_the_start(repository: Path) -> None:
+    code = "import os, sys\nsys.stderr.write('no such instruction\\n')\nos.kill(os.getpid(), 11)\n"
+    (repository / "preprocess" / "1" / "model.py").write_text(code)
+    server = EmbeddedServer(ServerSettings(repository))
+    with pytest.raises(StartError, match=r"ended by signal 11\nno such instruction"):
+        server.start()
+    assert leftovers(server) == []
+
+
+def test_a_failed_model_ends_the_start_while_another_loads_for_long(repository: Path) -> None:
+    (repository / "preprocess" / "1" / "model.py").write_text("import no_such_module\n")
+    (repository / "postprocess" / "1" / "model.py").write_text("import time\ntime.sleep(1000)\n")
+    server = EmbeddedServer(ServerSettings(repository))
+    with pytest.raises(StartError, match=r"model preprocess: .*No module named 'no_such_module'"):
+        server.start()
+    assert leftovers(server) == []
+
+
+def test_messages_call_the_repository_as_its_owner_does(repository: Path) -> None:
+    (repository / "preprocess" / "1" / "model.py").write_text("import no_such_module\n")
+    server = EmbeddedServer(ServerSettings(repository))
+    with pytest.raises(StartError, match=rf"{repository}/preprocess/1/model.py"):
+        server.start()
+
+
 def test_no_ensemble_takes_photos(repository: Path) -> None:
     shutil.rmtree(repository / "ensemble")
     server = EmbeddedServer(ServerSettings(repository))
