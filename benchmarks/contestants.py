@@ -359,7 +359,7 @@ def ensemble(
 def repository_with(network: Path, source: Path) -> Iterator[Path]:
     """A copy of a model repository whose only network is this file."""
     with tempfile.TemporaryDirectory(prefix="serving-speed-") as name:
-        ignore = shutil.ignore_patterns("__pycache__", "model.onnx")
+        ignore = shutil.ignore_patterns("__pycache__", "model.onnx", "releases.json")
         folder = Path(shutil.copytree(source, Path(name) / "models", ignore=ignore))
         for version in (folder / "ssd").glob("[0-9]*"):
             shutil.rmtree(version)

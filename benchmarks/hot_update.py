@@ -261,7 +261,7 @@ def run(way: type[Explicit] | type[Watched], settings: Settings) -> dict[str, An
 
 def make_repository(folder: Path) -> None:
     """The shipped repository with the coded version 1, and no other."""
-    ignore = shutil.ignore_patterns("__pycache__", "2")
+    ignore = shutil.ignore_patterns("__pycache__", "2", "releases.json")
     shutil.copytree(ROOT / "model_repository", folder / "models", ignore=ignore)
     artifact = write_version(folder / "artifact-1", 1)
     shutil.copyfile(artifact / "model.onnx", folder / "models" / "ssd" / "1" / "model.onnx")

@@ -487,7 +487,7 @@ class Trial:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server of its own over three versions, ensemble pinned to 1."""
     repository = tmp_path_factory.mktemp("canary") / "models"
-    ignore = shutil.ignore_patterns("__pycache__")
+    ignore = shutil.ignore_patterns("__pycache__", "releases.json")
     shutil.copytree(PROJECT / "model_repository", repository, ignore=ignore)
     for version, score in enumerate((*SCORES.values(), 0.9), 1):
         (repository / "ssd" / str(version)).mkdir(exist_ok=True)

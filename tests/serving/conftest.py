@@ -25,7 +25,7 @@ def project_repository() -> Path:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A copy of the shipped repository, with the network's first version only."""
-    ignore = shutil.ignore_patterns("__pycache__", "2")
+    ignore = shutil.ignore_patterns("__pycache__", "2", "releases.json")
     return Path(shutil.copytree(PROJECT / "model_repository", tmp_path / "models", ignore=ignore))
 
 

@@ -1,5 +1,7 @@
 """An artifact that cannot be served is refused with what was expected and what was found."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,25 @@ def test_bad_card(make_artifact: Callable[..., Path]) -> None:
     (folder / "card.json").write_text("{")
     with pytest.raises(PublishError, match=r"card\.json is not JSON"):
         read_artifact(folder)
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_network_that_is_not_the_exported_one(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    exported = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    (folder / "card.json").write_text(json.dumps({"sha256": exported}))
+    read_artifact(folder)
+    flip_a_bit(folder / "model.onnx")
+    found = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    with pytest.raises(PublishError, match="is not the file that was exported") as told:
+        read_artifact(folder)
+    for part in (str(folder / "model.onnx"), exported, found, "copy or export"):
+        assert part in str(told.value)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 3000])

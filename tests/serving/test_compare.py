@@ -54,7 +54,7 @@ def found(label: str, score: float, *corners: float) -> Detection:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """Five ensembles pinned to five versions of ssd."""
     repository = tmp_path_factory.mktemp("compare") / "models"
-    ignore = shutil.ignore_patterns("__pycache__")
+    ignore = shutil.ignore_patterns("__pycache__", "releases.json")
     shutil.copytree(PROJECT / "model_repository", repository, ignore=ignore)
     onnx_files = {
         "ensemble": network(300, 400, 3, box=MIDDLE, score=0.9),

@@ -270,7 +270,7 @@ class World:
 
 def plain_template(folder: Path) -> Path:
     """The shipped repository without variants, which would triple the moments to die in."""
-    ignore = shutil.ignore_patterns("__pycache__", "configs", NETWORK_FILE)
+    ignore = shutil.ignore_patterns("__pycache__", "configs", NETWORK_FILE, "releases.json")
     shutil.copytree(PROJECT / "model_repository", folder, ignore=ignore)
     (folder / TASK.network_file(1)).touch()
     return folder

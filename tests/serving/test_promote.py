@@ -8,11 +8,12 @@ import pytest
 
 from serving import repository as layout
 from serving.__main__ import main
-from serving.errors import PublishError
+from serving.errors import DamagedFileError, PublishError
 from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
 from serving.publish import CanarySettings, PublishSettings, canary, publish
 from serving.repository import State
 from serving.store import open_store
+from tests.serving.test_artifact import flip_a_bit
 
 UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 1000.0}
 
@@ -96,6 +97,31 @@ def test_nothing_was_live_before(commands: Releases) -> None:
     with pytest.raises(PublishError, match="no version was live before 1: name one of 1"):
         commands.rollback()
     assert files(commands) == before
+
+
+@pytest.mark.parametrize("way", ["rollback", "promote"])
+def test_a_version_that_is_not_the_published_one_does_not_become_live(
+    commands: Releases, way: str
+) -> None:
+    commands.publish()
+    commands.publish()
+    network = Path(commands.repository, "ssd", "2", "model.onnx")
+    published = network.read_bytes()
+    flip_a_bit(network)
+    with pytest.raises(DamagedFileError, match=rf"{network} is not the file that was published"):
+        getattr(commands, way)(2)
+    assert commands.state() == State(3)
+    network.write_bytes(published)
+    assert getattr(commands, way)(2) == State(2)
+
+
+def test_a_canary_that_is_not_the_published_one_does_not_become_live(commands: Releases) -> None:
+    canary = commands.canary()
+    flip_a_bit(Path(commands.repository, "ssd", "2", "model.onnx"))
+    with pytest.raises(DamagedFileError, match="is not the file that was published"):
+        commands.promote()
+    assert commands.state() == canary
+    assert commands.rollback() == State(1)
 
 
 def test_copied_versions_have_no_order_but_their_numbers(

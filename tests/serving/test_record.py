@@ -1,15 +1,18 @@
 """releases.json keeps what it is told, and tells what is wrong with it."""
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from serving import record as records
-from serving.errors import PublishError
+from serving.errors import DamagedFileError, PublishError
 from serving.folder_store import FolderStore
 from serving.record import Record, Unfinished
-from serving.repository import State
+from serving.repository import State, read_task, versions
+from tests.serving.test_artifact import flip_a_bit
 from tests.serving.tiny_network import network
 
 UNFINISHED = Unfinished(
@@ -44,6 +47,38 @@ def test_tasks_do_not_touch_each_other(store: FolderStore) -> None:
     assert store.read(records.FILE) == before
     records.write(store, "ensemble", Record())
     assert store.files() == {}
+
+
+def test_the_shipped_networks_are_the_recorded_ones(project_repository: Path) -> None:
+    store = FolderStore(str(project_repository))
+    task, record = read_task(store, "ensemble"), records.read(store, "ensemble")
+    assert [*record.versions] == versions(store, task) == [1, 2]
+    for version in record.versions:
+        records.read_network(store, task, version, record)
+
+
+def test_a_served_network_that_is_not_the_published_one(
+    project_repository: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(project_repository, tmp_path / "my models")
+    store = FolderStore(str(tmp_path / "my models"))
+    flip_a_bit(tmp_path / "my models" / "ssd" / "1" / "model.onnx")
+    records.verify(store)  # that one is not served
+    flip_a_bit(tmp_path / "my models" / "ssd" / "2" / "model.onnx")
+    found = hashlib.sha256(store.read("ssd/2/model.onnx")).hexdigest()
+    with pytest.raises(DamagedFileError, match="is not the file that was published") as told:
+        records.verify(store)
+    expected = records.read(store, "ensemble").versions[2]["sha256"]
+    for part in (f"{tmp_path}/my models/ssd/2/model.onnx", expected, found):
+        assert part in str(told.value)
+    assert f"rollback --repository '{tmp_path}/my models' --model ensemble" in str(told.value)
+    records.write(store, "ensemble", Record())
+    records.verify(store)  # nothing is known of what was copied in
+
+
+def test_a_task_that_is_gone_is_not_verified(store: FolderStore) -> None:
+    records.write(store, "ensemble", RECORD)
+    records.verify(store)
 
 
 def test_the_order_of_lives() -> None:

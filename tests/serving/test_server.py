@@ -25,6 +25,7 @@ from serving.server import (
     reachable,
 )
 from serving.store import open_store
+from tests.serving.test_artifact import flip_a_bit
 
 
 def get(url: str, path: str) -> tuple[int, str]:
@@ -164,6 +165,15 @@ def test_messages_call_the_repository_as_its_owner_does(repository: Path) -> Non
     server = EmbeddedServer(ServerSettings(repository))
     with pytest.raises(StartError, match=rf"{repository}/preprocess/1/model.py"):
         server.start()
+
+
+def test_a_damaged_network_is_not_served(project_repository: Path, tmp_path: Path) -> None:
+    repository = shutil.copytree(project_repository, tmp_path / "models")
+    flip_a_bit(repository / "ssd" / "2" / "model.onnx")
+    server = EmbeddedServer(ServerSettings(repository))
+    with pytest.raises(StoreError, match=r"ssd/2/model\.onnx is not the file that was published"):
+        server.start()
+    assert leftovers(server) == []
 
 
 def test_no_ensemble_takes_photos(repository: Path) -> None:

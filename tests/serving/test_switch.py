@@ -35,7 +35,7 @@ def file_of(score: float) -> bytes:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One server for all these tests; each leaves a version live, with the score .9."""
     repository = tmp_path_factory.mktemp("there") / "models"
-    ignore = shutil.ignore_patterns("__pycache__", "2")
+    ignore = shutil.ignore_patterns("__pycache__", "2", "releases.json")
     shutil.copytree(PROJECT / "model_repository", repository, ignore=ignore)
     (repository / "ssd" / "1" / "model.onnx").write_bytes(file_of(0.9))
     with EmbeddedServer(ServerSettings(repository)) as server:

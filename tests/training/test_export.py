@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import shutil
@@ -42,6 +43,7 @@ def test_artifact_is_complete(artifact: Path) -> None:
     assert card["preset"] == "ssd_compact"
     assert card["metrics"]["images"] == 4
     assert card["default_boxes"]["count"] == 8732
+    assert card["sha256"] == hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
     assert str(Path.cwd()) not in (artifact / "card.json").read_text()
 
 
@@ -130,6 +132,7 @@ def test_another_precision(
     metadata = {e.key: e.value for e in onnx.load(folder / "model.onnx").metadata_props}
     assert metadata["precision"] == card["precision"] == precision
     assert json.loads(metadata["metrics"]) == card["metrics"]
+    assert card["sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert ("calibration" in card) == (precision == "int8")
     measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
     assert evaluate.run(measured) == 0
