@@ -2,11 +2,15 @@
 
 In: one JSON file a split, with the lists `images`, `annotations` and `categories`, found as
 DIRECTORY/annotations/instances_train2017.json and its like, DIRECTORY/train/_annotations.coco.json
-(Roboflow) or DIRECTORY/*.json. An image lies where its `file_name` says, seen from the JSON file's
-folder, DIRECTORY, images/, images/SPLIT or SPLIT; what leaves DIRECTORY is refused.
+(Roboflow), DIRECTORY/train/labels.json (FiftyOne) or DIRECTORY/*.json, where JSON of another kind
+is passed over. An image lies where its `file_name` says, seen from the JSON file's folder,
+DIRECTORY, images/, images/SPLIT, SPLIT or data/. Where not one is found so, the names begin
+elsewhere (`/data/upload/a.jpg`, a path of Windows, an address), and their ends count. What leaves
+DIRECTORY is refused.
 
-A `bbox` is x, y, width, height in pixels, continuous, from 0. `iscrowd` becomes `difficult`, which
-evaluation treats as COCO treats crowds. Segmentations are not read: `bbox` is their box.
+Ids are numbers or text, and `"1"` is 1. A `bbox` is x, y, width, height in pixels, continuous, from
+0; where there is none, it is the box around the polygons of `segmentation`. `iscrowd` becomes
+`difficult`, which evaluation treats as COCO treats crowds.
 
 Format: https://cocodataset.org/#format-data
 """
@@ -14,8 +18,9 @@ Format: https://cocodataset.org/#format-data
 import collections
 import dataclasses
 import json
+import re
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeGuard
+from typing import Any
 
 from training import annotations
 from training.annotations import (
@@ -38,6 +43,16 @@ LAYOUT = (
     "file_name says"
 )
 JSON_LIMIT = 2**30  # bytes; COCO's own instances_train2017.json has 0.45 * 10**9
+PATTERNS = (
+    "*/_annotations.coco.json",
+    "annotations/instances_*.json",
+    "annotations/*.json",
+    "*/labels.json",  # with data/ beside it
+    "*.json",
+)
+NAMED_ALIKE = ("_annotations.coco.json", "labels.json")  # whose split is their folder's name
+FLAGS = dict.fromkeys(("none", "0", "0.0", "false", ""), False)
+FLAGS |= dict.fromkeys(("1", "1.0", "true"), True)
 LISTS = ("images", "annotations", "categories")
 
 
@@ -57,10 +72,13 @@ def fits(directory: Path) -> bool:
 
 def json_files(directory: Path) -> list[Path]:
     """The JSON files that hold objects, in a fixed order."""
-    exported = sorted(directory.glob("*/_annotations.coco.json"))
-    official = sorted(directory.glob("annotations/instances_*.json"))
-    others = sorted(directory.glob("annotations/*.json"))
-    return exported or official or others or sorted(directory.glob("*.json"))
+    for pattern in PATTERNS:
+        paths = sorted(directory.glob(pattern))
+        if pattern.endswith("/labels.json"):
+            paths = [path for path in paths if (path.parent / "data").is_dir()]
+        if paths:
+            return paths
+    return []
 
 
 class Folder(annotations.Folder):
@@ -74,8 +92,12 @@ class Folder(annotations.Folder):
         if not paths:
             raise DataError(f"{directory}: not a COCO folder; expected {LAYOUT}")
         self._paths: dict[str, Path] = {}
+        self._others = _of_another_kind(paths)
+        paths = [path for path in paths if path not in self._others] or paths
         for path in paths:
-            split = _split(path, ALL if len(paths) == 1 else path.stem)
+            alike = path.name in NAMED_ALIKE and path.parent != directory
+            name = path.parent.name if alike else path.stem
+            split = annotations.split_name(name, ALL if len(paths) == 1 else path.stem)
             if split in self._paths:
                 both = f"{self.relative(self._paths[split])} and {self.relative(path)}"
                 raise DataError(f"{directory}: {both} are both the split {split}; move one away")
@@ -85,6 +107,12 @@ class Folder(annotations.Folder):
 
     def splits(self) -> list[str]:
         return list(self._paths)
+
+    def strays(self) -> list[Problem]:
+        """JSON files without annotations."""
+        message = f"no COCO, passed over; that has the lists {', '.join(LISTS)}"
+        names = [self.relative(path) for path in self._others]
+        return [Problem(name, None, "bad split", message, "nothing") for name in names]
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
         if split not in self._paths:
@@ -108,49 +136,46 @@ class Folder(annotations.Folder):
         objects, strays = _by_image({key[0] for key in images}, content["annotations"], file)
         ids, names = (collections.Counter(key[side] for key in images) for side in (0, 1))
         roots = self._roots(split, path)
+        ends = not any(_find(name, roots) for _, name in images)
         entries = []
         for (image_id, name), image in images.items():
             if ids[image_id] > 1 or names[name] > 1:
                 message = f"{name!r}: its id stands for several images, or it has several ids"
                 entries.append(left_out(name, file, file, "duplicate id", message))
                 continue
-            entry = self._entry(name, file, roots)
+            entry = self._entry(name, file, roots, ends)
             self._records[entry] = _Record(image, objects[image_id], labels)
             entries.append(entry)
-        return entries, problems + strays
+        return _without_shared(entries), problems + strays
 
     def _roots(self, split: str, path: Path) -> list[Path]:
         """Folders that file names may start from, the most likely first."""
         words = [word for word, name in annotations.SPLIT_WORDS.items() if name == split]
         names = [path.stem.removeprefix("instances_"), *words]
         inside = [f"{parent}{name}" for name in names for parent in ("images/", "")]
-        places = [path.parent, *(self.directory / part for part in (*inside, "images", ""))]
+        parts = (*inside, "images", "", "data")
+        places = [path.parent, path.parent / "data", *(self.directory / part for part in parts)]
         return [place for place in dict.fromkeys(places) if place.is_dir()]
 
-    def _entry(self, name: str, file: str, roots: list[Path]) -> Entry:
-        parts, image_id = PurePosixPath(name), PurePosixPath(name).stem
-        if parts.is_absolute() or ".." in parts.parts or "\\" in name or not name.isprintable():
+    def _entry(self, name: str, file: str, roots: list[Path], ends: bool) -> Entry:
+        path, image_id = _find(name, roots, ends), PurePosixPath(name).stem
+        if path:
+            return self.entry(image_id, file, path)
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or not name.isprintable():
             message = f"file_name {annotations.brief(name)}: expected a path within the folder"
+            message += "; put the JSON file into or above the folder of its images"
             return left_out(image_id, file, file, "bad id", message)
-        for root in roots:
-            if annotations.is_file(root / name):
-                return self.entry(image_id, file, root / name)
         places = ", ".join(root.relative_to(self.directory).as_posix() for root in roots)
-        message = f"there is no {name}; looked in {places}"
+        message = f"there is no {annotations.brief(name)}; looked in {places}"
         return left_out(image_id, file, file, "missing image", message)
 
     def content(self, entry: Entry, info: ImageInfo) -> Content:
         record = self._records[entry]
-        found = annotations.parse_objects(
+        objects, problems = annotations.parse_objects(
             record.objects, entry.file, lambda fields, index: _object(fields, index, record.labels)
         )
-        return Content(_claimed_size(record.image), *found)
-
-
-def _split(path: Path, otherwise: str) -> str:
-    """From the file's name, or from the folder's where a tool names all files alike."""
-    name = path.parent.name if path.name == "_annotations.coco.json" else path.stem
-    return annotations.split_name(name, otherwise)
+        problems = (*problems, *_odd_flags(record, entry.file))
+        return Content(_claimed_size(record.image), objects, problems)
 
 
 def _parse(path: Path) -> dict[str, list]:
@@ -165,10 +190,51 @@ def _parse(path: Path) -> dict[str, list]:
     return content
 
 
+def _of_another_kind(paths: list[Path]) -> list[Path]:
+    """Those among several files that are sound JSON, but neither COCO nor called after a split.
+
+    A broken file is none of them: it may have been a split.
+    """
+    return [path for path in paths if len(paths) > 1 and not _may_be_coco(path)]
+
+
+def _may_be_coco(path: Path) -> bool:
+    if annotations.split_name(path.stem, ""):
+        return True
+    try:
+        content = json.loads(annotations.read_bytes(path, JSON_LIMIT))
+    except (DataError, OSError, ValueError, RecursionError):
+        return True
+    return isinstance(content, dict) and bool({"images", "annotations"} & set(content))
+
+
+def _find(name: str, roots: list[Path], ends: bool = False) -> Path | None:
+    """Where a file_name, or the longest end of it, leads from one of the roots."""
+    parts = PurePosixPath(name.lstrip("/") if ends else name).parts
+    names = ["/".join(parts[at:]) for at in range(len(parts) if ends else 1)]
+    if ".." in parts or names[0].startswith("/"):
+        return None
+    paths = (root / each for each in names for root in roots)
+    return next((path for path in paths if annotations.is_file(path)), None)
+
+
+def _without_shared(entries: list[Entry]) -> list[Entry]:
+    """The entries, those left out whose names lead to one file: nobody knows whose it is."""
+    counts = collections.Counter(entry.image_path for entry in entries)
+    message = "several images have this file, by different names"
+    return [
+        left_out(entry.image_id, entry.file, entry.file, "duplicate id", f"{path.name}: {message}")
+        if (path := entry.image_path) and counts[path] > 1
+        else entry
+        for entry in entries
+    ]
+
+
 def _labels(categories: list) -> dict[int | str, str]:
     labels: dict[int | str, str] = {}
     for place, category in enumerate(categories):
-        if not isinstance(category, dict) or not _is_id(category.get("id")):
+        number = _id(category.get("id")) if isinstance(category, dict) else None
+        if number is None:
             raise DataError(
                 f'categories[{place}]: expected {{"id": 1, "name": "cell"}}, '
                 f"found {annotations.brief(category)}"
@@ -177,13 +243,18 @@ def _labels(categories: list) -> dict[int | str, str]:
             label = annotations.clean_label(category.get("name"))
         except BadObjectError as error:
             raise DataError(f"categories[{place}]: {error}") from error
-        if labels.setdefault(category["id"], label) != label:
-            raise DataError(f"categories[{place}]: its id {category['id']} has two names")
+        if labels.setdefault(number, label) != label:
+            raise DataError(f"categories[{place}]: its id {number} has two names")
     return labels
 
 
-def _is_id(value: object) -> TypeGuard[int | str]:
-    return isinstance(value, int | str) and not isinstance(value, bool)
+def _id(value: object) -> int | str | None:
+    """An id, alike for 1, 1.0 and "1"; None for what is none."""
+    if isinstance(value, str):
+        return int(value) if re.fullmatch(r"0|[1-9]\d{0,17}", value, re.ASCII) else value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _images(
@@ -194,8 +265,9 @@ def _images(
     problems = []
     for place, record in enumerate(records):
         fields = record if isinstance(record, dict) else {}
-        image_id, name = fields.get("id"), fields.get("file_name")
-        if not _is_id(image_id) or not isinstance(name, str) or not PurePosixPath(name).name:
+        image_id, name = _id(fields.get("id")), fields.get("file_name")
+        name = name.replace("\\", "/") if isinstance(name, str) else ""
+        if image_id is None or not PurePosixPath(name).name:
             message = f'images[{place}]: expected {{"id": 1, "file_name": "a.jpg"}}'
             message += f", found {annotations.brief(record)}"
             problems.append(Problem(file, None, "bad id", message, "image"))
@@ -215,30 +287,62 @@ def _by_image(
     objects: dict[int | str, list[tuple[int, dict[str, Any]]]] = collections.defaultdict(list)
     problems = []
     for index, record in enumerate(records):
-        image_id = record.get("image_id") if isinstance(record, dict) else None
-        if _is_id(image_id) and image_id in image_ids:
+        found = record.get("image_id") if isinstance(record, dict) else None
+        if (image_id := _id(found)) in image_ids:
             objects[image_id].append((index, record))
             continue
-        message = f"its image_id {annotations.brief(image_id)} is no id in images"
+        message = f"its image_id {annotations.brief(found)} is no id in images"
         problems.append(Problem(file, index, "missing image", message, "box"))
     return objects, problems
 
 
 def _object(record: dict[str, Any], index: int, labels: dict[int | str, str]) -> Object:
-    category, bbox, crowd = (record.get(key) for key in ("category_id", "bbox", "iscrowd"))
-    if not _is_id(category) or category not in labels:
-        raise UnknownClassError(
-            f"its category_id {annotations.brief(category)} is no id in categories"
+    category = _id(record.get("category_id"))
+    if category not in labels:
+        found = annotations.brief(record.get("category_id"))
+        raise UnknownClassError(f"its category_id {found} is no id in categories")
+    x1, y1, x2, y2, text = _box(record)
+    if x2 <= x1 or y2 <= y1:
+        raise ZeroAreaError(f"expected a width and a height above 0, found {text}")
+    return Object(index, labels[category], (x1, y1, x2, y2), text, _is_crowd(record))
+
+
+def _box(record: dict[str, Any]) -> tuple[float, float, float, float, str]:
+    """The edges, xyxy in pixels, and how the file has them."""
+    bbox, polygons = record.get("bbox"), record.get("segmentation")
+    if not bbox and isinstance(polygons, list) and all(isinstance(p, list) for p in polygons):
+        x, y = (
+            [annotations.finite(value, "segmentation") for p in polygons for value in p[side::2]]
+            for side in (0, 1)
         )
+        if x and y:
+            edges = (min(x), min(y), max(x), max(y))
+            return *edges, f"segmentation within {', '.join(f'{edge:g}' for edge in edges)}"
     if not isinstance(bbox, list) or len(bbox) != 4:
         raise BadObjectError(f"expected a bbox of 4 numbers, found {annotations.brief(bbox)}")
-    x, y, width, height = (annotations.finite(value, "bbox") for value in bbox)
-    text = f"bbox {x:g}, {y:g}, {width:g}, {height:g}"
-    if width <= 0 or height <= 0:
-        raise ZeroAreaError(f"expected a width and a height above 0, found {text}")
-    if crowd not in (None, 0, 1):
-        raise BadObjectError(f"expected 0 or 1 in iscrowd, found {annotations.brief(crowd)}")
-    return Object(index, labels[category], (x, y, x + width, y + height), text, crowd == 1)
+    left, top, width, height = (annotations.finite(value, "bbox") for value in bbox)
+    text = f"bbox {left:g}, {top:g}, {width:g}, {height:g}"
+    return left, top, left + width, top + height, text
+
+
+def _is_crowd(record: dict[str, Any]) -> bool:
+    return FLAGS.get(str(record.get("iscrowd")).lower(), False)
+
+
+def _odd_flags(record: _Record, file: str) -> list[Problem]:
+    """The flags that are neither: their boxes stay."""
+    flags = [(index, fields.get("iscrowd")) for index, fields in record.objects]
+    return [
+        Problem(
+            file,
+            index,
+            "bad object",
+            f"expected 0 or 1 in iscrowd, found {annotations.brief(flag)}, taken for 0",
+            "nothing",
+        )
+        for index, flag in flags
+        if str(flag).lower() not in FLAGS
+    ]
 
 
 def _claimed_size(record: dict[str, Any]) -> tuple[float, float] | None:
