@@ -32,6 +32,12 @@ class Right:
 
 
 CASES = {
+    "C01-labelstudio-backslash": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
+    "C05-mixed-ids": Right(
+        {"train": 5, "val": 1}, (50, 40, 130, 110), exit_code=1, says="(box left out: 4)"
+    ),
+    "C09-fiftyone": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
+    "C11b-two-json": Right({"train": 5, "val": 1}, (50, 40, 130, 110), says="classes.json: no CO"),
     "T5-val-empty": Right({"train": 4, "val": 2}, exit_code=1, says="none of its 2 images has a b"),
 }
 
