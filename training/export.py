@@ -44,7 +44,7 @@ class ExportSettings:
     """Write the artifact of a training run: SavedModel, ONNX, labels and card.
 
     int8 is twice as fast on CPUs, float16 is for GPUs. Both are measured on the val split beside
-    float32, and have no SavedModel.
+    float32, where there is one, and have no SavedModel.
     """
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -77,8 +77,7 @@ def run(settings: ExportSettings) -> int:
         card = make_card(settings.run, preset, labels, detector.keep)
         write(artifact, detector, preset, labels, card)
         if photos:
-            figures = variant.convert(artifact, settings.precision, photos)
-            print(variant.table(settings.precision, *figures))
+            print(variant.convert(artifact, settings.precision, photos))
         seal(artifact)
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"

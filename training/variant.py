@@ -1,8 +1,8 @@
 """The float32 network of an artifact becomes one of another precision, whose card tells its mAP.
 
 Of the records, the split that the run was trained on gives the images to calibrate int8 with, and
-`val` those to measure both networks on, in ONNX Runtime. The SavedModel is left out: it would be
-another network.
+`val`, where there is one, those to measure both networks on, in ONNX Runtime. The SavedModel is left
+out: it would be another network.
 """
 
 import shutil
@@ -26,17 +26,17 @@ FLOAT16_TOLERANCE = 0.01  # largest difference of a box's sides and scores there
 
 @dataclass(frozen=True)
 class Photos:
-    """The splits that a conversion needs."""
+    """The splits that a conversion needs; without val nothing is measured."""
 
     calibration: records.Manifest
-    val: records.Manifest
+    val: records.Manifest | None
 
 
 def find_photos(run: Path, folder: Path | None) -> Photos:
     """The splits in this folder of records, or in the one that the run was trained on.
 
     Raises:
-        TrainingError: there is no such folder or split, or the labels are others.
+        TrainingError: there is no such folder, no split to calibrate with, or other labels.
     """
     description = run_folder.read_description(run)
     settings = description["settings"]
@@ -45,30 +45,29 @@ def find_photos(run: Path, folder: Path | None) -> Photos:
         whose = "" if folder else f", which {run} was trained on,"
         raise TrainingError(
             f"the records {source}{whose} are not there, and another precision needs photos to "
-            "calibrate with and to measure mAP on: name a folder that `training records` wrote "
+            "calibrate with, and to measure mAP on: name a folder that `training records` wrote "
             "with --records"
         )
-    photos = Photos(
-        records.load_manifest(source, settings["train_split"]),
-        records.load_manifest(source, "val"),
-    )
-    evaluate.check_labels(run, tuple(description["labels"]), photos.val)
+    calibration = records.load_manifest(source, settings["train_split"])
+    has_val = (source / "val.json").exists()
+    photos = Photos(calibration, records.load_manifest(source, "val") if has_val else None)
+    for manifest in filter(None, (photos.val, photos.calibration)):
+        evaluate.check_labels(run, tuple(description["labels"]), manifest)
     return photos
 
 
-def convert(artifact: Path, precision: Precision, photos: Photos) -> tuple[Metrics, Metrics]:
+def convert(artifact: Path, precision: Precision, photos: Photos) -> str:
     """Replace an artifact's network, and what its card says of it.
 
     Returns:
-        What float32 and the new network reach on val.
+        What float32 and the new network reach on val, or that there is none, to print.
 
     Raises:
         TrainingError: float16 gives other outputs.
     """
     path = artifact / "model.onnx"
     network, before = onnx.load(path), onnx_network.load(path)
-    old = evaluate.measure(before, photos.val)
-    facts: dict[str, Any] = {"precision": precision, "metrics_float32": old.to_dict()}
+    facts: dict[str, Any] = {"precision": precision, "metrics": None}
     if precision == "int8":
         images = read_images(photos.calibration, before.input_size, IMAGES)
         converted = quantize.to_int8(network, list(images))
@@ -77,11 +76,16 @@ def convert(artifact: Path, precision: Precision, photos: Photos) -> tuple[Metri
         converted = quantize.to_float16(network)
     after = onnx_network.load(converted.SerializeToString())
     if precision == "float16":
-        check_close(before, after, read_images(photos.val, before.input_size, COMPARED))
-    new = evaluate.measure(after, photos.val)
-    _write_card(artifact, converted, facts | {"metrics": new.to_dict()})
+        compared = photos.val or photos.calibration
+        check_close(before, after, read_images(compared, before.input_size, COMPARED))
+    told = f"{photos.calibration.directory} holds no val split: mAP in {precision} is not known"
+    if photos.val:
+        old, new = evaluate.measure(before, photos.val), evaluate.measure(after, photos.val)
+        facts |= {"metrics_float32": old.to_dict(), "metrics": new.to_dict()}
+        told = table(precision, old, new)
+    _write_card(artifact, converted, facts)
     shutil.rmtree(artifact / "saved_model", ignore_errors=True)
-    return old, new
+    return told
 
 
 def describe(manifest: records.Manifest, images: int) -> dict[str, Any]:

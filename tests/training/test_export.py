@@ -140,6 +140,27 @@ def test_another_precision(
     assert found == card["metrics"]
 
 
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_another_precision_without_a_val_split(
+    trained: Path,
+    records_folder: Path,
+    tmp_path: Path,
+    precision: variant.Precision,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The photos trained on are enough to make it; only its mAP is not known."""
+    copy = Path(shutil.copytree(records_folder, tmp_path / "records"))
+    (copy / "val.json").unlink()
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, precision=precision, records=copy)
+    assert export.run(settings) == 0
+    assert f"records holds no val split: mAP in {precision} is not known" in capsys.readouterr().out
+    card = json.loads((folder / "card.json").read_text())
+    assert card["metrics"] is None
+    assert "metrics_float32" not in card
+    assert onnx_network.load(folder / "model.onnx").labels == tuple(LABELS)
+
+
 def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "artifact"
     settings = export.ExportSettings(trained, folder, precision="int8", records=tmp_path / "none")
