@@ -1,10 +1,14 @@
-"""`training fit`: default boxes fitted to the data, by k-means on IoU.
+"""`training fit`: default boxes fitted to the data, chosen by how they cover it in their place.
 
 Objects' widths and heights are clustered with 1 - IoU of centred boxes as the distance (YOLO9000,
-arXiv 1612.08242, section 2 "Dimension Clusters"). Each cluster goes to the feature map whose cells
-its size fits, as the paper's scales do (SSD, section 2.2), so small boxes lie on fine maps.
+arXiv 1612.08242, section 2 "Dimension Clusters"), into 1 shape, 2 and so on. Of all these, on all
+feature maps whose cells their size fits, one after the other is taken: always the one that adds
+most to the objects' mean best IoU as matching will see it, with centres on the map's grid (greedy
+maximisation, within 1 - 1/e of the best choice: Nemhauser, Wolsey and Fisher, 1978). A shape alone
+says little: on a coarse map its boxes lie far apart.
 
 Out: a JSON file that `training train --default-boxes` takes; run folder and artifact carry it on.
+Boxes that cover less than the preset's are never written.
 """
 
 import math
@@ -15,12 +19,18 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from training import boxes, outcomes, records, run_folder
+from training import records, run_folder
 from training.default_boxes import box_shapes, default_boxes
 from training.errors import TrainingError
 from training.presets import PRESETS, BoxShapes, Preset, PresetName
 
-CELLS_PER_BOX = 3.2  # a default box's side in cells of its feature map: the paper's are 2.7 to 4
+# Sides of a default box in cells of its feature map; the paper's are 0.9 to 6.
+LEAST_CELLS, MOST_CELLS = 1.5, 6.0
+# What a shape has to add to the mean IoU by itself, and for each of its boxes.
+SHAPE_PRICE, BOX_PRICE = 0.005, 2e-6
+MOST_CLUSTERS = 12
+SAMPLE = 5000  # objects that are clustered; coverage is told of all
+SHOWN_CLASSES = 20
 _ROUNDS = 300  # k-means has long settled by then
 
 
@@ -34,7 +44,9 @@ class FitSettings:
     """JSON file to write, for `training train --default-boxes`."""
     preset: PresetName = "ssd_compact"
     """Whose feature maps the boxes are for."""
-    count: int = 6
+    count: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as many as pay)")
+    ] = None
     """How many shapes; each becomes a default box in every cell of one feature map."""
     split: str = "train"
     """Split to fit to."""
@@ -42,21 +54,35 @@ class FitSettings:
     """Fixes where the clusters start."""
 
 
+@dataclass(frozen=True)
+class Objects:
+    """All boxes of a split, xyxy, 0..1, float32 [N, 4], and their classes, int32 [N]."""
+
+    boxes_xyxy: np.ndarray
+    classes: np.ndarray
+
+
 def run(settings: FitSettings) -> int:
-    if settings.count < 1:
+    if settings.count is not None and settings.count < 1:
         raise TrainingError(f"--count must be 1 or more, got {settings.count}")
     manifest = records.load_manifest(settings.records, settings.split)
-    objects_xyxy = _objects(manifest)
-    before = PRESETS[settings.preset]
-    shapes = fit(objects_xyxy[:, 2:] - objects_xyxy[:, :2], before, settings.count, settings.seed)
-    after = replace(before, box_shapes=shapes)
+    objects, before = _objects(manifest), PRESETS[settings.preset]
+    after = fit(objects.boxes_xyxy, before, settings.count, settings.seed)
+    old, new = (coverage(objects.boxes_xyxy, preset) for preset in (before, after))
+    print(f"{len(old)} objects of {settings.records}, split {settings.split}")
+    print(report({"the preset's": (before, old), "fitted": (after, new)}, before.matching_iou))
+    if new.mean() < old.mean():
+        raise TrainingError(_too_few(settings))
+    if len(manifest.labels) <= SHOWN_CLASSES:
+        print(by_class(manifest.labels, objects.classes, old, new))
+    if after == before:
+        print("no other boxes cover these objects better: the preset's are written")
+    shapes = box_shapes(after)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     run_folder.write_json(
         settings.output,
         {"preset": before.name, "fingerprint": manifest.fingerprint, "box_shapes": shapes},
     )
-    print(f"{len(objects_xyxy)} objects of {settings.records}, split {settings.split}")
-    print(report(objects_xyxy, {"the preset's": before, "fitted": after}))
     for side, pairs in zip(after.feature_maps, shapes, strict=True):
         pixels = "  ".join(
             f"{w * after.input_size:.0f}x{h * after.input_size:.0f}" for w, h in pairs
@@ -66,31 +92,114 @@ def run(settings: FitSettings) -> int:
     return 0
 
 
-def _objects(manifest: records.Manifest) -> np.ndarray:
-    """All boxes of a split, xyxy, 0..1: float32 [N, 4]."""
-    examples = records.dataset(manifest).as_numpy_iterator()
-    objects_xyxy = np.concatenate([example["boxes_xyxy"] for example in examples])
-    if not len(objects_xyxy):
-        raise TrainingError(f"{manifest.directory}: no object in the split {manifest.split}")
-    return objects_xyxy
-
-
-def fit(sizes: np.ndarray, preset: Preset, count: int, seed: int) -> BoxShapes:
-    """Shapes for each feature map of a preset, from objects' widths and heights [N, 2], 0..1."""
-    clusters = k_means(sizes, count, np.random.default_rng(seed))
-    sides = np.array(preset.feature_maps)
-    cells = np.sqrt(clusters.prod(axis=1))[:, None] * sides  # [count, maps]
-    chosen = np.abs(np.log(cells / CELLS_PER_BOX)).argmin(axis=1)
-    return tuple(
-        tuple((round(float(w), 4), round(float(h), 4)) for w, h in clusters[chosen == index])
-        for index in range(len(sides))
+def _too_few(settings: FitSettings) -> str:
+    return (
+        f"--count {settings.count}: that many shapes cover the objects worse than the preset's "
+        f"default boxes, so {settings.output} was not written: take more, or leave --count out"
     )
+
+
+def _objects(manifest: records.Manifest) -> Objects:
+    examples = records.dataset(manifest).as_numpy_iterator()
+    parts = [(example["boxes_xyxy"], example["classes"]) for example in examples]
+    boxes_xyxy, classes = map(np.concatenate, zip(*parts, strict=True))
+    if not len(classes):
+        raise TrainingError(f"{manifest.directory}: no object in the split {manifest.split}")
+    return Objects(boxes_xyxy, classes)
+
+
+def fit(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed: int) -> Preset:
+    """The preset with default boxes for objects [N, 4], xyxy, 0..1, of which N is at least 1.
+
+    With a count that many shapes, fewer where no further one covers anything better; without one
+    as many as pay, and those that the preset's coverage takes. If that is out of reach, the preset
+    as it is.
+    """
+    rng = np.random.default_rng(seed)
+    sample_xyxy = rng.permutation(objects_xyxy)[:SAMPLE]
+    chosen = choose(sample_xyxy, candidates(sample_xyxy, preset, rng), preset, count)
+    shapes = tuple(
+        tuple(shape for index, shape in chosen if index == place)
+        for place in range(len(preset.feature_maps))
+    )
+    fitted = replace(preset, box_shapes=shapes)
+    if count is None:
+        worse = coverage(objects_xyxy, fitted).mean() < coverage(objects_xyxy, preset).mean()
+        return preset if worse else fitted
+    return fitted
+
+
+Candidate = tuple[int, tuple[float, float]]  # feature map's place, width and height of a box
+
+
+def candidates(
+    objects_xyxy: np.ndarray, preset: Preset, rng: np.random.Generator
+) -> list[Candidate]:
+    """Shapes of clusters of objects [N, 4], each with every feature map that its size fits."""
+    sizes = objects_xyxy[:, 2:] - objects_xyxy[:, :2]
+    clusters = [k_means(sizes, count, rng) for count in range(1, MOST_CLUSTERS + 1)]
+    shapes = np.unique(np.concatenate(clusters).round(4), axis=0)
+    return [
+        (place, (float(width), float(height)))
+        for width, height in shapes[(shapes > 0).all(axis=1)]
+        for place in fitting_maps(math.sqrt(width * height), preset)
+    ]
+
+
+def fitting_maps(side: float, preset: Preset) -> list[int]:
+    """Places of the feature maps of which a box of this side, 0..1, is LEAST to MOST_CELLS cells.
+
+    For a smaller or larger one the finest or the coarsest map.
+    """
+    cells = [side * count for count in preset.feature_maps]
+    fitting = [place for place, c in enumerate(cells) if LEAST_CELLS <= c <= MOST_CELLS]
+    return fitting or [0 if cells[0] < LEAST_CELLS else len(cells) - 1]
+
+
+def choose(
+    objects_xyxy: np.ndarray, offered: list[Candidate], preset: Preset, count: int | None
+) -> list[Candidate]:
+    """One candidate after the other, each the one that adds most to the objects' mean best IoU."""
+    sides = np.array([preset.feature_maps[place] for place, _ in offered])
+    shapes = np.array([shape for _, shape in offered])
+    ious = np.stack(
+        [place_iou(objects_xyxy, *pair) for pair in zip(shapes, sides, strict=True)]
+    )  # [candidates, N]
+    prices = SHAPE_PRICE + BOX_PRICE * sides**2
+    wanted = coverage(objects_xyxy, preset).mean()
+    best, chosen = np.zeros(len(objects_xyxy), np.float32), list[Candidate]()
+    while count is None or len(chosen) < count:
+        gains = np.maximum(ious - best, 0).mean(axis=1)
+        pick = int((gains - prices).argmax())
+        if count is None and gains[pick] < prices[pick]:
+            if best.mean() >= wanted:
+                break
+            pick = int(gains.argmax())
+        if gains[pick] <= 0:
+            break
+        best = np.maximum(best, ious[pick])
+        chosen.append(offered[pick])
+    return chosen
+
+
+def place_iou(objects_xyxy: np.ndarray, shape: np.ndarray, side: int) -> np.ndarray:
+    """IoU of each object [N, 4] with the nearest box of a shape on a map of side x side cells: [N].
+
+    Of boxes of one shape the nearest overlaps most, along each axis by itself.
+    """
+    sizes = objects_xyxy[:, 2:] - objects_xyxy[:, :2]
+    centres = (objects_xyxy[:, 2:] + objects_xyxy[:, :2]) / 2
+    cells = np.clip(np.floor(centres * side), 0, side - 1)
+    away = np.abs(centres - (cells + 0.5) / side)
+    overlap = np.minimum(np.minimum(sizes, shape), (sizes + shape) / 2 - away)
+    intersection = np.maximum(overlap, 0).prod(axis=1)
+    return intersection / (sizes.prod(axis=1) + shape.prod() - intersection)
 
 
 def k_means(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Medians of the clusters of widths and heights [N, 2], smallest area first: [count, 2].
 
-    Fewer where the objects have fewer different sizes.
+    Fewer where the objects have fewer different sizes. IoU is of shapes alone.
     """
     different = np.unique(sizes, axis=0)
     centres = rng.permutation(different)[:count]
@@ -111,26 +220,35 @@ def shape_iou(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return intersection / union
 
 
-def report(objects_xyxy: np.ndarray, presets: dict[str, Preset]) -> str:
-    """A table: how well each preset's default boxes cover the objects [N, 4], xyxy, 0..1."""
-    lines = [f"{'':14}{'boxes':>6}  {'mean IoU of shape':>17}  {'in place':>8}"]
-    for name, preset in presets.items():
-        shape, place = coverage(objects_xyxy, preset)
-        lines.append(f"{name:14}{len(default_boxes(preset)):6}  {shape:17.3f}  {place:8.3f}")
+def report(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float) -> str:
+    """A table: of each preset's default boxes their number, and the objects' best IoUs [N]."""
+    lines = [f"{'':14}{'boxes':>6}  mean best IoU in place  of {threshold:g} or more"]
+    for name, (preset, best) in rows.items():
+        share = (best >= threshold).mean()
+        lines.append(f"{name:14}{len(default_boxes(preset)):6}  {best.mean():22.3f}  {share:14.1%}")
     return "\n".join(lines)
 
 
-def coverage(objects_xyxy: np.ndarray, preset: Preset) -> tuple[float, float]:
-    """Mean best IoU of objects [N, 4] with the default boxes: of shape alone, and in their place.
+def by_class(labels: tuple[str, ...], classes: np.ndarray, old: np.ndarray, new: np.ndarray) -> str:
+    """A line for each class that has objects: how many, and their mean best IoU [N] by then."""
+    width = max(map(len, labels))
+    return "\n".join(
+        f"  {label:{width}}  {of.sum():6} objects  {old[of].mean():.3f} -> {new[of].mean():.3f}"
+        for label, of in ((label, classes == k) for k, label in enumerate(labels))
+        if of.any()
+    )
 
-    The second is what matching sees: centres lie on the grid of each feature map.
+
+def coverage(objects_xyxy: np.ndarray, preset: Preset) -> np.ndarray:
+    """The best IoU of each object [N, 4] with the default boxes in their places: float32 [N].
+
+    That is what matching sees: centres lie on the grid of each feature map.
     """
-    sizes = objects_xyxy[:, 2:] - objects_xyxy[:, :2]
-    shapes = np.array([pair for pairs in box_shapes(preset) for pair in pairs])
-    grid_xyxy = boxes.to_xyxy(default_boxes(preset)).numpy()
-    # Object by object: all at once would be gigabytes for a large data set.
-    best = [outcomes.iou(box[None], grid_xyxy).max() for box in objects_xyxy]
-    return float(shape_iou(sizes, shapes).max(axis=1).mean()), float(np.mean(best))
+    best = np.zeros(len(objects_xyxy), np.float32)
+    for side, shapes in zip(preset.feature_maps, box_shapes(preset), strict=True):
+        for shape in shapes:
+            best = np.maximum(best, place_iou(objects_xyxy, np.array(shape), side))
+    return best
 
 
 def load(path: Path, preset: Preset) -> Preset:
