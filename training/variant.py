@@ -1,8 +1,8 @@
 """The float32 network of an artifact becomes one of another precision, whose card tells its mAP.
 
 Of the records, the split that the run was trained on gives the images to calibrate int8 with, and
-`val`, where there is one, those to measure both networks on, in ONNX Runtime. The SavedModel is left
-out: it would be another network.
+`val`, where there is one, those to measure both networks on, in ONNX Runtime. The SavedModel is
+left out: it would be another network.
 """
 
 import shutil
