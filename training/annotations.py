@@ -28,7 +28,7 @@ import os
 import re
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -302,6 +302,12 @@ class Folder(abc.ABC):
         """Whether a path lies in the folder once links are followed."""
         return Path(os.path.realpath(path)).is_relative_to(self._root)
 
+    def not_read(self, folder: Path) -> list[Problem]:
+        """The pictures below a folder that are in none of the formats, by their names."""
+        message = f"not read; save it as JPEG or PNG (read are {', '.join(IMAGE_SUFFIXES)})"
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in UNREAD_SUFFIXES)
+        return [Problem(self.relative(p), None, "bad image", message, "image") for p in paths]
+
     def entry(self, image_id: str, file: str, image_path: Path) -> Entry:
         """An entry of an image that is there, if its id and both its places are acceptable."""
         if problem := bad_id(image_id):
@@ -445,6 +451,16 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def find_file(name: str, roots: Iterable[Path], ends: bool = False) -> Path | None:
+    """Where a path with `/` leads from one of the folders, or with `ends` the longest end of it."""
+    parts = PurePosixPath(name.lstrip("/") if ends else name).parts
+    names = ["/".join(parts[at:]) for at in range(len(parts) if ends else 1)]
+    if ".." in parts or name.startswith("/") > ends:
+        return None
+    paths = (root / each for each in names for root in roots)
+    return next((path for path in paths if is_file(path)), None)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

@@ -136,7 +136,7 @@ class Folder(annotations.Folder):
         objects, strays = _by_image({key[0] for key in images}, content["annotations"], file)
         ids, names = (collections.Counter(key[side] for key in images) for side in (0, 1))
         roots = self._roots(split, path)
-        ends = not any(_find(name, roots) for _, name in images)
+        ends = not any(annotations.find_file(name, roots) for _, name in images)
         entries = []
         for (image_id, name), image in images.items():
             if ids[image_id] > 1 or names[name] > 1:
@@ -158,7 +158,7 @@ class Folder(annotations.Folder):
         return [place for place in dict.fromkeys(places) if place.is_dir()]
 
     def _entry(self, name: str, file: str, roots: list[Path], ends: bool) -> Entry:
-        path, image_id = _find(name, roots, ends), PurePosixPath(name).stem
+        path, image_id = annotations.find_file(name, roots, ends), PurePosixPath(name).stem
         if path:
             return self.entry(image_id, file, path)
         if name.startswith("/") or ".." in PurePosixPath(name).parts or not name.isprintable():
@@ -206,16 +206,6 @@ def _may_be_coco(path: Path) -> bool:
     except (DataError, OSError, ValueError, RecursionError):
         return True
     return isinstance(content, dict) and bool({"images", "annotations"} & set(content))
-
-
-def _find(name: str, roots: list[Path], ends: bool = False) -> Path | None:
-    """Where a file_name, or the longest end of it, leads from one of the roots."""
-    parts = PurePosixPath(name.lstrip("/") if ends else name).parts
-    names = ["/".join(parts[at:]) for at in range(len(parts) if ends else 1)]
-    if ".." in parts or names[0].startswith("/"):
-        return None
-    paths = (root / each for each in names for root in roots)
-    return next((path for path in paths if annotations.is_file(path)), None)
 
 
 def _without_shared(entries: list[Entry]) -> list[Entry]:

@@ -1,10 +1,12 @@
 """Reads a folder in YOLO's text format.
 
-In: DIRECTORY/data.yaml with the class names, images, and beside each `images` folder one of
-`labels` with a text file an image: images/SPLIT/a.jpg and labels/SPLIT/a.txt (Ultralytics),
-SPLIT/images/a.jpg and SPLIT/labels/a.txt (Roboflow), or images/a.jpg and labels/a.txt. Where
-data.yaml's `train`, `val` and `test` name folders or lists within DIRECTORY, those are the splits;
-else the folders' names are.
+In: the class names in DIRECTORY/data.yaml, or a line each in classes.txt (Label Studio, LabelImg)
+or obj.names (CVAT); images, and beside each `images` folder one of `labels` with a text file an
+image: images/SPLIT/a.jpg and labels/SPLIT/a.txt (Ultralytics), SPLIT/images/a.jpg and
+SPLIT/labels/a.txt (Roboflow), or images/a.jpg and labels/a.txt. Where there is no `images`, the
+text files lie beside the images: a.jpg and a.txt (LabelImg, CVAT's obj_train_data). Where the
+`train`, `val` and `test` of data.yaml or obj.data name folders or lists within DIRECTORY, those are
+the splits; else the folders' names are.
 
 A line is `class cx cy width height`, 0..1 of the upright image, or `class x1 y1 x2 y2 x3 y3 ...`,
 a polygon, whose bounding box is taken. An image without a text file is one without objects; as an
@@ -16,6 +18,7 @@ Format: https://docs.ultralytics.com/datasets/detect/ and /segment/
 import collections
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +42,11 @@ from training.annotations import (
 )
 
 LAYOUT = (
-    "data.yaml, and images/SPLIT/a.jpg with labels/SPLIT/a.txt, or SPLIT/images/a.jpg with "
-    "SPLIT/labels/a.txt"
+    "data.yaml, classes.txt or obj.names, and images/SPLIT/a.jpg with labels/SPLIT/a.txt, "
+    "SPLIT/images/a.jpg with SPLIT/labels/a.txt, or a.jpg with a.txt"
 )
+NAMES_FILES = ("obj.names", "classes.txt", "labels/classes.txt")
+SETTINGS = "obj.data"  # Darknet's: `train = data/train.txt`
 YAML_LIMIT = 2**18  # bytes; a thousand classes have 2**15
 YAML_DEPTH = 10  # a data.yaml has two levels
 TEXT_LIMIT = 16 * 2**20  # bytes of one image's text file
@@ -51,7 +56,15 @@ SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 def fits(directory: Path) -> bool:
     """Whether a folder has this layout."""
     path = yaml_file(directory)
-    return path is not None and (path.stem == "data" or bool(_images_folders(directory)))
+    if path is not None and (path.stem == "data" or _images_folders(directory)):
+        return True
+    return names_file(directory) is not None and any(_label_files(directory))
+
+
+def names_file(directory: Path) -> Path | None:
+    """The text file with a class name a line."""
+    paths = (directory / name for name in NAMES_FILES)
+    return next((path for path in paths if annotations.is_file(path)), None)
 
 
 def yaml_file(directory: Path) -> Path | None:
@@ -62,30 +75,50 @@ def yaml_file(directory: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+def _label_files(directory: Path) -> Iterator[Path]:
+    """The text files that are an image's by their place, whether there is one or not."""
+    for pattern in ("labels/**/*.txt", "*/labels/**/*.txt", "obj_*_data/**/*.txt"):
+        yield from (path for path in directory.glob(pattern) if path.name != "classes.txt")
+    beside = {path.stem for path in directory.glob("*") if path.suffix.lower() in IMAGE_SUFFIXES}
+    yield from (path for path in directory.glob("*.txt") if path.stem in beside)
+
+
 def _images_folders(directory: Path) -> list[Path]:
     paths = [directory / "images", *directory.glob("*/images")]
     return sorted(path for path in paths if path.is_dir())
 
 
 class Folder(annotations.Folder):
-    """A YOLO folder. Raises DataError where data.yaml is missing or not usable."""
+    """A YOLO folder. Raises DataError where the class names are missing or not usable."""
 
     format = "YOLO"
 
     def __init__(self, directory: Path) -> None:
         super().__init__(Path(os.path.normpath(directory)))
-        path = yaml_file(directory)
+        path = yaml_file(directory) or names_file(directory)
         if path is None:
-            raise DataError(f"{directory}: not a YOLO folder; expected {LAYOUT}")
-        self._yaml = path.name
+            message = "no class names; write them into classes.txt, one a line, in their order"
+            raise DataError(f"{directory}: not a YOLO folder, {message}; expected {LAYOUT}")
+        self._file = self.relative(self.directory / path.relative_to(directory))
         try:
             if not self.within(path):
                 raise DataError("a link that leaves the folder; put a copy of it in its place")
-            settings = _parse(path)
+            settings = _parse(path) if path.suffix in (".yaml", ".yml") else self._plain(path)
             self._labels = _names(settings)
             self._sources = self._layout() | self._named(settings)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+
+    def _plain(self, path: Path) -> dict[str, Any]:
+        """What data.yaml would say, from a list of names and Darknet's `key = value`."""
+        settings: dict[str, Any] = {}
+        if annotations.is_file(self.directory / SETTINGS) and self.within(
+            self.directory / SETTINGS
+        ):
+            lines = annotations.read_lines(self.directory / SETTINGS)
+            pairs = (line.partition("=")[::2] for line in lines)
+            settings = {key.strip(): value.strip() for key, value in pairs}
+        return settings | {"names": "\n".join(annotations.read_lines(path)).strip().split("\n")}
 
     def splits(self) -> list[str]:
         return list(self._sources)
@@ -99,7 +132,7 @@ class Folder(annotations.Folder):
             found.setdefault(annotations.split_name(name, name), []).append(path)
         if set(found) & set(annotations.SPLIT_WORDS.values()):
             return found
-        return {ALL: [*_images_folders(self.directory)]}
+        return {ALL: [*(_images_folders(self.directory) or [self.directory])]}
 
     def _named(self, settings: dict[str, Any]) -> dict[str, list[Path | str]]:
         """The folders and lists that data.yaml names; what is not there stays text."""
@@ -117,10 +150,10 @@ class Folder(annotations.Folder):
     def _resolve(self, value: str, base: object) -> Path | str:
         """Where within the folder a path of data.yaml leads, or the text where it does not.
 
-        Roboflow writes `../train/images` and means `train/images`; `path` is often that of the
-        machine where the folder was made.
+        Roboflow writes `../train/images` and means `train/images`, CVAT `data/train.txt` and means
+        `train.txt`; `path` is often that of the machine where the folder was made.
         """
-        bare = value.removeprefix("../")
+        bare = value.removeprefix("../").removeprefix("data/")
         tried = [f"{base}/{value}", value, bare] if isinstance(base, str) else [value, bare]
         for text in tried:
             path = Path(os.path.normpath(self.directory / text))
@@ -131,12 +164,14 @@ class Folder(annotations.Folder):
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
         if split not in self._sources:
             message = f"no split {split}; splits here: {', '.join(self.splits())}"
-            raise BadSplitError(self.directory, self._yaml, message)
+            raise BadSplitError(self.directory, self._file, message)
         paths = [path for source in self._sources[split] for path in self._images(split, source)]
         if not paths:
             message = f"the split {split} has no image with a suffix of {', '.join(IMAGE_SUFFIXES)}"
-            raise BadSplitError(self.directory, self._yaml, message)
-        problems = [
+            raise BadSplitError(self.directory, self._file, message)
+        folders = [s for s in self._sources[split] if isinstance(s, Path) and s.is_dir()]
+        problems = [flaw for folder in folders for flaw in self.not_read(folder)]
+        problems += [
             Problem(
                 name, None, "duplicate id", f"stands {n} times in {split}, read once", "nothing"
             )
@@ -153,7 +188,7 @@ class Folder(annotations.Folder):
             message = (
                 f"{split}: {annotations.brief(source)} is no folder or list within {self.directory}"
             )
-            raise BadSplitError(self.directory, self._yaml, message)
+            raise BadSplitError(self.directory, self._file, message)
         if source.is_dir():
             return _images_below(source)
         try:
@@ -162,8 +197,13 @@ class Folder(annotations.Folder):
             raise BadSplitError(self.directory, self.relative(source), str(error)) from error
         # Ultralytics: `./` is the list's own folder; a path from here on is common, too.
         parents = {True: source.parent, False: self.directory}
-        names = [line.strip() for line in lines if line.strip()]
-        return [Path(os.path.normpath(parents[n.startswith("./")] / n)) for n in names]
+        names = [line.strip().replace("\\", "/") for line in lines if line.strip()]
+        paths = [Path(os.path.normpath(parents[n.startswith("./")] / n)) for n in names]
+        if any(annotations.is_file(path) for path in paths):
+            return paths
+        # A list that was made elsewhere: CVAT's begins with data/, others with a whole machine.
+        ends = [annotations.find_file(name, [self.directory], ends=True) for name in names]
+        return [end or path for end, path in zip(ends, paths, strict=True)]
 
     def _name(self, path: Path) -> str:
         return self.relative(path) if path.is_relative_to(self.directory) else str(path)
@@ -184,7 +224,7 @@ class Folder(annotations.Folder):
             return left_out(image_id, file, file, "bad image", message)
         if not images[0].is_relative_to(self.directory):
             message = f"{annotations.brief(str(images[0]))}: expected a path within the folder"
-            return left_out(image_id, file, self._yaml, "bad id", message)
+            return left_out(image_id, file, self._file, "bad id", message)
         if not annotations.is_file(images[0]):
             message = "the split names it, but there is no such file"
             return left_out(image_id, file, self._name(images[0]), "missing image", message)
@@ -209,10 +249,10 @@ class Folder(annotations.Folder):
 
     def strays(self) -> list[Problem]:
         """Text files of labels without image."""
-        folders = _images_folders(self.directory)
-        known = {self._label_file(path) for folder in folders for path in _images_below(folder)}
-        texts = [*self.directory.glob("labels/**/*.txt"), *self.directory.glob("*/labels/**/*.txt")]
-        names = sorted({self.relative(path) for path in texts if path.name != "classes.txt"})
+        suffixes = (*IMAGE_SUFFIXES, *annotations.UNREAD_SUFFIXES)
+        pictures = (p for p in self.directory.rglob("*") if p.suffix.lower() in suffixes)
+        known = {self._label_file(path) for path in pictures}
+        names = sorted({self.relative(path) for path in _label_files(self.directory)})
         message = "there is no image of that name in images/"
         return [
             Problem(name, None, "missing image", message, "image")
@@ -278,7 +318,8 @@ def _object(line: str, index: int, labels: dict[int, str], info: ImageInfo) -> O
         )
     number, *values = (annotations.finite(word, "the line") for word in words)
     if number not in labels:
-        raise UnknownClassError(f"class {words[0][:20]} has no name in data.yaml's names")
+        there = f"{min(labels)} to {max(labels)}"
+        raise UnknownClassError(f"class {words[0][:20]} has no name, those that have are {there}")
     label, text = labels[int(number)], " ".join(words[1:5])[:80]
     x1, y1, x2, y2 = _box(values, text)
     box_xyxy = (x1 * info.width, y1 * info.height, x2 * info.width, y2 * info.height)

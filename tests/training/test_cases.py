@@ -38,7 +38,12 @@ CASES = {
     ),
     "C09-fiftyone": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
     "C11b-two-json": Right({"train": 5, "val": 1}, (50, 40, 130, 110), says="classes.json: no CO"),
+    "E1-xmp-orientation": Right({"train": 5, "val": 1}),
+    "E4-png-raw-profile": Right({"train": 5, "val": 1}),
     "T5-val-empty": Right({"train": 4, "val": 2}, exit_code=1, says="none of its 2 images has a b"),
+    "Y01-labelstudio-yolo": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
+    "Y03-cvat-yolo11": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
+    "Y08b-webp-mixed": Right({"train": 14, "val": 2}, (50, 40, 130, 110)),
 }
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from training import annotations, yolo
+from training.folders import open_folder
 
 WIDTH, HEIGHT = 40, 30
 BOX = "0 0.5 0.5 0.25 0.5"
@@ -108,7 +109,7 @@ def test_sizes_are_of_the_upright_image(folder: YoloFolder) -> None:
         ("0 0.5 0.5 0.1 0.5 0.98", "bad object", "found 6 numbers"),
         ("0 0.5 0.5 0.1 0.5 0.1 0.2 0.3", "bad object", "found 8 numbers"),
         ("cell 0.5 0.5 0.1 0.5", "bad object", "found 'cell'"),
-        ("2 0.5 0.5 0.1 0.5", "unknown class", "class 2 has no name in data.yaml"),
+        ("2 0.5 0.5 0.1 0.5", "unknown class", "class 2 has no name, those that have are 0 to 1"),
         ("-1 0.5 0.5 0.1 0.5", "unknown class", "class -1"),
         ("0.5 0.5 0.5 0.1 0.5", "unknown class", "class 0.5"),
     ],
@@ -281,8 +282,91 @@ def test_malformed_and_hostile_yaml(folder: YoloFolder, text: str, message: str)
 
 
 def test_folder_without_the_layout(tmp_path: Path) -> None:
-    with pytest.raises(annotations.DataError, match="not a YOLO folder; expected"):
+    with pytest.raises(
+        annotations.DataError, match=r"write them into classes.txt, .*; expected data.yaml"
+    ):
         yolo.Folder(tmp_path)
+
+
+class NamedByText(YoloFolder):
+    """A folder whose class names stand in a text file."""
+
+    def __init__(self, path: Path, names: str = "classes.txt") -> None:
+        self.path = path
+        self.text(names, "\ufeffcell\r\nspeck\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("names", "picture", "text"),
+    [
+        ("classes.txt", "images/a.png", "labels/a.txt"),
+        ("labels/classes.txt", "images/a.png", "labels/a.txt"),
+        ("classes.txt", "a.PNG", "a.txt"),  # LabelImg
+        ("classes.txt", "monday/images/a.png", "monday/labels/a.txt"),
+        ("obj.names", "obj_train_data/a.png", "obj_train_data/a.txt"),
+    ],
+)
+def test_class_names_in_a_text_file(tmp_path: Path, names: str, picture: str, text: str) -> None:
+    folder = NamedByText(tmp_path, names)
+    path = folder.image(picture)
+    folder.labels("1 0.5 0.5 0.25 0.5", name=text)
+    (tmp_path / "notes.json").write_text('{"categories": []}')
+    opened = open_folder(tmp_path)
+    dataset = opened.read("all")
+    assert (dataset.problems, opened.strays()) == ((), [])
+    assert [(a.image_path, a.labels) for a in dataset.annotations] == [(path, ("speck",))]
+
+
+def test_class_names_alone_are_no_labels(tmp_path: Path) -> None:
+    """The annotations may be COCO's; YOLO would take every image for one without objects."""
+    NamedByText(tmp_path).image("images/a.png")
+    assert not yolo.fits(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["data/", "", "/home/me/darknet/", "C:\\yolo\\", "./"])
+def test_lists_of_cvat_and_darknet(tmp_path: Path, prefix: str) -> None:
+    """Their paths begin where the folder was made."""
+    folder = NamedByText(tmp_path, "obj.names")
+    folder.text("obj.data", "classes = 2\ntrain = data/train.txt\nvalid=data/valid.txt\n")
+    for split, name in (("train", "a"), ("valid", "b")):
+        folder.image(f"obj_{split}_data/{name}.png")
+        folder.labels(BOX, name=f"obj_{split}_data/{name}.txt")
+        folder.text(f"{split}.txt", f"{prefix}obj_{split}_data/{name}.png\n")
+    for split, name in (("train", "a"), ("val", "b")):
+        dataset = folder.read(split=split)
+        assert dataset.problems == ()
+        assert [(a.image_id, a.labels) for a in dataset.annotations] == [(name, ("cell",))]
+
+
+def test_a_list_is_not_guessed_at_where_its_paths_lead_somewhere(folder: YoloFolder) -> None:
+    """Or a photo that is missing would be taken for another one of that name."""
+    folder.text("data.yaml", NAMES + "train: list.txt\n")
+    folder.text("list.txt", "images/train/a.png\nmonday/images/train/a.png\n")
+    assert only(folder.read()).kind == "missing image"
+
+
+def test_pictures_that_are_not_read_are_named(folder: YoloFolder) -> None:
+    """Beside others of their names too, as phones store them."""
+    for name in ("a.HEIC", "neg.gif", "b.avif"):
+        (folder.path / "images/train" / name).write_bytes(b"picture")
+    folder.labels(BOX, name="labels/train/b.txt")
+    dataset = folder.read()
+    assert len(dataset.annotations) == 1
+    assert [(p.file, p.kind, p.fatal_for) for p in dataset.problems] == [
+        (f"images/train/{name}", "bad image", "image") for name in ("a.HEIC", "b.avif", "neg.gif")
+    ]
+    assert "save it as JPEG or PNG" in dataset.problems[0].message
+    assert yolo.Folder(folder.path).strays() == []
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".TIFF", ".jfif", ".JPG"])
+def test_all_that_the_server_reads(folder: YoloFolder, suffix: str) -> None:
+    (folder.path / "images/train/a.png").unlink()
+    kind = {".jfif": "JPEG", ".tif": "TIFF"}.get(suffix)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(folder.path / f"images/train/a{suffix}", kind)
+    folder.labels(BOX)
+    assert folder.read().problems == ()
+    assert len(folder.read().annotations[0].labels) == 1
 
 
 shares = st.floats(0.05, 0.45)
