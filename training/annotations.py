@@ -5,6 +5,10 @@ lists what a split names (`Entry`) and tells what an annotation says (`Content`)
 every image is decoded once to know that it decodes, claimed sizes are compared with real ones and
 boxes are fitted into their image.
 
+An image of which an object cannot be used is left out: what lies there without a box would be
+learned as background. What is no object does not count: a click without extent, and classes that
+the labels given do not name.
+
 Out: a `Dataset` of `Annotation`s, with boxes in pixels of the upright image (EXIF orientation
 applied), and of `Problem`s. What a problem is fatal for is left out, the rest is kept. Folders come
 from anywhere, so no file outside of them is opened, not even through a link.
@@ -16,6 +20,7 @@ Raises: `DataError`, the root of what goes wrong with data, itself a `TrainingEr
     ├── BadImageError   a file does not decode (`read` makes a problem of it)
     ├── BadObjectError  an object cannot be used (`read` makes a problem of it)
     │   ├── ZeroAreaError
+    │   │   └── PointError
     │   └── UnknownClassError
     └── ManifestError   records are missing or half written (training.records)
 """
@@ -46,6 +51,10 @@ UNREAD_SUFFIXES = (".heic", ".heif", ".avif", ".gif", ".jxl", ".jp2", ".dng", ".
 IMAGE_LIMIT = 2**30  # bytes of an image file; 64 megapixels of 3 x 16 bits have 2**28.5
 LIST_LIMIT = 64 * 2**20  # bytes of a text file that lists images
 LABEL_LIMIT = 200  # characters of a class name
+LEAST_SIDE = 1.0  # pixels; a box below that shows nothing to learn
+RESIZED = 0.01  # a claimed size that is further off is no rounding
+SHARES_FROM = 16  # pixels a side of an image from which boxes within 0..1 are taken for shares
+NO, YES = ("", "no", "none", "false", "unknown", "unspecified"), ("yes", "true")  # in flags
 TOLERANCE = 1.0  # pixels outside the image that are a writer's rounding, clipped without a word
 ALL = "all"  # the one split of a folder that names none
 # Words that name a split in the names of files and folders, such as instances_val2017.json.
@@ -64,6 +73,9 @@ Kind = Literal[
     "leakage",
     "duplicate image",
     "zero area",
+    "under a pixel",
+    "shares, not pixels",
+    "bad flag",
     "outside the image",
     "clipped",
     "unknown class",
@@ -80,6 +92,7 @@ Kind = Literal[
     "bad split",
     "no boxes",
 ]
+Resized = Literal["unknown", "yes", "no"]
 FatalFor = Literal["nothing", "box", "image", "split"]
 CONSEQUENCE = {
     "nothing": "kept",
@@ -111,6 +124,10 @@ class BadObjectError(DataError):
 
 class ZeroAreaError(BadObjectError):
     """A box whose corners are equal or swapped."""
+
+
+class PointError(ZeroAreaError):
+    """A box without any extent: somebody clicked."""
 
 
 class UnknownClassError(BadObjectError):
@@ -155,7 +172,8 @@ class Problem:
         """Whether nothing is lost or wrong because of it: only then is data fit for training."""
         if self.kind in ("leakage", "no boxes"):
             return False
-        return self.fatal_for == "nothing" or self.kind == "duplicate image"
+        spare = (("duplicate image", "image"), ("zero area", "box"))  # a copy, a click
+        return self.fatal_for == "nothing" or (self.kind, self.fatal_for) in spare
 
     def __str__(self) -> str:
         place = self.file if self.file.isprintable() else repr(self.file)
@@ -190,7 +208,10 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Object:
-    """One usable object; `box_xyxy` counts from 0 and may still reach outside the image."""
+    """One usable object; `box_xyxy` counts from 0 and may still reach outside the image.
+
+    remarks: what of it could not be read and was taken for its default.
+    """
 
     index: int
     label: str
@@ -198,6 +219,7 @@ class Object:
     text: str  # the box as the file has it
     difficult: bool = False
     truncated: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,9 +244,15 @@ class Item:
 
 
 class Folder(abc.ABC):
-    """An annotated folder whose images are decoded once, however many splits name them."""
+    """An annotated folder whose images are decoded once, however many splits name them.
+
+    resized: whether images of another size than their annotation says were resized after it was
+        made, so that boxes are scaled, or not, so that boxes count as they are; "unknown" leaves
+        such images out.
+    """
 
     format: ClassVar[str]
+    resized: Resized = "unknown"
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -281,17 +309,17 @@ class Folder(abc.ABC):
             file = self.relative(entry.image_path)
             return _left_out(entry, [Problem(file, None, "bad image", str(error), "image")])
         content = self.content(entry, info)
-        problems = [*content.problems, *_check_size(content, entry.file, info)]
-        if any(problem.fatal_for == "image" for problem in problems):
+        if self.resized == "yes":
+            content = _scaled(content, info)
+        problems = [*content.problems, *_check_size(content, entry.file, info, self.resized)]
+        if _is_fatal(problems):
             return _left_out(entry, problems)
         objects, box_problems = _fit(content.objects, entry.file, info)
+        problems += box_problems
+        if _is_fatal(problems):
+            return _left_out(entry, problems)
         return Item(
-            entry.image_id,
-            entry.file,
-            entry.image_path,
-            info,
-            tuple(objects),
-            (*problems, *box_problems),
+            entry.image_id, entry.file, entry.image_path, info, tuple(objects), tuple(problems)
         )
 
     def relative(self, path: Path) -> str:
@@ -414,6 +442,24 @@ def finite(value: object, name: str) -> float:
     return found
 
 
+def flag(value: object, name: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether a flag is set: above 0, for some write shares; and a remark where nobody can tell."""
+    text = "" if value is None else str(value).strip().lower()
+    if text in (*NO, *YES):
+        return text in YES, ()
+    try:
+        return finite(text, name) > 0, ()
+    except BadObjectError:
+        return False, (f"expected 0 or 1 in {name}, found {brief(value)}; taken for 0",)
+
+
+def check_area(width: float, height: float, text: str) -> None:
+    """ZeroAreaError where a box has none; PointError where it has neither width nor height."""
+    if width <= 0 or height <= 0:
+        kind = PointError if width == height == 0 else ZeroAreaError
+        raise kind(f"expected a width and a height above 0, found {text}")
+
+
 def brief(value: object) -> str:
     """Any value from a file, cut to what fits in a message."""
     return reprlib.repr(value)[:80]
@@ -422,7 +468,9 @@ def brief(value: object) -> str:
 def _object_problem(error: BadObjectError, file: str, index: int) -> Problem:
     """The problem that an object's error is."""
     kinds: dict[type, Kind] = {ZeroAreaError: "zero area", UnknownClassError: "unknown class"}
-    return Problem(file, index, kinds.get(type(error), "bad object"), str(error), "box")
+    kind: Kind = next((kinds[cls] for cls in type(error).mro() if cls in kinds), "bad object")
+    fatal_for: FatalFor = "box" if isinstance(error, PointError) else "image"
+    return Problem(file, index, kind, str(error), fatal_for)
 
 
 def parse_objects(
@@ -432,9 +480,12 @@ def parse_objects(
     objects, problems = [], []
     for index, record in records:
         try:
-            objects.append(parse(record, index))
+            item = parse(record, index)
         except BadObjectError as error:
             problems.append(_object_problem(error, file, index))
+            continue
+        objects.append(item)
+        problems += [Problem(file, index, "bad flag", text, "nothing") for text in item.remarks]
     return tuple(objects), tuple(problems)
 
 
@@ -501,15 +552,46 @@ def _left_out(entry: Entry, problems: Iterable[Problem]) -> Item:
     return Item(entry.image_id, entry.file, entry.image_path, None, (), tuple(problems))
 
 
-def _check_size(content: Content, file: str, info: ImageInfo) -> list[Problem]:
-    """The real size counts where all boxes fit into it; else nobody knows what they meant."""
+def _is_fatal(problems: Iterable[Problem]) -> bool:
+    return any(problem.fatal_for == "image" for problem in problems)
+
+
+def _differs(claimed: tuple[float, float] | None, info: ImageInfo) -> bool:
+    """Whether an image may have been resized: by a size that is one, and no mere rounding."""
+    real = (info.width, info.height)
+    if claimed is None or min(claimed) <= 0 or claimed == real[::-1]:
+        return False
+    return any(abs(c - r) > max(TOLERANCE, RESIZED * r) for c, r in zip(claimed, real, strict=True))
+
+
+def _scaled(content: Content, info: ImageInfo) -> Content:
+    """What an annotation says of an image that was resized since."""
+    if content.size is None or not _differs(content.size, info):
+        return content
+    real = (info.width, info.height)
+    scale = np.tile(np.divide(real, content.size), 2)
+    objects = [
+        dataclasses.replace(item, box_xyxy=tuple((scale * item.box_xyxy).tolist()))
+        for item in content.objects
+    ]
+    return dataclasses.replace(content, size=real, objects=tuple(objects))
+
+
+def _check_size(content: Content, file: str, info: ImageInfo, resized: Resized) -> list[Problem]:
+    """The real size counts where all boxes fit into it; else nobody knows what they meant.
+
+    Nor does anybody where the image may have been resized: boxes fit into a larger one, too.
+    """
     claimed, real = content.size, (info.width, info.height)
-    if claimed == real or any(problem.fatal_for == "image" for problem in content.problems):
+    if claimed == real or _is_fatal(content.problems):
         return []
     found = f"{claimed[0]:g}x{claimed[1]:g}" if claimed else "nothing readable"
     message = f"the size it says is {found}, the upright image has {real[0]}x{real[1]}"
     if claimed == real[::-1] and info.orientation >= 5:
         message += "; its boxes lie in the picture before EXIF rotation"
+        return [Problem(file, None, "size disagrees", message, "image")]
+    if resized == "unknown" and _differs(claimed, info):
+        message += "; `--resized yes` scales the boxes to it, `--resized no` takes them as they are"
         return [Problem(file, None, "size disagrees", message, "image")]
     if claimed and not all(_overhang(item, info) <= TOLERANCE for item in content.objects):
         message += "; not all boxes fit into that"
@@ -526,19 +608,29 @@ def _overhang(item: Object, info: ImageInfo) -> float:
 def _fit(
     objects: Iterable[Object], file: str, info: ImageInfo
 ) -> tuple[list[Object], list[Problem]]:
-    """Clip boxes to the image; one of which nothing remains is left out."""
+    """Clip boxes to the image, and say of which nothing remains or nothing can be seen."""
     kept, problems = [], []
     for item in objects:
         clipped = _clip(item, info)
-        x1, y1, x2, y2 = np.asarray(clipped.box_xyxy, np.float32)  # as it is stored
         where = f"{item.text} in an image of {info.width}x{info.height}"
-        if x2 <= x1 or y2 <= y1:
-            problems.append(Problem(file, item.index, "outside the image", where, "box"))
+        if kind := _unusable(clipped, info):
+            problems.append(Problem(file, item.index, kind, where, "image"))
             continue
         if _overhang(item, info) > TOLERANCE:
             problems.append(Problem(file, item.index, "clipped", where, "nothing"))
         kept.append(clipped)
     return kept, problems
+
+
+def _unusable(clipped: Object, info: ImageInfo) -> Kind | None:
+    """What is wrong with what remains of a box in its image, if that is too little."""
+    x1, y1, x2, y2 = np.asarray(clipped.box_xyxy, np.float32)  # as it is stored
+    if x2 <= x1 or y2 <= y1:
+        return "outside the image"
+    if min(x2 - x1, y2 - y1) >= LEAST_SIDE:
+        return None
+    shares = max(x2, y2) <= 1 and min(info.width, info.height) >= SHARES_FROM
+    return "shares, not pixels" if shares else "under a pixel"
 
 
 def _clip(item: Object, info: ImageInfo) -> Object:

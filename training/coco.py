@@ -34,7 +34,6 @@ from training.annotations import (
     Object,
     Problem,
     UnknownClassError,
-    ZeroAreaError,
     left_out,
 )
 
@@ -51,8 +50,6 @@ PATTERNS = (
     "*.json",
 )
 NAMED_ALIKE = ("_annotations.coco.json", "labels.json")  # whose split is their folder's name
-FLAGS = dict.fromkeys(("none", "0", "0.0", "false", ""), False)
-FLAGS |= dict.fromkeys(("1", "1.0", "true"), True)
 LISTS = ("images", "annotations", "categories")
 
 
@@ -171,11 +168,10 @@ class Folder(annotations.Folder):
 
     def content(self, entry: Entry, info: ImageInfo) -> Content:
         record = self._records[entry]
-        objects, problems = annotations.parse_objects(
+        found = annotations.parse_objects(
             record.objects, entry.file, lambda fields, index: _object(fields, index, record.labels)
         )
-        problems = (*problems, *_odd_flags(record, entry.file))
-        return Content(_claimed_size(record.image), objects, problems)
+        return Content(_claimed_size(record.image), *found)
 
 
 def _parse(path: Path) -> dict[str, list]:
@@ -292,9 +288,9 @@ def _object(record: dict[str, Any], index: int, labels: dict[int | str, str]) ->
         found = annotations.brief(record.get("category_id"))
         raise UnknownClassError(f"its category_id {found} is no id in categories")
     x1, y1, x2, y2, text = _box(record)
-    if x2 <= x1 or y2 <= y1:
-        raise ZeroAreaError(f"expected a width and a height above 0, found {text}")
-    return Object(index, labels[category], (x1, y1, x2, y2), text, _is_crowd(record))
+    annotations.check_area(x2 - x1, y2 - y1, text)
+    crowd, doubts = annotations.flag(record.get("iscrowd"), "iscrowd")
+    return Object(index, labels[category], (x1, y1, x2, y2), text, crowd, remarks=doubts)
 
 
 def _box(record: dict[str, Any]) -> tuple[float, float, float, float, str]:
@@ -313,26 +309,6 @@ def _box(record: dict[str, Any]) -> tuple[float, float, float, float, str]:
     left, top, width, height = (annotations.finite(value, "bbox") for value in bbox)
     text = f"bbox {left:g}, {top:g}, {width:g}, {height:g}"
     return left, top, left + width, top + height, text
-
-
-def _is_crowd(record: dict[str, Any]) -> bool:
-    return FLAGS.get(str(record.get("iscrowd")).lower(), False)
-
-
-def _odd_flags(record: _Record, file: str) -> list[Problem]:
-    """The flags that are neither: their boxes stay."""
-    flags = [(index, fields.get("iscrowd")) for index, fields in record.objects]
-    return [
-        Problem(
-            file,
-            index,
-            "bad object",
-            f"expected 0 or 1 in iscrowd, found {annotations.brief(flag)}, taken for 0",
-            "nothing",
-        )
-        for index, flag in flags
-        if str(flag).lower() not in FLAGS
-    ]
 
 
 def _claimed_size(record: dict[str, Any]) -> tuple[float, float] | None:

@@ -35,6 +35,7 @@ from training.annotations import (
     FatalFor,
     Item,
     Problem,
+    Resized,
 )
 
 FORMATS: tuple[ModuleType, ...] = (voc, yolo, coco)
@@ -79,10 +80,13 @@ class FolderSettings:
     """Another seed holds out other images."""
     resplit: bool = False
     """Hold out by ratio even where a folder has its own val."""
+    resized: Resized = "unknown"
+    """Where a photo has another size than its annotation says: yes, it was resized since, so boxes
+    are scaled; no, that size is wrong and boxes fit as they are; unknown leaves the photo out."""
 
     def open(self) -> "Folders":
         """The folders as one. Raises DataError as `Folders`."""
-        return Folders(self.folders, self.rename, self.val, self.seed, self.resplit)
+        return Folders(self.folders, self.rename, self.val, self.seed, self.resplit, self.resized)
 
 
 class Source:
@@ -177,6 +181,7 @@ class Folders:
     val: the share of a folder's images that is held out where it names no val, 0 to 1.
     seed: another seed holds out others.
     resplit: hold out by ratio even where a folder has its own val.
+    resized: as `annotations.Folder`.
 
     Raises DataError where a folder cannot be used or the settings are not acceptable.
     """
@@ -188,6 +193,7 @@ class Folders:
         val: float = 0.2,
         seed: int = 0,
         resplit: bool = False,
+        resized: Resized = "unknown",
     ) -> None:
         if not 0 <= val <= 1:
             raise DataError(f"--val: expected a share of 0 to 1, found {val}")
@@ -197,6 +203,8 @@ class Folders:
             Source(name, open_folder(directory), val, seed, resplit)
             for name, directory in zip(names, directories, strict=True)
         ]
+        for source in self._sources:
+            source.folder.resized = resized
         self._read_splits: dict[str, tuple[list[Item], list[Problem]]] = {}
         self._labels: collections.Counter[str] = collections.Counter()  # before renaming
         self._digests: dict[Path, str] = {}
@@ -220,8 +228,8 @@ class Folders:
         """
         items, problems = self._read(split)
         dataset = annotations.dataset(str(self), split, items, problems, labels)
-        flaws = (*dataset.problems, *_no_boxes(dataset))
-        return dataclasses.replace(dataset, problems=flaws)
+        flaws = [*_all_shares(dataset), *dataset.problems, *_no_boxes(dataset)]
+        return dataclasses.replace(dataset, problems=tuple(flaws))
 
     def datasets(self, splits: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Dataset]:
         """What `records` writes: these splits, or those of train and val that there are.
@@ -289,7 +297,22 @@ class Folders:
             pairs = zip(entries, items, strict=True)
             found += [(source, self._joined(source, entry, item)) for entry, item in pairs]
         self._labels.update(obj.label for _, item in found for obj in item.objects)
+        if problem := self._one_folder(split, found):
+            problems.append(problem)
+            found = [] if problem.fatal_for == "split" else found
         return [self._renamed(item) for item in self._without_twins(found, split)], problems
+
+    def _one_folder(self, split: str, found: list[tuple[Source, Item]]) -> Problem | None:
+        """That a split's files are all those of another it must not share any with."""
+        paths = {item.image_path for _, item in found if item.image_path}
+        for other in HELD_OUT.get(split, ()):
+            if paths and paths == {entry.image_path for _, _, entry in self._entries([other])}:
+                place = os.path.relpath(os.path.commonpath(paths), found[0][0].folder.directory)
+                message = f"{split} and {other} are one folder or list, in {place}: name another"
+                return Problem(
+                    split, None, "leakage", message, "nothing" if split == "val" else "split"
+                )
+        return None
 
     def _joined(self, source: Source, entry: Entry, item: Item) -> Item:
         """An item as it is called among those of all folders."""
@@ -387,6 +410,18 @@ class Folders:
             with path.open("rb") as file:
                 self._digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
         return self._digests[path]
+
+
+def _all_shares(dataset: Dataset) -> list[Problem]:
+    """What to do where every box is written as shares of its image, if that is so."""
+    boxes = any(annotation.labels for annotation in dataset.annotations)
+    if boxes or not any(problem.kind == "shares, not pixels" for problem in dataset.problems):
+        return []
+    message = (
+        "all boxes lie within 0 to 1, as shares of the image do, but this format counts pixels: "
+        "multiply them by the image's width and height, or write YOLO text"
+    )
+    return [Problem(".", None, "shares, not pixels", message, "split")]
 
 
 def _no_boxes(dataset: Dataset) -> list[Problem]:

@@ -27,7 +27,6 @@ from training.annotations import (
     ImageInfo,
     Object,
     Problem,
-    ZeroAreaError,
     left_out,
 )
 
@@ -173,11 +172,12 @@ def _object(element: Element, index: int) -> Object:
         raise BadObjectError("<bndbox> is missing")
     xmin, ymin, xmax, ymax = (_number(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
     text = f"x {xmin:g} to {xmax:g}, y {ymin:g} to {ymax:g}"
-    if xmax <= xmin or ymax <= ymin:
-        raise ZeroAreaError(f"expected xmin < xmax and ymin < ymax, found {text}")
+    annotations.check_area(xmax - xmin, ymax - ymin, text)
     edges = (xmin - 1, ymin - 1, xmax, ymax)
-    flags = {tag: _flag(element, tag) for tag in ("difficult", "truncated")}
-    return Object(index, label, edges, text, **flags)
+    (difficult, doubts), (truncated, more) = (
+        annotations.flag(element.findtext(tag), f"<{tag}>") for tag in ("difficult", "truncated")
+    )
+    return Object(index, label, edges, text, difficult, truncated, doubts + more)
 
 
 def _text(element: Element, tag: str) -> str:
@@ -189,14 +189,6 @@ def _text(element: Element, tag: str) -> str:
 
 def _number(element: Element, tag: str) -> float:
     return annotations.finite(_text(element, tag), f"<{tag}>")
-
-
-def _flag(element: Element, tag: str) -> bool:
-    """VOC's 0 or 1; missing, empty and labelling tools' `Unspecified` mean 0."""
-    text = (element.findtext(tag) or "").strip().lower()
-    if text not in ("", "0", "1", "unspecified", "false", "true"):
-        raise BadObjectError(f"expected 0 or 1 in <{tag}>, found {text[:40]!r}")
-    return text in ("1", "true")
 
 
 def _claimed_size(root: Element) -> tuple[float, float] | None:

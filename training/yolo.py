@@ -37,7 +37,6 @@ from training.annotations import (
     Object,
     Problem,
     UnknownClassError,
-    ZeroAreaError,
     left_out,
 )
 
@@ -333,6 +332,5 @@ def _box(values: list[float], text: str) -> tuple[float, float, float, float]:
         edges = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
     else:
         edges = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
-    if edges[2] <= edges[0] or edges[3] <= edges[1]:
-        raise ZeroAreaError(f"expected a width and a height above 0, found {text}")
+    annotations.check_area(edges[2] - edges[0], edges[3] - edges[1], text)
     return edges

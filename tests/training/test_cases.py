@@ -34,16 +34,23 @@ class Right:
 CASES = {
     "C01-labelstudio-backslash": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
     "C05-mixed-ids": Right(
-        {"train": 5, "val": 1}, (50, 40, 130, 110), exit_code=1, says="(box left out: 4)"
+        {"train": 4, "val": 0}, (50, 40, 130, 110), exit_code=1, says="image left out: 4"
     ),
     "C09-fiftyone": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
     "C11b-two-json": Right({"train": 5, "val": 1}, (50, 40, 130, 110), says="classes.json: no CO"),
     "E1-xmp-orientation": Right({"train": 5, "val": 1}),
     "E4-png-raw-profile": Right({"train": 5, "val": 1}),
-    "T5-val-empty": Right({"train": 4, "val": 2}, exit_code=1, says="none of its 2 images has a b"),
     "Y01-labelstudio-yolo": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
     "Y03-cvat-yolo11": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
     "Y08b-webp-mixed": Right({"train": 14, "val": 2}, (50, 40, 130, 110)),
+    "A06b-some-truncated": Right({"train": 5, "val": 1}, (50, 40, 131, 111)),
+    "A18-resized-after": Right({"train": 0, "val": 0}, exit_code=1, says="`--resized yes` scales"),
+    "A19-voc-normalised": Right({"train": 0}, exit_code=1, says="all boxes lie within 0 to 1"),
+    "C19-normalised": Right({"train": 0}, exit_code=1, says="all boxes lie within 0 to 1"),
+    "T5-val-empty": Right({"train": 4, "val": 2}, exit_code=1, says="none of its 2 images has a b"),
+    "Y05i-val-is-train": Right(
+        {"train": 0, "val": 6}, exit_code=1, says="train and val are one folder or list, in train/"
+    ),
 }
 
 
@@ -59,6 +66,13 @@ def test_case(test_data: Path, name: str, capsys: pytest.CaptureFixture[str]) ->
     if right.box:
         first = min(splits[next(iter(splits))], key=lambda item: str(item.image_path))
         np.testing.assert_allclose(first.boxes_xyxy[0], right.box, atol=1e-3)
+
+
+def test_photos_resized_after_they_were_annotated(test_data: Path) -> None:
+    folders = Folders([test_data / "cases/A18-resized-after"], val=0, resized="yes")
+    found = {item.image_id: item for item in folders.read("train").annotations}
+    assert len(found) == 10
+    np.testing.assert_allclose(found["img_2"].boxes_xyxy[0], (69.5, 34.5, 115, 70))
 
 
 def test_check_refuses_whatever_records_would(test_data: Path, tmp_path: Path) -> None:

@@ -104,6 +104,36 @@ def test_flags(folder: VocFolder) -> None:
     assert annotation.truncated.tolist() == [False, False]
 
 
+@pytest.mark.parametrize(
+    ("value", "flag"),
+    [
+        ("0.4", True),
+        ("0.0", False),
+        ("yes", True),
+        ("no", False),
+        ("Unknown", False),
+        ("-1", False),
+    ],
+)
+def test_flags_that_are_none_of_vocs(folder: VocFolder, value: str, flag: bool) -> None:
+    """KITTI's truncation is a share; tools write words."""
+    extra = f"<truncated>{value}</truncated><difficult>{value}</difficult>"
+    folder.add("a", annotation_xml(object_xml(extra=extra)))
+    dataset = folder.read()
+    assert dataset.problems == ()
+    assert dataset.annotations[0].truncated.tolist() == [flag]
+    assert dataset.annotations[0].difficult.tolist() == [flag]
+
+
+def test_flag_that_cannot_be_read_is_a_remark(folder: VocFolder) -> None:
+    folder.add("a", annotation_xml(object_xml(extra="<difficult>maybe</difficult>")))
+    dataset = folder.read()
+    assert only(dataset).is_remark
+    message = "expected 0 or 1 in <difficult>, found 'maybe'; taken for 0"
+    assert str(only(dataset)) == f"Annotations/a.xml, object 0: {message}"
+    assert dataset.annotations[0].difficult.tolist() == [False]
+
+
 def test_boxes_of_parts_are_not_boxes_of_objects(folder: VocFolder) -> None:
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
     folder.add("a", annotation_xml(object_xml(extra=part)))
@@ -136,25 +166,34 @@ def test_image_is_found_by_its_id(folder: VocFolder, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("box", "kind", "fatal_for"),
     [
-        (("5", "6", "5", "25"), "zero area", "box"),
-        (("5", "25", "20", "6"), "zero area", "box"),
-        (("41", "1", "50", "9"), "outside the image", "box"),
-        (("-9", "1", "0", "9"), "outside the image", "box"),
+        (("5", "6", "5", "6"), "zero area", "box"),
+        (("5", "6", "5", "25"), "zero area", "image"),
+        (("5", "25", "20", "6"), "zero area", "image"),
+        (("41", "1", "50", "9"), "outside the image", "image"),
+        (("-9", "1", "0", "9"), "outside the image", "image"),
+        (("0.1", "0.3", "0.2", "0.9"), "shares, not pixels", "image"),
+        (("40.8", "1", "42", "9"), "under a pixel", "image"),
         (("1", "1", "1e300", "9"), "clipped", "nothing"),
         (("30", "1", "42", "9"), "clipped", "nothing"),
-        (("nan", "1", "4", "9"), "bad object", "box"),
-        (("1", "1", "inf", "9"), "bad object", "box"),
-        (("1", "ten", "4", "9"), "bad object", "box"),
-        (("1", "", "4", "9"), "bad object", "box"),
+        (("nan", "1", "4", "9"), "bad object", "image"),
+        (("1", "1", "inf", "9"), "bad object", "image"),
+        (("1", "ten", "4", "9"), "bad object", "image"),
+        (("1", "", "4", "9"), "bad object", "image"),
     ],
 )
 def test_flawed_box(folder: VocFolder, box: Any, kind: str, fatal_for: str) -> None:
-    """The flawed one is named by its file and index; the sound one beside it stays."""
+    """The flawed one is named by its file and index; an object that is lost takes its image along.
+
+    The sound one beside it would be in an image whose rest counts as background.
+    """
     folder.add("a", annotation_xml(object_xml(), object_xml(box)))
     dataset = folder.read()
     problem = only(dataset)
     assert (problem.file, problem.index) == ("Annotations/a.xml", 1)
     assert (problem.kind, problem.fatal_for) == (kind, fatal_for)
+    if fatal_for == "image":
+        assert dataset.annotations == ()
+        return
     boxes_xyxy = dataset.annotations[0].boxes_xyxy
     assert len(boxes_xyxy) == (1 if fatal_for == "box" else 2)
     assert boxes_xyxy.min() >= 0
@@ -173,7 +212,6 @@ def test_rounding_of_one_pixel_is_clipped_without_a_word(folder: VocFolder) -> N
     [
         ("<object/>", "<name> is missing or empty"),
         ("<object><name>a</name></object>", "<bndbox> is missing"),
-        (object_xml(extra="<difficult>maybe</difficult>"), "expected 0 or 1 in <difficult>"),
         (object_xml(name="\x9b31m"), "cannot be printed"),
     ],
 )
@@ -182,7 +220,7 @@ def test_flawed_object(folder: VocFolder, element: str, message: str) -> None:
     problem = only(folder.read())
     assert message in problem.message
     assert str(problem).isprintable()
-    assert (problem.kind, problem.index, problem.fatal_for) == ("bad object", 0, "box")
+    assert (problem.kind, problem.index, problem.fatal_for) == ("bad object", 0, "image")
 
 
 def test_class_outside_the_list(folder: VocFolder) -> None:
@@ -271,7 +309,11 @@ def test_duplicate_id_is_read_once(folder: VocFolder) -> None:
 @pytest.mark.parametrize(
     ("size", "box", "fatal_for"),
     [
-        ((80, 60), BOX, "nothing"),
+        ((WIDTH + 1, HEIGHT), BOX, "nothing"),
+        ((HEIGHT, WIDTH), BOX, "nothing"),
+        ((80, 60), BOX, "image"),
+        ((80, HEIGHT), BOX, "image"),
+        ((20, 20), BOX, "image"),
         ((0, 0), BOX, "nothing"),
         (("", "x"), BOX, "nothing"),
         ((80, 60), ("50", "40", "70", "60"), "image"),
@@ -290,6 +332,25 @@ def test_size_that_disagrees(
     assert [(a.width, a.height) for a in dataset.annotations] == (
         [(WIDTH, HEIGHT)] if fatal_for == "nothing" else []
     )
+
+
+@pytest.mark.parametrize(
+    ("resized", "size", "box"),
+    [
+        ("yes", (80, 60), [2, 2.5, 10, 12.5]),
+        ("yes", (20, 30), [8, 5, 40, 25]),
+        ("yes", (WIDTH, HEIGHT), [4, 5, 20, 25]),
+        ("no", (80, 60), [4, 5, 20, 25]),
+    ],
+)
+def test_photos_resized_since(
+    folder: VocFolder, resized: Any, size: tuple[int, int], box: list[float]
+) -> None:
+    """Nobody can know it, so it is asked; each side has its own factor."""
+    folder.add("a", annotation_xml(object_xml(), size=size))
+    opened = voc.Folder(folder.path)
+    opened.resized = resized
+    np.testing.assert_array_equal(opened.read("train").annotations[0].boxes_xyxy, [box])
 
 
 def rotate(path: Path) -> Any:

@@ -97,6 +97,8 @@ def test_sizes_are_of_the_upright_image(folder: YoloFolder) -> None:
     ("line", "kind", "message"),
     [
         ("0 0.5 0.5 0 0.5", "zero area", "found 0.5 0.5 0 0.5"),
+        ("0 0.5 0.5 0 0", "zero area", "found 0.5 0.5 0 0"),
+        ("0 0.5 0.5 0.001 0.5", "under a pixel", "0.5 0.5 0.001 0.5 in an image of 40x30"),
         ("0 0.5 0.5 -0.1 0.5", "zero area", "a height above 0"),
         ("0 0.1 0.2 0.3 0.2 0.4 0.2", "zero area", "found 0.1 0.2 0.3 0.2"),
         ("0 1.5 0.5 0.1 0.5", "outside the image", "1.5 0.5 0.1 0.5 in an image of 40x30"),
@@ -115,14 +117,15 @@ def test_sizes_are_of_the_upright_image(folder: YoloFolder) -> None:
     ],
 )
 def test_flawed_line(folder: YoloFolder, line: str, kind: str, message: str) -> None:
-    """The flawed one is named by its file and line; the sound one before it stays."""
+    """The flawed one is named by its file and line; it takes its image along."""
     folder.labels(BOX, line)
     dataset = folder.read()
     problem = only(dataset)
     assert (problem.file, problem.index, problem.kind) == ("labels/train/a.txt", 1, kind)
     assert message in problem.message
-    assert problem.fatal_for == ("nothing" if kind == "clipped" else "box")
-    assert len(dataset.annotations[0].labels) == (2 if kind == "clipped" else 1)
+    boxes = 1 if line.endswith(" 0 0") else {"clipped": 2}.get(kind)
+    assert problem.fatal_for == {2: "nothing", 1: "box", None: "image"}[boxes]
+    assert [len(found.labels) for found in dataset.annotations] == [boxes] * (boxes is not None)
 
 
 def test_image_without_a_text_file(folder: YoloFolder) -> None:
