@@ -1,20 +1,42 @@
-"""The frames of a video file, one and all, or of a camera, always the newest."""
+"""The frames of a video file, one and all, or of a camera, always the newest.
+
+A camera is named by whoever runs the program. A file may be anybody's: it is known by its first
+bytes, its name means nothing, and a process of its own reads it (`client.video_reader`).
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 import cv2
 import numpy as np
 
-from client.errors import InvalidImage
+from client.errors import DetectorError, InvalidImage
+from client.images import MAX_PIXELS
+
+# FFmpeg's readers, and the first bytes of what they read. None of these files says where another
+# one lies that is to be read as well, as playlists do.
+CONTAINERS = {
+    "mov": re.compile(rb".{4}(ftyp|moov|mdat|wide|free|skip|pnot)", re.DOTALL),  # MP4, too
+    "matroska": re.compile(rb"\x1aE\xdf\xa3"),  # WebM, too
+    "avi": re.compile(rb"RIFF.{4}AVI ", re.DOTALL),
+    "ogg": re.compile(rb"OggS"),
+}
+READER = Path(__file__).with_name("video_reader.py")
+READER_MEMORY = 2 * 2**30  # bytes that reading one file may take
 
 USUAL_FPS = 30.0  # where a source tells no rate, or one that cannot be
 
@@ -70,18 +92,26 @@ class Source(Protocol):
 class VideoFile:
     """Every frame of a file, in order, turned upright where the file says so.
 
+    Args:
+        path: an MP4, MOV, Matroska, WebM, AVI or Ogg file, whatever its name.
+        max_pixels: of a frame.
+        seconds: after which no more frames come; 0: any time. Not on Windows.
+
     Raises:
-        InvalidImage: it cannot be opened.
+        InvalidImage: it cannot be opened, is something else, or its frames are too large.
     """
 
     live = False
     dropped = 0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_pixels: int = MAX_PIXELS, seconds: int = 0) -> None:
         self.name = str(path)
-        self._capture = _open_file(path)
-        self.fps = _rate(self._capture)
-        self.total = max(0, round(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self._reader = _reader_of(path, max_pixels, seconds)
+        try:
+            self.fps, self.total = self._told(max_pixels)
+        except BaseException:
+            self.close()
+            raise
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -92,15 +122,24 @@ class VideoFile:
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames that are left."""
-        while (read := self._capture.read())[0]:
-            seconds = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            yield Frame(self._count, seconds, read[1])
+        while (line := self._line()) is not None:
+            rows = np.empty((line["height"], line["stride"]), np.uint8)
+            if self._output.readinto(rows) < rows.size:
+                return
+            picture = rows[:, : 3 * line["width"]].reshape(line["height"], line["width"], 3)
+            upright = np.ascontiguousarray(np.rot90(picture, line["turn"]))
+            yield Frame(self._count, line["seconds"], upright)
             self._count += 1
 
-    def check_end(self) -> None:
-        """Raise InvalidImage if the file broke off: it gave far fewer frames than it announced."""
+    @property
+    def broken_off(self) -> bool:
+        """Whether there were far fewer frames than the file announces."""
         # A few are no damage: some containers tell a length only, their sound's perhaps.
-        if self._count == 0 or self._count < 0.95 * self.total - 2:
+        return self._count == 0 or self._count < 0.95 * self.total - 2
+
+    def check_end(self) -> None:
+        """Raise InvalidImage if the file broke off."""
+        if self.broken_off:
             announced = f" of {self.total}" if self.total else ""
             raise InvalidImage(
                 f"{self.name}: broken off after {self._count}{announced} frames, "
@@ -109,7 +148,32 @@ class VideoFile:
 
     def close(self) -> None:
         """Let go of the file."""
-        self._capture.release()
+        self._reader.kill()
+        self._output.close()
+        self._reader.wait()
+
+    @property
+    def _output(self) -> Any:
+        return self._reader.stdout
+
+    def _line(self) -> Any:
+        """Return the next line of JSON; None at the end."""
+        line = self._output.readline()
+        return json.loads(line) if line.endswith(b"\n") else None
+
+    def _told(self, max_pixels: int) -> tuple[float, int]:
+        """Return the rate and the number of frames that the file announces."""
+        about = self._line()
+        if about is None:
+            raise InvalidImage(
+                f"{self.name}: not a video that can be read, or its beginning or end is lost"
+            )
+        if about["width"] * about["height"] > max_pixels:
+            raise InvalidImage(
+                f"{self.name}: its frames of {about['width']}x{about['height']} are larger than "
+                f"the {max_pixels / 1e6:.0f} megapixels that are read"
+            )
+        return _possible(about["fps"]), about["total"]
 
 
 class Camera:
@@ -139,7 +203,7 @@ class Camera:
                 f"{self.name}: cannot be opened: there is none, another program has it, or it may "
                 "not be read"
             )
-        self.fps = _rate(self._capture)
+        self.fps = _possible(self._capture.get(cv2.CAP_PROP_FPS))
         self._changed = threading.Condition()
         self._newest: Frame | None = None
         self._ended = self._closed = False
@@ -207,21 +271,35 @@ def quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _open_file(path: Path) -> cv2.VideoCapture:
-    """Return an open capture; FFmpeg itself does not say why it cannot open a file."""
+def _reader_of(path: Path, max_pixels: int, seconds: int) -> subprocess.Popen[bytes]:
+    """Return the process that reads a file; it gets the file, and not its name."""
+    if importlib.util.find_spec("av") is None:
+        raise DetectorError("a video is read by PyAV, which is not installed: pip install av")
     try:
-        with path.open("rb"):
-            pass
+        file = path.open("rb", buffering=0)
     except OSError as error:
         raise InvalidImage(f"{path}: {error.strerror}") from None
-    with quiet():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise InvalidImage(f"{path}: not a video that can be read, or its beginning or end is lost")
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # off by default in OpenCV 4.11
-    return capture
+    with file:
+        limits = map(str, (max_pixels, READER_MEMORY, seconds))
+        return subprocess.Popen(
+            [sys.executable, "-P", READER, _container(file, path), *limits],
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
 
-def _rate(capture: Capture) -> float:
-    fps = capture.get(cv2.CAP_PROP_FPS)
+def _container(file: RawIOBase, path: Path) -> str:
+    """Return FFmpeg's name for what the file is by its first bytes."""
+    first = file.read(12) or b""
+    file.seek(0)
+    for kind, signature in CONTAINERS.items():
+        if signature.match(first):
+            return kind
+    raise InvalidImage(
+        f"{path}: not a video that can be read: MP4, MOV, Matroska, WebM, AVI or Ogg expected"
+    )
+
+
+def _possible(fps: float) -> float:
     return fps if 1 <= fps <= 240 else USUAL_FPS

@@ -15,6 +15,8 @@ Image = str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray
 DEFAULT_LIMIT = 64_000_000
 # Protobuf's limit for one message is 2 GiB; the rest of a request needs far less than 1 MiB.
 LARGEST_LIMIT = 2**31 - 2**20
+# Of a picture that is decoded here, as in the server: model_repository/preprocess/config.pbtxt.
+MAX_PIXELS = 64_000_000
 JPEG_QUALITY = 90
 
 

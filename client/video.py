@@ -136,7 +136,7 @@ class Recording:
         self._size = (0, 0)  # width, height
         self._seconds = 0.0  # of the last picture, in the file
         self._time = 0.0  # of the last picture, in the source
-        self._count = 0  # of pictures in the file
+        self.count = 0  # of pictures in the file
 
     def __enter__(self) -> Self:
         return self
@@ -161,9 +161,9 @@ class Recording:
             picture = cv2.resize(picture, self._size)
         step, self._time = seconds - self._time, seconds
         self._seconds += step if 0 < step < LONGEST_STEP else 0
-        for _ in range(max(1, round(self._seconds * self.fps) + 1 - self._count)):
+        for _ in range(max(1, round(self._seconds * self.fps) + 1 - self.count)):
             self._file.write(picture)
-            self._count += 1
+            self.count += 1
 
     def close(self) -> None:
         """Write what is left to write; the file is whole now."""
@@ -177,8 +177,9 @@ class Recording:
         except OSError as error:
             raise DetectorError(f"{self.path}: cannot be saved: {error.strerror}") from None
         codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix])
+        name = str(self.path.absolute())  # FFmpeg would take `http:a.webm` for an address
         with quiet():
-            file = cv2.VideoWriter(str(self.path), cv2.CAP_FFMPEG, codec, self.fps, self._size)
+            file = cv2.VideoWriter(name, cv2.CAP_FFMPEG, codec, self.fps, self._size)
         if not file.isOpened():
             width, height = self._size
             raise DetectorError(

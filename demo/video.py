@@ -23,7 +23,10 @@ from client.tensors import Parameters
 from demo.messages import explained
 
 VIDEO_LIMIT = 200  # megabytes
-MOST_FRAMES = 3000  # of one clip; 100 s at 30 frames a second
+# Of one clip. A small file may claim anything, and somebody else may wait.
+MOST_FRAMES = 3000  # 100 s at 30 frames a second
+MOST_PIXELS = 4096 * 2304  # of a frame: 4K
+MOST_SECONDS = 1800  # that all of it may take
 AT_ONCE = 4  # frames of one user under way at the same time
 TICK_SECONDS = 0.5  # between two signs of progress
 WAITING = {"progress": {"frames": 0, "total": 0, "rate": 0.0}}  # for its turn
@@ -68,6 +71,7 @@ class Run:
         self.target = target
         self.count = 0
         self.total = 0
+        self.cut = False  # whether there is, or should be, more of it
         self.found: Counter[str] = Counter()
         self.began = time.monotonic()
 
@@ -78,7 +82,10 @@ class Run:
 
     def frames(self, detector: Detector, parameters: Parameters) -> Iterator[dict[str, Any]]:
         """Detect, draw and write each frame; yield progress now and then."""
-        with VideoFile(self.path) as clip, video.Recording(self.target, clip.fps) as recording:
+        with (
+            VideoFile(self.path, MOST_PIXELS, MOST_SECONDS) as clip,
+            video.Recording(self.target, clip.fps) as recording,
+        ):
             self.total = min(clip.total, MOST_FRAMES)
             some = islice(clip, MOST_FRAMES)
             last = 0.0
@@ -86,15 +93,20 @@ class Run:
                 recording.add(drawing.draw(frame.picture, result.detections), frame.seconds)
                 self.count += 1
                 self.found.update(result.counts())
+                if recording.count >= MOST_FRAMES:  # pictures that stay count as often as shown
+                    break
                 if time.monotonic() > last + TICK_SECONDS:
                     last = time.monotonic()
                     yield self._progress()
+            if self.count == 0:
+                clip.check_end()  # says why
+            self.cut = clip.broken_off or recording.count >= MOST_FRAMES
 
     def told(self, name: str) -> str:
         """One line on the whole."""
         seconds = time.monotonic() - self.began
         found = [f"{count / self.count:.1f} {label}" for label, count in self.found.most_common()]
-        cut = f", the first {MOST_FRAMES} of it" if self.count == MOST_FRAMES else ""
+        cut = f", the first {self.count} of it" if self.cut else ""
         return (
             f"{name}{cut}: {self.count} frames in {seconds:.1f} s, {self.rate:.1f} a second; "
             f"in a frame {', '.join(found) or 'nothing'}"

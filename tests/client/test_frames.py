@@ -8,9 +8,18 @@ import cv2
 import numpy as np
 import pytest
 
-from client import InvalidImage
+from client import InvalidImage, frames
 from client.frames import Camera, VideoFile
-from tests.client.clips import number_of, numbered, save_clip, turned_clip
+from tests.client.clips import (
+    boasting,
+    elsewhere,
+    growing,
+    misleading,
+    number_of,
+    numbered,
+    save_clip,
+    turned_clip,
+)
 
 SECONDS = 30  # that a test waits for what comes at once, even on a busy machine
 
@@ -102,6 +111,101 @@ def test_a_file_that_is_no_video_is_told_in_one_sentence(
     with pytest.raises(InvalidImage, match=f"(?i)^{path}: {reason}"):
         VideoFile(path)
     assert capfd.readouterr().err == ""
+
+
+# Names by which FFmpeg or OpenCV would go for another file, other files, or the network.
+NAMES = ("clip.m3u8", "clip.mpd", "clip.sdp", "clip.ffconcat", "img%03d.png", "concat:a.avi|a.avi",
+         "http:127.0.0.1", "file:a.avi", "subfile,,start,0,end,0,,:a.avi", "-i", "clip.mp4",
+         "clip.avi", "clip.mkv", "clip")  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with files that no other file's reader has any business with."""
+    monkeypatch.chdir(tmp_path)
+    save_clip(Path("a.avi"), [numbered(7)] * 3)
+    for number in range(3):
+        cv2.imwrite(f"img{number:03}.png", numbered(7))
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_names_other_files_is_no_video_whatever_it_is_called(folder: Path, name: str) -> None:
+    for kind, content in misleading(folder / "a.avi").items():
+        Path(name).write_bytes(content)
+        for path in (Path(name), folder / name):
+            expected = pytest.raises(InvalidImage, match="not a video that can be read: MP4")
+            with expected, VideoFile(path) as video:
+                pytest.fail(f"{kind} gave {len(list(video))} frames")
+
+
+@pytest.mark.parametrize("first", [b"\0\0\0\x10ftypisom\0\0\0\0", b"\x1aE\xdf\xa3", b"OggS"])
+def test_the_first_bytes_of_a_video_do_not_let_others_in(folder: Path, first: bytes) -> None:
+    for content in misleading(folder / "a.avi").values():
+        Path("clip.mp4").write_bytes(first + b"\n" + content)
+        with pytest.raises(InvalidImage, match="not a video that can be read, or its beginning"):
+            VideoFile(Path("clip.mp4"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_video_is_read_whatever_it_is_called(folder: Path, name: str) -> None:
+    clip = save_clip(folder / "mine.mp4", [numbered(n) for n in range(4)])
+    clip.rename(name)
+    with VideoFile(Path(name)) as video:
+        assert [number_of(frame.picture) for frame in video] == [0, 1, 2, 3]
+
+
+def test_pictures_that_a_video_has_in_another_file_are_not_fetched(folder: Path) -> None:
+    clip = save_clip(folder / "mine.mp4", [numbered(5)] * 3)
+    Path("hollow.mov").write_bytes(elsewhere(clip.read_bytes(), b"mine.mp4"))
+    with VideoFile(Path("hollow.mov")) as video:
+        assert list(video) == []
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_frames_that_are_too_large_are_told(tmp_path: Path, suffix: str) -> None:
+    clip = save_clip(tmp_path / f"clip{suffix}", [numbered(0)])
+    with pytest.raises(InvalidImage, match="its frames of 128x96 are larger than the 0 megapixels"):
+        VideoFile(clip, max_pixels=128 * 96 - 1)
+
+
+def test_frames_that_become_too_large_are_not_decoded(tmp_path: Path) -> None:
+    clip = growing(tmp_path / "clip.avi", [numbered(0), numbered(1), numbered(2, (640, 480))])
+    sizes = [(96, 128, 3), (96, 128, 3), (480, 640, 3)]
+    with VideoFile(clip) as video:
+        assert [frame.picture.shape for frame in video] == sizes
+    with VideoFile(clip, max_pixels=640 * 480 - 1) as video:
+        assert [frame.picture.shape for frame in video] == sizes[:2]
+
+
+def test_a_small_file_that_claims_many_frames_takes_no_memory_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", [numbered(0)] * 3)
+    clip.write_bytes(boasting(clip.read_bytes(), 20_000_000))  # takes FFmpeg 1.4 GB
+    monkeypatch.setattr(frames, "READER_MEMORY", 300 * 2**20)
+    with VideoFile(clip) as video:
+        assert list(video) == []
+        with pytest.raises(InvalidImage, match="broken off after 0 of 20000000 frames"):
+            video.check_end()
+
+
+def test_a_video_may_take_so_long_and_no_longer(tmp_path: Path) -> None:
+    path = save_clip(tmp_path / "clip.avi", [numbered(n, (640, 480)) for n in range(9)])
+    with VideoFile(path, seconds=1) as video:
+        taken = iter(video)
+        next(taken)
+        video._reader.wait(SECONDS)  # its other frames do not fit into a pipe
+        assert len(list(taken)) < 8
+        assert video.broken_off
+
+
+def test_whoever_leaves_a_video_early_leaves_no_process(tmp_path: Path) -> None:
+    path = save_clip(tmp_path / "clip.avi", [numbered(n, (640, 480)) for n in range(9)])
+    with VideoFile(path) as video:
+        next(iter(video))
+        assert video._reader.poll() is None
+    assert video._reader.returncode is not None
 
 
 def test_a_folder_is_no_video(tmp_path: Path) -> None:

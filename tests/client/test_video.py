@@ -237,6 +237,18 @@ def test_a_picture_of_another_size_is_stretched(tmp_path: Path) -> None:
     assert [picture.shape for picture in read_clip(tmp_path / "a.webm")] == [(96, 128, 3)] * 2
 
 
+@pytest.mark.parametrize("name", ["file:a.webm", "http:127.0.0.1.webm", "a%03d.webm"])
+def test_a_recording_is_saved_under_the_very_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with video.Recording(Path(name), 10) as recording:
+        recording.add(numbered(3), 0)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    with VideoFile(Path(name)) as made:
+        assert [number_of(frame.picture) for frame in made] == [3]
+
+
 def test_a_recording_that_cannot_be_saved_says_why(tmp_path: Path) -> None:
     (tmp_path / "a.webm").mkdir()
     with (
