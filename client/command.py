@@ -356,7 +356,8 @@ def _save(photo: Path, result: Result, target: Path) -> None:
     from client import drawing  # OpenCV is only needed here
 
     try:
-        drawing.write(drawing.draw(drawing.read(photo), result.detections), target)
+        picture = drawing.read(photo, result.width * result.height)  # what was decoded once
+        drawing.write(drawing.draw(picture, result.detections), target)
     except OSError as error:
         raise DetectorError(f"{target}: cannot be saved: {error.strerror}") from None
 

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from client import images
 from client.detection import Detection
 from client.errors import InvalidImage
+from client.image_header import ImageError, image_format, read_header, unreadable
 
 Colour = tuple[int, int, int]
 
@@ -49,22 +50,27 @@ def colour(class_id: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def read(image: images.Image) -> np.ndarray:
+def read(image: images.Image, max_pixels: int = images.MAX_PIXELS) -> np.ndarray:
     """Return an image as uint8 BGR [H, W, 3], upright as the server's boxes expect it.
 
     Args:
         image: what `Detector.detect` takes.
+        max_pixels: of what is decoded; a file of 100 KB may claim gigabytes.
 
     Raises:
-        InvalidImage: it cannot be read or decoded.
+        InvalidImage: it cannot be read or decoded, or has more pixels.
     """
     data = images.encoded(image, images.LARGEST_LIMIT)  # it is not sent
     try:
+        kind = image_format(data)
+        read_header(kind, data, max_pixels)
         picture = _with_pillow(data) if _is_for_pillow(data) else _decoded(data)
-    except (cv2.error, OSError, SyntaxError, ValueError):  # Pillow's ways to say no
-        picture = None
-    if picture is None:
-        raise InvalidImage(f"{images.name_of(image)}: cannot be decoded for drawing")
+        if picture is None:
+            raise unreadable(kind)
+    except (cv2.error, OSError, SyntaxError, ValueError) as error:  # Pillow's ways to say no
+        why = f": {error}" if isinstance(error, ImageError) else ""
+        name = images.name_of(image)
+        raise InvalidImage(f"{name}: cannot be decoded for drawing{why}") from None
     return picture
 
 

@@ -26,6 +26,9 @@ from client.tensors import Parameters
 
 # Of a tile's side: how far from an edge a box may end that belongs to an object cut by it.
 EDGE = 0.01
+# The server gets tiles, and so may be shown larger pictures than its own limit: 16384 x 16384. Here
+# that takes 1 to 2 GB.
+MAX_PIXELS = 2**28
 SMALLEST = 64  # pixels, of a tile: a slip of the finger must not make a million requests
 IOU_THRESHOLD = 0.45  # the server's default
 
@@ -62,7 +65,7 @@ def detect_tiled(
 
     Args:
         detector: gets JPEGs, several at once.
-        image: as for `Detector.detect`; decoded here.
+        image: as for `Detector.detect`; decoded here, if it has no more than MAX_PIXELS.
         tile: side of a tile, pixels. Best near the size of the photos that the model was trained
             on. A picture that is no larger is sent as it is, untouched.
         overlap: of neighbouring tiles, 0..0.9 of a tile: at least the largest object that the whole
@@ -80,7 +83,7 @@ def detect_tiled(
         raise InvalidParameter(
             f"tile must be {SMALLEST} or more and overlap 0 to 0.9, but got {tile} and {overlap}"
         )
-    picture = drawing.read(image)
+    picture = drawing.read(image, MAX_PIXELS)
     height, width = picture.shape[:2]
     whole, *tiles = windows(width, height, tile, overlap)
     results = detector.detect_many(

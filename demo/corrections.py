@@ -32,6 +32,7 @@ from xml.etree.ElementTree import Element, SubElement
 
 import cv2
 import numpy as np
+from defusedxml.ElementTree import fromstring
 from PIL import Image
 
 from client import drawing
@@ -109,7 +110,8 @@ class Corrections:
         try:
             picture_bgr = drawing.read(photo)
         except InvalidImage as error:
-            raise CorrectionError("This photo cannot be decoded.") from error
+            why = str(error).removeprefix("the image: ")
+            raise CorrectionError(f"This photo {why}.") from error
         height, width = picture_bgr.shape[:2]
         checked = check_boxes(boxes, self.labels, width, height)
         suffix, content = image_file(photo, picture_bgr)
@@ -127,7 +129,7 @@ class Corrections:
     def load(self, photo: bytes) -> tuple[CorrectedBox, ...] | None:
         """The boxes that somebody stored for this very file before; None where nobody did."""
         try:
-            root = ElementTree.parse(self._annotation(image_id(photo))).getroot()
+            root = fromstring(self._annotation(image_id(photo)).read_bytes())
             return tuple(corrected_box(element) for element in root.iter("object"))
         except FileNotFoundError:
             return None

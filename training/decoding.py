@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 PREPROCESS = Path(__file__).parent.parent / "model_repository/preprocess/1"
-MAX_PIXELS = 89_478_485  # what Pillow takes for a decompression bomb
+MAX_PIXELS = 64_000_000  # as in preprocess/config.pbtxt
 
 
 @dataclasses.dataclass(frozen=True)

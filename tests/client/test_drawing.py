@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from client import Box, Detection, InvalidImage, drawing
+from tests.client.bombs import huge_png
 from tests.client.conftest import save_photo, turned
 
 SIZES = [(12, 16), (100, 100), (480, 640), (640, 480), (3000, 4000), (40, 3000)]
@@ -153,6 +154,29 @@ def test_a_grey_photo_is_read_in_colour() -> None:
 def test_what_cannot_be_decoded_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidImage, match="cannot be decoded"):
         drawing.read(data)
+
+
+def test_a_small_file_of_a_huge_picture_is_not_decoded() -> None:
+    file = huge_png()
+    assert len(file) < 120_000
+    with pytest.raises(InvalidImage, match=r"30000x30000 is 900\.0 megapixels, the limit is 64\.0"):
+        drawing.read(file)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
+def test_the_limit_of_pixels_holds_in_each_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"picture{suffix}"
+    drawing.write(grey(20, 30), path)
+    assert drawing.read(path, max_pixels=600).shape == (20, 30, 3)
+    with pytest.raises(InvalidImage, match=r"30x20 is 0\.0 megapixels, the limit is 0\.0"):
+        drawing.read(path, max_pixels=599)
+
+
+@pytest.mark.parametrize("suffix", [".ppm", ".hdr", ".ras"])
+def test_what_the_server_does_not_read_is_not_decoded_here_either(suffix: str) -> None:
+    file = cv2.imencode(suffix, grey(20, 30))[1].tobytes()
+    with pytest.raises(InvalidImage, match="JPEG, PNG, BMP, WebP or TIFF expected"):
+        drawing.read(file)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".TIFF"])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from client import Box, Detection, Detector, InvalidImage, InvalidParameter, Result, tiles
 from client.tiles import Window, detect_tiled
 from serving.server import EmbeddedServer
+from tests.client.bombs import huge_png
 from tests.client.conftest import turned
 
 WIDTH, HEIGHT = 2000, 1500
@@ -189,6 +190,14 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"hello")
     with pytest.raises(InvalidImage, match=r"photo\.jpg: cannot be decoded"):
         detect_tiled(Blobs(), tmp_path / "photo.jpg")
+
+
+def test_tiles_are_for_large_pictures_up_to_a_limit() -> None:
+    blobs = Blobs()
+    detect_tiled(blobs, huge_png(9000, 8000), tile=9000)  # more than the server would decode
+    assert blobs.sizes == [(9000, 8000)]
+    with pytest.raises(InvalidImage, match=r"is 900\.0 megapixels, the limit is 268\.4"):
+        detect_tiled(blobs, huge_png())
 
 
 @pytest.mark.parametrize("wrong", [{"tile": 63}, {"overlap": -0.1}, {"overlap": 1.0}])

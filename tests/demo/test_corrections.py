@@ -20,6 +20,7 @@ from PIL import Image, PngImagePlugin
 from client import drawing
 from demo import corrections
 from demo.corrections import CorrectedBox, CorrectionError, Corrections, image_id
+from tests.client.bombs import huge_png
 from training.annotations import Annotation
 from training.folders import open_folder
 
@@ -186,6 +187,15 @@ def test_an_annotation_that_was_spoilt_by_hand_is_none(kept: Corrections, text: 
     assert kept.load(encoded()) is None
 
 
+def test_entities_in_a_shared_annotation_are_not_expanded(kept: Corrections) -> None:
+    kept.save(encoded(), [BOX])
+    path = kept.folder / "Annotations" / f"{image_id(encoded())}.xml"
+    entity = '<!DOCTYPE annotation [<!ENTITY name "RBC">]>'
+    path.write_text(entity + path.read_text().replace("<name>WBC<", "<name>&name;<"))
+    assert "&name;" in path.read_text()
+    assert kept.load(encoded()) is None
+
+
 # ---------------------------------------------------------------- refused
 
 
@@ -206,6 +216,12 @@ def test_hostile_boxes_are_told_and_nothing_is_stored(kept: Corrections) -> None
 def test_the_box_at_fault_is_named(kept: Corrections) -> None:
     with pytest.raises(CorrectionError, match="Box 2 is not inside the photo, which is 60 x 40"):
         kept.save(encoded(), [BOX, BOX | {"y2": 41}])
+
+
+def test_a_photo_of_too_many_pixels_is_not_stored(kept: Corrections) -> None:
+    with pytest.raises(CorrectionError, match=r"30000x30000 is 900\.0 megapixels, the limit is 64"):
+        kept.save(huge_png(), [])
+    assert files(kept) == []
 
 
 def test_what_is_no_photo_is_not_stored(kept: Corrections) -> None:

@@ -1,0 +1,21 @@
+"""The client's reader of headers is the server's, and so is the limit of pixels.
+
+Neither has it from the other: the client is installed alone, and so is a model's folder.
+"""
+
+from pathlib import Path
+
+from client import image_header, images, model_folder
+from training import decoding
+
+REPOSITORY = Path(__file__).parents[2] / "model_repository"
+
+
+def test_it_is_the_servers() -> None:
+    servers = REPOSITORY / "preprocess/1/image_header.py"
+    assert Path(image_header.__file__).read_text() == servers.read_text()
+
+
+def test_one_limit_of_pixels_holds_everywhere() -> None:
+    served = int(model_folder.read(REPOSITORY).preprocess.parameters["max_pixels"])
+    assert served == images.MAX_PIXELS == decoding.MAX_PIXELS
