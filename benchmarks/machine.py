@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from serving.backends.onnxruntime.cores import cgroup_cores
+from serving.cores import cgroup_cores
 
 ROOT = Path(__file__).parent.parent
 FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")

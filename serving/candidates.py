@@ -1,7 +1,7 @@
 """Settings that `serving tune` tries: what they are, and how they stand in a configuration.
 
     instances     how many copies of the network there are, each with its own thread of requests
-    threads       of each copy; 0: they follow the load, as without the parameter
+    threads       of each copy; 0: they follow the load in the embedded server, one in the container
     decoders      processes that run preprocess
     together      whether requests that wait for the network go through it as one batch
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 THREADS = "intra_op_thread_count"  # the parameter, of both ONNX Runtime backends
+FOLLOW = "threads_follow_load"  # what the one in Python heeds instead, the one in C++ does not know
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,11 @@ class Candidate:
     def tune_network(self, config: ModelConfig) -> None:
         """Put the settings into the network's configuration."""
         set_instances(config, self.instances)
-        if self.threads:
-            config.parameters[THREADS].string_value = str(self.threads)
-        elif self.threads == 0:
-            config.parameters.pop(THREADS, None)
+        if self.threads is not None:
+            config.parameters[THREADS].string_value = str(self.threads or 1)
+            config.parameters.pop(FOLLOW, None)
+        if self.threads == 0:
+            config.parameters[FOLLOW].string_value = "1"
         if self.together:
             config.dynamic_batching.SetInParent()
             del config.dynamic_batching.preferred_batch_size[:]
@@ -97,7 +99,9 @@ def levels(cores: int) -> list[int]:
 
 def describe(network: ModelConfig, decoder: ModelConfig) -> tuple[str, str, str, str]:
     """Instances, threads, instances of preprocess and batches of what a server runs, in words."""
-    threads = network.parameters[THREADS].string_value if THREADS in network.parameters else ""
+    follows = FOLLOW in network.parameters and network.parameters[FOLLOW].string_value != "0"
+    fixed = THREADS in network.parameters and not follows
+    threads = network.parameters[THREADS].string_value if fixed else ""
     alone = list(network.dynamic_batching.preferred_batch_size) == [1]
     batches = "together" if network.HasField("dynamic_batching") and not alone else "alone"
     return str(count(network)), threads or "by load", str(count(decoder)), batches

@@ -18,6 +18,7 @@ from serving.tritonserver import DOCKER, Wheel, find_wheel, libpython, python_ve
 GLIBC_NEEDED = (2, 35)
 NUMPY_BELOW = 2
 SHARED_MEMORY_NEEDED = 128  # MiB free: a batch of 8 photos of 10 MiB takes 107, fresh stubs 4
+MODEL_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 ADMIN_KEY = re.compile(r"[A-Za-z0-9_.-]{16,}")  # the same in deploy/docker/serve.sh
 
 
@@ -143,6 +144,8 @@ def choose_models(
 
 def what_lacks(model: str, files: Iterable[str]) -> str:
     """What a model's folder lacks to be whole, empty for nothing."""
+    if not MODEL_NAME.fullmatch(model):  # a shell and a stub read it; see shared_memory.PLAIN
+        return "name of letters, digits, dots, dashes and underscores"
     inside = [path.split("/")[1:] for path in files if path.startswith(f"{model}/")]
     if ["config.pbtxt"] not in inside:
         return "config.pbtxt"

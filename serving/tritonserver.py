@@ -17,6 +17,7 @@ from pathlib import Path
 from serving.errors import PrerequisiteError
 
 BACKENDS = Path(__file__).parent / "backends"  # ours: the onnxruntime backend
+CORES = Path(__file__).parent / "cores.py"
 STUB_START = Path(__file__).parent / "stub_start.py"
 STUB = "triton_python_backend_stub"
 # Of the C library, which would give a photo's memory back to the system after each one, and ask
@@ -85,6 +86,7 @@ def assemble_backends(wheel: Wheel, folder: Path) -> Path:
     shutil.copy2(wheel.stub(), folder / "python" / STUB)
     for backend in BACKENDS.iterdir():
         shutil.copytree(backend, folder / backend.name, ignore=ignore)
+        shutil.copy2(CORES, folder / backend.name)
     return folder
 
 

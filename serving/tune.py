@@ -24,9 +24,9 @@ from google.protobuf import text_format
 from tqdm import tqdm
 
 from serving import candidates
-from serving.backends.onnxruntime.cores import usable_cores
 from serving.bench import Bench, Level, Result, decoder_of, find_photos, private_bench
 from serving.candidates import AS_IS, Candidate
+from serving.cores import usable_cores
 from serving.errors import StoreError, TuneError
 from serving.folder_store import FolderStore
 from serving.load import RAMP

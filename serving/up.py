@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from serving.backends.onnxruntime.cores import usable_cores
+from serving.cores import usable_cores
 from serving.server import EmbeddedServer, ServerSettings, SlowStartError
 
 POLL = 0.1  # seconds

@@ -22,6 +22,12 @@ case $key in
 esac
 [ "${#key}" -ge 16 ] || refuse "TRITON_ADMIN_KEY has ${#key} characters, 16 or more expected"
 
+cores=$(nproc)
+if [ "$cores" -gt 2 ] && [ -z "${TRITON_MODEL_CONFIG_NAME:-}" ]; then
+    echo "serve.sh: the configurations suit 2 cores, here are $cores: \"More cores\" in" \
+        "docs/docker.md says how to use them" >&2
+fi
+
 # Explicit control: a model changes when somebody with the key says so, never because a file did.
 # The configurations are whole, so nothing is guessed from the models (1.3 s faster, too).
 admin="model-repository,shared-memory,trace,logging:admin-key=$key"

@@ -59,6 +59,15 @@ def test_python_cannot_leave_its_cache(model: str) -> None:
     assert (REPOSITORY / model / "1" / "__pycache__").is_file()
 
 
+def test_one_thread_for_each_of_two_instances_on_the_cpu() -> None:
+    """Right for both runtimes; what only the embedded one knows is a parameter of another name."""
+    config = text_format.Parse((REPOSITORY / "ssd" / "config.pbtxt").read_text(), ModelConfig())
+    groups = [(group.kind, group.count) for group in config.instance_group]
+    assert groups == [(ModelInstanceGroup.KIND_CPU, 2)]
+    given = {name: value.string_value for name, value in config.parameters.items()}
+    assert given == {"intra_op_thread_count": "1", "threads_follow_load": "1"}
+
+
 VARIANTS = sorted(REPOSITORY.glob("*/configs/*.pbtxt"))
 # What the README of Triton's ONNX Runtime backend names for TensorRT, as far as it is used here.
 TENSORRT_KEYS = {

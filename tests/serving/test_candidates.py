@@ -71,8 +71,10 @@ def test_what_a_candidate_changes() -> None:
     Candidate(together=True).tune_network(tuned)
     assert candidates.describe(tuned, tuned)[3] == "together"
     assert decoder(Candidate(instances=4, decoders=3)).instance_group[0].count == 3
+    assert "threads_follow_load" not in tuned.parameters
     Candidate(threads=0).tune_network(tuned)
-    assert "intra_op_thread_count" not in tuned.parameters
+    assert tuned.parameters["intra_op_thread_count"].string_value == "1"  # for the container
+    assert tuned.parameters["threads_follow_load"].string_value == "1"
 
 
 def test_in_words() -> None:
@@ -81,3 +83,4 @@ def test_in_words() -> None:
     alone = Candidate(instances=2, threads=0, together=False)
     assert candidates.describe(network(alone), decoder(alone)) == ("2", "by load", "1", "alone")
     assert candidates.describe(ModelConfig(), ModelConfig()) == ("1", "by load", "1", "alone")
+    assert candidates.describe(parse(SSD), parse(PREPROCESS)) == ("2", "by load", "1", "alone")

@@ -1,5 +1,7 @@
 """The command line: what it accepts, what it refuses, which exit code tells."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +35,12 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         main([command, "--help"])
     assert caught.value.code == 0
     assert "--repository" in capsys.readouterr().out
+
+
+def test_commands_do_without_the_backend_in_python() -> None:
+    """Triton's own in C++ may take its place."""
+    program = "import sys; sys.modules['serving.backends'] = None; import serving.__main__"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_refusal_is_one_line_and_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,8 @@ def test_whole_models() -> None:
     [
         (["half/1/model.onnx"], r"config\.pbtxt"),
         (["half/config.pbtxt"], "version folder with a file"),
+        (["half a model/config.pbtxt", "half a model/1/model.onnx"], "name of letters, digits"),
+        (["größe/config.pbtxt", "größe/1/model.onnx"], "name of letters, digits"),
         (["half/config.pbtxt", "half/labels.txt", "half/tmp/model.onnx"], "version folder"),
     ],
 )
@@ -97,7 +99,7 @@ def test_half_made_models_are_left_out(files: list[str], lack: str) -> None:
     lines: list[str] = []
     assert choose_models("models", [*WHOLE, *files], lines.append) == ["ensemble", "ssd"]
     assert len(lines) == 1
-    assert re.match(f"half is left out, it has no {lack}", lines[0])
+    assert re.match(rf"(half|half a model|größe) is left out, it has no {lack}", lines[0])
 
 
 @pytest.mark.parametrize(

@@ -114,17 +114,23 @@ def test_interrupted_by_the_user(service: Service, monkeypatch: pytest.MonkeyPat
 
 
 def test_loading_takes_too_long(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, load, slow = service.files(), Control.load, [0.3]
+    before, load = service.files(), Control.load
+    hold = service.keep_processes_from_starting()
 
     def impatient(control: Control, model: str) -> None:
         new = (service.repository / "ssd" / "2").exists()
-        load(control, model, timeout=slow.pop() if new and slow and model == "ssd" else 60)
+        if not (new and hold.exists() and model == "ssd"):
+            return load(control, model, timeout=60)
+        try:
+            load(control, model, timeout=0.3)
+        finally:
+            hold.unlink()
 
     with service.used():
         monkeypatch.setattr(Control, "load", impatient)
-        large = (PROJECT / "model_repository" / "ssd" / "1" / "model.onnx").read_bytes()
         with pytest.raises(PublishError, match="Deadline Exceeded; everything is as it was"):
-            attempt(service, large)
+            attempt(service, file_of(0.8))
+        assert not hold.exists()
         assert service.files() == before
     service.wait_until_ready(5)
     assert service.score() == 0.9

@@ -5,9 +5,10 @@ the CPU. It reads the same settings as the C++ backend: `default_model_filename`
 and the parameters `intra_op_thread_count` and `inter_op_thread_count`. With max_batch_size > 0 the
 requests that Triton hands over together go through the network as one batch.
 
-Without intra_op_thread_count the threads follow the load: a network that runs while no other does
-takes every core that the server may use, else each instance its share. So a lone request is
-answered sooner, and nothing is lost under load, where two instances of one thread beat one of two.
+With the parameter `threads_follow_load`, which the C++ backend passes over, and where no number of
+threads is given, they follow the load: a network that runs while no other does takes every core
+that the server may use, else each instance its share. So a lone request is answered sooner, and
+nothing is lost under load, where two instances of one thread beat one of two.
 """
 
 import fcntl
@@ -21,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import triton_python_backend_utils as pb_utils
-from cores import usable_cores  # beside this file: Triton puts its folder on the path
+from cores import usable_cores  # serving/cores.py; in a server it lies beside this file
 
 BYTES = "TYPE_STRING"
 # Microseconds for which a thread looks out for more work before it sleeps. onnxruntime's own value
@@ -118,7 +119,8 @@ class Session:
     """
 
     def __init__(self, version_folder: Path, config: dict[str, Any]) -> None:
-        configured = parameter(config, "intra_op_thread_count")
+        follow = parameter(config, "threads_follow_load")
+        configured = 0 if follow else parameter(config, "intra_op_thread_count")
         cores = usable_cores()
         share = configured or max(1, cores // count_instances(config))
         self.shared = open_session(version_folder, config, share)

@@ -50,6 +50,20 @@ def test_refuses_a_key_that_protects_nothing(key: str | None, complaint: str) ->
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("cores", "variant", "told"), [(2, "", 0), (8, "", 1), (8, "large", 0)])
+def test_more_cores_than_the_configurations_suit(
+    cores: int, variant: str, told: int, tmp_path: Path
+) -> None:
+    for name, line in (("nproc", f"echo {cores}"), ("tritonserver", "exit 0")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRITON_MODEL_CONFIG_NAME": variant}
+    variables["TRITON_ADMIN_KEY"] = "0123456789abcdef"
+    done = subprocess.run(["sh", SERVE], env=variables, capture_output=True, text=True, check=True)
+    assert done.stderr.count(f"the configurations suit 2 cores, here are {cores}") == told
+    assert len(done.stderr.splitlines()) == told
+
+
 def test_loads_the_whole_repository_and_then_only_when_told(image_server: Server) -> None:
     for model, version in (("ensemble", 1), ("postprocess", 1), ("preprocess", 1), ("ssd", 2)):
         with_version = f"/v2/models/{model}/versions/{version}/ready"

@@ -16,6 +16,7 @@ import tritonclient.grpc as grpc_client
 from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
+from serving import cores
 from serving.server import EmbeddedServer, ServerSettings
 
 PROJECT = Path(__file__).parents[4]
@@ -174,7 +175,7 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(
         sys.modules, "triton_python_backend_utils", ModuleType("triton_python_backend_utils")
     )
-    monkeypatch.syspath_prepend(PROJECT / "serving" / "backends" / "onnxruntime")
+    monkeypatch.setitem(sys.modules, "cores", cores)
     import serving.backends.onnxruntime.model as module
 
     monkeypatch.delitem(sys.modules, module.__name__)
@@ -183,7 +184,14 @@ def backend(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.mark.parametrize(
     ("settings", "instances", "threads"),
-    [({}, 1, (8, 8)), ({}, 2, (4, 8)), ({}, 16, (1, 8)), ({"intra_op_thread_count": 3}, 2, (3, 3))],
+    [
+        ({}, 1, (8, 8)),
+        ({}, 2, (4, 8)),
+        ({}, 16, (1, 8)),
+        ({"intra_op_thread_count": 3}, 2, (3, 3)),
+        ({"intra_op_thread_count": 1, "threads_follow_load": 1}, 2, (4, 8)),
+        ({"intra_op_thread_count": 1, "threads_follow_load": 0}, 2, (1, 1)),
+    ],
 )
 def test_threads_follow_cores_and_instances(
     settings: dict[str, int],

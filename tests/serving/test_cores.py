@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from serving.backends.onnxruntime import cores
-from serving.backends.onnxruntime.cores import cgroup_cores, usable_cores
+from serving import cores
+from serving.cores import cgroup_cores, usable_cores
 
 
 def test_no_control_group(tmp_path: Path) -> None:

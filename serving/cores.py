@@ -1,4 +1,4 @@
-"""How many cores this process may really use, in a container too."""
+"""How many cores this process may really use, in a container too. Backends get a copy of this."""
 
 import os
 from pathlib import Path
