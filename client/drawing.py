@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from client import images
 from client.detection import Detection
@@ -36,8 +36,16 @@ PALETTE: tuple[Colour, ...] = (
 GOLDEN_RATIO = 0.618034
 PNG = b"\x89PNG\r\n\x1a\n"
 ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
-# Where Pillow looks for an orientation, too. The server, OpenCV and browsers know EXIF's alone.
-ELSEWHERE = ("xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+# By EXIF's orientation: how what is stored becomes upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -63,8 +71,9 @@ def read(image: images.Image, max_pixels: int = images.MAX_PIXELS) -> np.ndarray
     data = images.encoded(image, images.LARGEST_LIMIT)  # it is not sent
     try:
         kind = image_format(data)
-        read_header(kind, data, max_pixels)
-        picture = _with_pillow(data) if _is_for_pillow(data) else _decoded(data)
+        header = read_header(kind, data, max_pixels)
+        turn = header.orientation
+        picture = _with_pillow(data, turn) if _is_for_pillow(data) else _decoded(data)
         if picture is None:
             raise unreadable(kind)
     except (cv2.error, OSError, SyntaxError, ValueError) as error:  # Pillow's ways to say no
@@ -85,13 +94,13 @@ def _is_for_pillow(data: bytes) -> bool:
     return animated or data[8:12] == b"WEBP"
 
 
-def _with_pillow(data: bytes) -> np.ndarray:
+def _with_pillow(data: bytes, orientation: int) -> np.ndarray:
+    # Not ImageOps.exif_transpose: it copies every tag's value, and looks at more than EXIF.
     with Image.open(io.BytesIO(data), formats=["WEBP", "PNG"]) as picture:
-        picture.load()
-        for key in ELSEWHERE:
-            picture.info.pop(key, None)
-        rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
-    return np.ascontiguousarray(rgb[..., ::-1])
+        rgb = picture.convert("RGB")
+    if orientation in TURNS:
+        rgb = rgb.transpose(TURNS[orientation])
+    return np.ascontiguousarray(np.asarray(rgb)[..., ::-1])
 
 
 def write(picture: np.ndarray, path: str | os.PathLike[str]) -> None:

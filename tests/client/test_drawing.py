@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ from PIL import Image, ImageOps
 from client import Box, Detection, InvalidImage, drawing
 from tests.client.bombs import huge_png
 from tests.client.conftest import save_photo, turned
+from tests.model_repository.conftest import tiff_of_many_tags
 
 SIZES = [(12, 16), (100, 100), (480, 640), (640, 480), (3000, 4000), (40, 3000)]
 
@@ -170,6 +172,19 @@ def test_the_limit_of_pixels_holds_in_each_format(tmp_path: Path, suffix: str) -
     assert drawing.read(path, max_pixels=600).shape == (20, 30, 3)
     with pytest.raises(InvalidImage, match=r"30x20 is 0\.0 megapixels, the limit is 0\.0"):
         drawing.read(path, max_pixels=599)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_exif_of_many_tags_takes_no_memory(kind: str) -> None:
+    """800 KB of which Pillow makes 1 GB."""
+    still, moved = Image.new("RGB", (8, 6)), Image.new("RGB", (8, 6), "red")
+    file = io.BytesIO()
+    still.save(file, kind, save_all=True, append_images=[moved], exif=tiff_of_many_tags())
+    tracemalloc.start()
+    assert drawing.read(file.getvalue()).shape == (6, 8, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6
 
 
 @pytest.mark.parametrize("suffix", [".ppm", ".hdr", ".ras"])
