@@ -514,6 +514,24 @@ def find_file(name: str, roots: Iterable[Path], ends: bool = False) -> Path | No
     return next((path for path in paths if is_file(path)), None)
 
 
+def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files in a folder and its folders, in a fixed order, without hidden ones.
+
+    A folder in it may be a link; deeper ones are not followed, for they may lead round in circles.
+    """
+    tops = [folder, *(path for path in folder.iterdir() if path.is_symlink() and path.is_dir())]
+    found = []
+    for top in tops:
+        for place, folders, files in os.walk(top):
+            folders[:] = [name for name in folders if not _is_hidden(name)]
+            found += [Path(place) / name for name in files if not _is_hidden(name)]
+    return sorted(path for path in found if path.suffix.lower() in suffixes and is_file(path))
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
 def read_bytes(path: Path, limit: int) -> bytes:
     """A file's content; DataError where it is larger than the limit, OSError where unreadable."""
     size = path.stat().st_size

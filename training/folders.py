@@ -34,6 +34,7 @@ from training.annotations import (
     Entry,
     FatalFor,
     Item,
+    Kind,
     Problem,
     Resized,
 )
@@ -41,6 +42,7 @@ from training.annotations import (
 FORMATS: tuple[ModuleType, ...] = (voc, yolo, coco)
 ORDER = ("train", "val", "trainval", "test")
 POOLS = ("train", "trainval", ALL)  # what val is held out of: the first that there is
+DEPTHS = range(1, 5)  # of VOC2007 below an archive's own folders
 MADE = ("train", "val")  # what a pool is split into
 RESPLIT = ("train", "val", "trainval", ALL)  # what is split anew: all that there are
 # Images of the first must be in none of the others. Of val and test it is only told.
@@ -61,6 +63,20 @@ def open_folder(directory: Path) -> annotations.Folder:
         layouts = "".join(f"\n  {form.Folder.format}: {form.LAYOUT}" for form in FORMATS)
         raise DataError(f"{directory}: no layout that is known here; looked for{layouts}")
     return found[0].Folder(directory)
+
+
+def within(directory: Path) -> list[Path]:
+    """The folder, or those in it that hold the data: VOCdevkit's years, an archive's only one."""
+    if not directory.is_dir() or voc.is_vocs(directory) or yolo.fits(directory):
+        return [directory]
+    if coco.fits(directory):
+        return [directory]
+    parts = (path for depth in DEPTHS for path in directory.glob("*/" * depth + voc.PARTS[0]))
+    if years := sorted(path.parent for path in parts if voc.is_vocs(path.parent)):
+        return years
+    folders = [path for path in directory.iterdir() if path.is_dir() and path.name[0] != "."]
+    known = voc.fits(directory) or coco.json_files(directory)
+    return [directory] if known or len(folders) != 1 else within(folders[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +122,18 @@ class Source:
         for split in own:
             if annotations.bad_id(split):
                 raise DataError(f"{folder.directory}: expected a plain name for a split: {split!r}")
-        pools = [split for split in (RESPLIT if resplit else POOLS) if split in own]
+        # One list with a name that is no split's lists all there is, like CVAT's `default`.
+        alone = len(own) == 1 and own[0] not in annotations.SPLIT_WORDS.values()
+        self._all = own[0] if alone else ALL
+        known = [self._all if name == ALL else name for name in (RESPLIT if resplit else POOLS)]
+        pools = [split for split in known if split in own]
         self._pool = pools if resplit else pools[:1] * ("val" not in own)
 
     def splits(self) -> list[str]:
         own = set(self.folder.splits())
         if self._pool:
             there = (self._val < 1, self._val > 0 and not self._is_one_image)
-            own = (own - {*MADE, ALL}) | {
+            own = (own - {*MADE, self._all}) | {
                 name for name, made in zip(MADE, there, strict=True) if made
             }
         return _sorted(own)
@@ -151,6 +171,10 @@ class Source:
             f"{text}; val is {val} of the {train + val} images{pool}, held out by ratio "
             f"(--val {self._val:g} --seed {self._seed})"
         )
+
+    def is_made(self, split: str) -> bool:
+        """Whether it is this that made the split, by ratio."""
+        return bool(self._pool) and split in MADE
 
     def _pooled(self) -> tuple[list[Entry], list[Problem]]:
         entries: dict[Path, Entry] = {}
@@ -198,6 +222,7 @@ class Folders:
         if not 0 <= val <= 1:
             raise DataError(f"--val: expected a share of 0 to 1, found {val}")
         self._rename = _parse_renames(rename)
+        directories = [found for directory in directories for found in within(directory)]
         names = _folder_names(directories)
         self._sources = [
             Source(name, open_folder(directory), val, seed, resplit)
@@ -382,9 +407,12 @@ class Folders:
             place = self._image_place(source, item.image_path)
             digest = self._digest(item.image_path)
             if digest in held_out:
-                message = f"the same picture as {held_out[digest]}"
+                other, where = held_out[digest]
+                message = f"the same picture as {where}, which is in {other}"
                 fatal_for: FatalFor = "nothing" if split == "val" else "image"
-                yield _twin(item, Problem(place, None, "leakage", message, fatal_for))
+                made = source.is_made(split) and source.is_made(other)
+                kind: Kind = "duplicate image" if made else "leakage"
+                yield _twin(item, Problem(place, None, kind, message, fatal_for))
             elif digest in seen:
                 message = f"the same picture as {seen[digest]}"
                 yield _twin(item, Problem(place, None, "duplicate image", message, "image"))
@@ -392,12 +420,10 @@ class Folders:
                 yield item
             seen.setdefault(digest, place)
 
-    def _held_out(self, split: str) -> dict[str, str]:
-        """Digests of the images that must not be in this split, and where they are."""
+    def _held_out(self, split: str) -> dict[str, tuple[str, str]]:
+        """Digests of the images that must not be in this split, and in which and where they are."""
         return {
-            self._digest(entry.image_path): (
-                f"{self._image_place(source, entry.image_path)}, which is in {other}"
-            )
+            self._digest(entry.image_path): (other, self._image_place(source, entry.image_path))
             for other, source, entry in self._entries(HELD_OUT.get(split, ()))
             if entry.image_path is not None
         }

@@ -32,6 +32,13 @@ class Right:
 
 
 CASES = {
+    "A01-labelimg-beside": Right({"train": 5, "val": 1}, (50, 40, 131, 111)),
+    "A02-roboflow-voc": Right({"train": 6, "val": 2, "test": 1}, (50, 40, 131, 111)),
+    "A02b-images-annotations": Right({"train": 5, "val": 1}, (50, 40, 131, 111)),
+    "A03-cvat-voc-default": Right({"train": 5, "val": 1}, says="of the 6 images of default"),
+    "A04-cvat-voc-subfolders": Right({"train": 5, "val": 1}, (50, 40, 131, 111)),
+    "A20-names-end-in-1": Right({"train": 6, "val": 2}, (50, 40, 131, 111)),
+    "A20b-only-train-list": Right({"train": 3, "val": 1}, says="of the 4 images of train"),
     "C01-labelstudio-backslash": Right({"train": 5, "val": 1}, (50, 40, 130, 110)),
     "C05-mixed-ids": Right(
         {"train": 4, "val": 0}, (50, 40, 130, 110), exit_code=1, says="image left out: 4"

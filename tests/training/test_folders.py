@@ -174,6 +174,24 @@ def test_folder_of_two_formats(rendered: Path, tmp_path: Path) -> None:
         open_folder(path)
 
 
+def test_folders_within(tmp_path: Path) -> None:
+    """VOCdevkit from above has a folder a year; an archive often has one folder of everything."""
+    for year, image_id in (("VOC2007", "1"), ("VOC2012", "2")):
+        write_voc(tmp_path / "zip/VOCdevkit" / year, {"train": [image_id, "3"]})
+    years = Folders([tmp_path], val=0)
+    assert ids(years, "train") == ["1", "VOC2007-3", "2"]
+    write_voc(tmp_path / "other/archive/cells", {"train": ["1"]})
+    assert ids(Folders([tmp_path / "other"]), "train") == ["1"]
+
+
+def test_list_of_another_name_lists_all_there_is(tmp_path: Path) -> None:
+    path = write_voc(tmp_path / "voc", {"default": numbered(5)})
+    folders = Folders([path])
+    assert folders.splits() == ["train", "val"]
+    assert len(ids(folders, "val")) == 1
+    assert "of the 5 images of default" in folders.notes()[0]
+
+
 def test_json_lying_about_does_not_make_it_coco(rendered: Path, tmp_path: Path) -> None:
     path = shutil.copytree(rendered / "voc", tmp_path / "voc")
     (path / "notes.json").write_text("{}")
@@ -358,6 +376,25 @@ def test_image_of_val_is_left_out_of_train(tmp_path: Path) -> None:
     assert (first.kind, first.fatal_for, first.file) == ("leakage", "image", "a/JPEGImages/1.png")
     assert first.message == "the same picture as a/JPEGImages/4.png, which is in test"
     assert second.message == "the same picture as a/JPEGImages/3.png, which is in val"
+
+
+def test_picture_twice_in_what_is_held_out_of_is_no_leakage(tmp_path: Path) -> None:
+    """It is this program that would put the copies on both sides, and it does not."""
+    path = write_voc(tmp_path / "voc", {"train": numbered(6)})
+    for number in range(1, 6):
+        copy_image(path / "JPEGImages/photo-0.png", path / f"JPEGImages/photo-{number}.png")
+    assert set(kinds(Folders([path]), "train")) == {"duplicate image"}
+    assert ids(Folders([path]), "train") == []
+
+
+def test_val_is_train(tmp_path: Path) -> None:
+    path = write_voc(tmp_path / "voc", {"train": ["1", "2"], "val": ["2", "1"], "test": ["1", "2"]})
+    folders = Folders([path])
+    (problem,) = folders.read("train").problems
+    assert (problem.kind, problem.fatal_for) == ("leakage", "split")
+    assert problem.message == "train and val are one folder or list, in JPEGImages: name another"
+    assert ids(folders, "train") == []
+    assert ids(folders, "val") == ["1", "2"] or ids(folders, "val") == ["2", "1"]
 
 
 def test_id_in_train_and_val(tmp_path: Path) -> None:

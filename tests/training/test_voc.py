@@ -403,6 +403,92 @@ def test_class_lists_are_no_splits(folder: VocFolder) -> None:
     assert voc.Folder(folder.path).splits() == ["train"]
 
 
+def test_list_whose_names_end_in_1_is_no_class_list(folder: VocFolder) -> None:
+    folder.split("part", "photo 1", "photo 0")
+    folder.add("photo 1", annotation_xml())
+    folder.split("cell_part", "photo 1  1", "photo 0 -1")
+    assert voc.Folder(folder.path).splits() == ["part", "train"]
+    folder.split("valid", "scan 1", "scan 0")  # no such photo, and yet a list that somebody made
+    assert voc.Folder(folder.path).splits() == ["part", "train", "val"]
+
+
+def test_two_lists_of_one_split(folder: VocFolder) -> None:
+    folder.split("val", "a")
+    folder.split("validation", "b")
+    with pytest.raises(voc.DataError, match=r"val\.txt and ImageSets/Main/validation\.txt are b"):
+        voc.Folder(folder.path)
+
+
+def test_list_that_is_a_link_out_of_the_folder(folder: VocFolder, tmp_path: Path) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder.path / "ImageSets/Main/train.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(annotations.BadSplitError, match="a link that leaves the folder"):
+        folder.read()
+
+
+@pytest.mark.parametrize("line", ["a", "a.png", "JPEGImages/day/a.png", "day\\a", "day/a"])
+def test_line_of_a_list(folder: VocFolder, line: str) -> None:
+    for part in ("Annotations", "JPEGImages"):
+        (folder.path / part / "day").mkdir()
+    folder.image("day/a")
+    folder.xml("day/a", annotation_xml(object_xml()))
+    folder.split("train", line)
+    (found,) = folder.read().annotations
+    assert (found.image_id, found.image_path.parent.name) == ("a", "day")
+
+
+@pytest.mark.parametrize(
+    ("xml", "image", "split"),
+    [
+        ("a.xml", "a.png", "all"),
+        ("monday/a.xml", "monday/a.png", "all"),
+        ("annotations/a.xml", "images/a.png", "all"),
+        ("annots/a.xml", "images/a.png", "all"),
+        ("annotations/xmls/a.xml", "images/a.png", "all"),
+        ("boxes/a.xml", "jpg/a.png", "all"),
+        ("valid/a.xml", "valid/a.png", "val"),
+        ("test/annotations/a.xml", "test/images/a.png", "test"),
+        ("Annotations/training/a.xml", "images/training/a.png", "train"),
+        ("annotations/a.xml", "images/val2017/a.png", "val"),
+        ("train_zip/train/a.xml", "train_zip/train/a.png", "train"),
+    ],
+)
+def test_layouts(tmp_path: Path, xml: str, image: str, split: str) -> None:
+    for name in (xml, image):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / xml).write_text(annotation_xml(object_xml()))
+    assert cv2.imwrite(str(tmp_path / image), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    (tmp_path / ".trash").mkdir()
+    (tmp_path / ".trash/b.xml").write_text(annotation_xml())
+    opened = voc.Folder(tmp_path)
+    assert opened.splits() == [split]
+    (found,) = opened.read(split).annotations
+    assert found.image_path == tmp_path / image
+    assert opened.read(split).problems == ()
+    assert opened.strays() == []
+
+
+def test_what_does_not_pair_is_named(tmp_path: Path) -> None:
+    """Two of a name are not guessed at; masks and pictures of a README are no images of the set."""
+    folders = ("a/images", "b/images", "annotations", "masks", "train")
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a/images/1", "b/images/1", "a/images/2", "masks/2", "train/3", "a/images/4"):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
+    for name in ("annotations/1", "annotations/2", "a/4"):
+        (tmp_path / f"{name}.xml").write_text(annotation_xml(object_xml()))
+    (tmp_path / "train/3.xml").write_text(annotation_xml())
+    opened = voc.Folder(tmp_path)
+    assert opened.splits() == ["train"]
+    assert sorted(problem.file for problem in opened.strays()) == [
+        "a/4.xml",
+        "a/images/1.png",
+        "a/images/2.png",
+        "annotations/1.xml",
+        "annotations/2.xml",
+    ]
+
+
 def test_strays(folder: VocFolder) -> None:
     folder.add("a", annotation_xml())
     folder.xml("lost", annotation_xml())
