@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,11 +27,13 @@ from training import input_pipeline, onnx_network, outcomes, records
 from training.errors import TrainingError
 from training.model import Detector
 from training.onnx_network import OnnxNetwork
-from training.run_folder import load_network
+from training.run_folder import load_network, trained_on
+from training.trained_on import TrainedOn
 
 MAX_DETECTIONS = 100  # an image, COCO's
 SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
 IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
+TRAINED_ON = " of photos trained on"
 _BATCH_SIZE = 16
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
 _FILE = tyro.conf.arg(metavar="FILE", help_behavior_hint="")
@@ -65,6 +67,8 @@ class Detected:
 class Metrics:
     """Mean average precision, 0 to 1; per class (mAP@0.5, mAP@[.5:.95]).
 
+    split: which one was measured on.
+    trained_on: how many of its images the network was trained on; None where that is not known.
     matches: for each image id int [2, N], the row of the truth that each detection found at an
         IoU of 0.5 and of 0.75, or `outcomes.NOTHING`.
     """
@@ -73,15 +77,36 @@ class Metrics:
     map: float
     per_class: dict[str, tuple[float, float]]
     images: int
+    split: str = ""
+    trained_on: int | None = None
     matches: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """What to call the two figures: those of photos that it was trained on are no mAP."""
+        suffix = TRAINED_ON if self.trained_on else ""
+        return f"mAP@0.5{suffix}", f"mAP@[.5:.95]{suffix}"
+
+    @property
+    def held_out(self) -> str:
+        """Whether the images were, in words."""
+        if self.trained_on is None:
+            return "not known whether it was trained on them"
+        if self.trained_on:
+            return f"{self.trained_on} of them trained on: this tells nothing of other photos"
+        return "none of them trained on"
+
     def to_dict(self) -> dict[str, object]:
-        per_class = {k: {"mAP@0.5": a, "mAP@[.5:.95]": b} for k, (a, b) in self.per_class.items()}
+        per_class = {
+            label: dict(zip(self.names, values, strict=True))
+            for label, values in self.per_class.items()
+        }
         return {
-            "mAP@0.5": self.map50,
-            "mAP@[.5:.95]": self.map,
+            **dict(zip(self.names, (self.map50, self.map), strict=True)),
             "per_class": per_class,
+            "split": self.split,
             "images": self.images,
+            "trained_on": self.trained_on,
         }
 
 
@@ -117,6 +142,7 @@ def run(settings: EvaluateSettings) -> int:
     truth = read_truth(manifest)
     detected = _detections(settings, manifest)
     metrics = score(truth, detected, manifest.labels)
+    metrics = labelled(metrics, manifest, _trained_on(settings))
     print(json.dumps(metrics.to_dict(), indent=2) if settings.json else table(metrics))
     notes = sys.stderr if settings.json else sys.stdout
     print(f"{metrics.images} images in {time.perf_counter() - started:.1f} s", file=notes)
@@ -162,6 +188,13 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
     check_labels(settings.run, labels, manifest)
     step = detection_step(Detector(network, preset), settings.iou_threshold)
     return detect(step, manifest, preset.input_size, progress=True)
+
+
+def _trained_on(settings: EvaluateSettings) -> TrainedOn:
+    """What a run or a network says of itself; detections say nothing."""
+    if settings.run:
+        return trained_on(settings.run)
+    return onnx_network.load(settings.onnx).trained_on if settings.onnx else TrainedOn()
 
 
 def check_labels(trained: Path, labels: tuple[str, ...], manifest: records.Manifest) -> None:
@@ -213,7 +246,14 @@ def onnx_step(network: OnnxNetwork, iou_threshold: float = IOU_THRESHOLD) -> Det
 def measure(network: OnnxNetwork, manifest: records.Manifest) -> Metrics:
     """mAP of an exported network on a split, with a progress bar."""
     detected = detect(onnx_step(network), manifest, network.input_size, progress=True)
-    return score(read_truth(manifest), detected, manifest.labels)
+    metrics = score(read_truth(manifest), detected, manifest.labels)
+    return labelled(metrics, manifest, network.trained_on)
+
+
+def labelled(metrics: Metrics, manifest: records.Manifest, trained_on: TrainedOn) -> Metrics:
+    """The figures with what they were measured on, and whether it was trained on."""
+    seen = trained_on.count(records.photos(manifest))
+    return replace(metrics, split=manifest.split, trained_on=seen)
 
 
 def detect(
@@ -315,7 +355,7 @@ def score(truth: list[Truth], detected: list[Detected], labels: tuple[str, ...])
         float(np.mean([b for _, b in per_class.values()])) if per_class else 0.0,
         per_class,
         len(truth),
-        _matches(evaluator, truth, detected),
+        matches=_matches(evaluator, truth, detected),
     )
 
 
@@ -391,5 +431,8 @@ def table(metrics: Metrics) -> str:
     width = max(len(name) for name in [*metrics.per_class, "all classes"])
     rows = [("all classes", metrics.map50, metrics.map)]
     rows += [(name, a, b) for name, (a, b) in metrics.per_class.items()]
-    lines = [f"{metrics.images} images", f"{'':{width}}  mAP@0.5  mAP@[.5:.95]"]
-    return "\n".join(lines + [f"{name:{width}}  {a:7.3f}  {b:12.3f}" for name, a, b in rows])
+    map50, map_ = metrics.names
+    lines = [f"{metrics.images} images, {metrics.held_out}", f"{'':{width}}  {map50}  {map_}"]
+    return "\n".join(
+        lines + [f"{name:{width}}  {a:{len(map50)}.3f}  {b:{len(map_)}.3f}" for name, a, b in rows]
+    )

@@ -175,6 +175,7 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
         "step": run_folder.newest_step(folder),
         "metrics": run_folder.read_metrics(folder),
         "data_fingerprint": description["fingerprint"],
+        "trained_on": run_folder.trained_on(folder).to_dict(),
         "settings": settings,
         "preset_settings": asdict(preset),
         "default_boxes": {

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 
 from training.errors import TrainingError
+from training.trained_on import TrainedOn, of_facts
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class OnnxNetwork:
     session: onnxruntime.InferenceSession
     labels: tuple[str, ...]
     input_size: int
+    trained_on: TrainedOn
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 [B, S, S, 3] -> `boxes` float32 [B, K, 4], xyxy, 0..1; `scores` [B, K, C]."""
@@ -44,7 +46,7 @@ def load(network: Path | bytes) -> OnnxNetwork:
         session = open_session(network)
         facts = session.get_modelmeta().custom_metadata_map
         labels = tuple(json.loads(facts["labels"]))
-        return OnnxNetwork(session, labels, session.get_inputs()[0].shape[1])
+        return OnnxNetwork(session, labels, session.get_inputs()[0].shape[1], of_facts(facts))
     except Exception as error:  # onnxruntime raises many types of its own
         raise TrainingError(
             f"{name} is no model.onnx of `training export`: {str(error).splitlines()[0]}"

@@ -29,6 +29,7 @@ from training.default_boxes import default_boxes
 from training.errors import TrainingError
 from training.loss import multibox_loss
 from training.presets import Preset
+from training.trained_on import TrainedOn
 
 # Channels that go at once. ONNX Runtime computes 16 at a time where the CPU has AVX-512 (8 with
 # AVX2) and fills up what is missing: 56 channels take as long as 64, 48 take 0.59 of it.
@@ -77,7 +78,7 @@ def run(settings: PruneSettings) -> int:
     scores = importance(network, preset, traced, batches(preset, manifest, settings.seed))
     widths = choose(traced, scores, settings.keep)
     pruned, narrow = prune(network, preset, len(labels), traced, scores, widths)
-    _write(settings, pruned, narrow)
+    _write(settings, pruned, narrow, run_folder.trained_on(settings.run).also(manifest))
     print(_table(traced, widths))
     again = f"training train --start-from {shlex.quote(str(settings.output))}"
     print(f"{settings.output}: go on with `{again}`")
@@ -212,10 +213,12 @@ def prune(
     return pruned, preset
 
 
-def _write(settings: PruneSettings, network: keras.Model, preset: Preset) -> None:
+def _write(
+    settings: PruneSettings, network: keras.Model, preset: Preset, photos: TrainedOn
+) -> None:
     """A run folder with the pruned network as its only checkpoint."""
     description = run_folder.read_description(settings.run)
-    description["preset"] = asdict(preset)
+    description |= {"preset": asdict(preset), "trained_on": photos.to_dict()}
     description["pruned"] = {"run": settings.run.name, "keep": settings.keep, "seed": settings.seed}
     settings.output.mkdir(parents=True)
     checkpoint, step = tf.train.Checkpoint(average=network), run_folder.newest_step(settings.run)

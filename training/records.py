@@ -50,6 +50,7 @@ FEATURES = {
 }
 AS_THEY_ARE = ("JPEG", "PNG", "BMP")  # what tf.io.decode_image reads, in any TensorFlow
 ENCODING = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}  # of images encoded again
+PHOTO_DIGITS = 12
 SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than 1
 
 
@@ -87,6 +88,7 @@ class Manifest:
     """A whole split of records.
 
     labels: line i of labels.txt, class i.
+    photos: the `photo_id` of each image's file, sorted; none in a manifest of before there was it.
     fingerprint: sha256 over labels and sorted examples; the same however they are sharded.
     """
 
@@ -96,6 +98,7 @@ class Manifest:
     labels: tuple[str, ...]
     shards: tuple[Shard, ...]
     fingerprint: str
+    photos: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -192,6 +195,7 @@ def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manife
         labels=dataset.labels,
         shards=tuple(_shard(partial / name) for name in names),
         fingerprint=hashlib.sha256(content).hexdigest(),
+        photos=tuple(sorted(photo_id(item.image_path) for item in dataset.annotations)),
     )
     (partial / "labels.txt").write_text(
         "".join(f"{label}\n" for label in dataset.labels), encoding="utf-8"
@@ -266,8 +270,8 @@ def load_manifest(directory: Path, split: str) -> Manifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
-        labels = tuple(fields.pop("labels"))
-        manifest = Manifest(directory=directory, shards=shards, labels=labels, **fields)
+        lists = {"labels": tuple(fields.pop("labels")), "photos": tuple(fields.pop("photos", ()))}
+        manifest = Manifest(directory=directory, shards=shards, **lists, **fields)
     except FileNotFoundError:
         raise ManifestError(_missing(directory, split)) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -275,6 +279,27 @@ def load_manifest(directory: Path, split: str) -> Manifest:
     for shard in manifest.shards:
         _check_shard(directory / shard.name, shard)
     return manifest
+
+
+def photo_id(path: Path) -> str:
+    """What a photo is known again by: the first 12 hexadecimal digits of its file's sha256.
+
+    Of 100,000 photos and 5,000 others, two that differ share one with a chance of 2 in a million.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:PHOTO_DIGITS]
+
+
+def photos(manifest: Manifest) -> tuple[str, ...]:
+    """Every image's `photo_id`; where the manifest tells none, that of the stored file."""
+    if manifest.photos:
+        return manifest.photos
+    key = "image/key/sha256"
+    features = {key: tf.io.FixedLenFeature([], tf.string)}
+    examples = tf.data.TFRecordDataset(manifest.paths).map(
+        lambda serialized: tf.io.parse_single_example(serialized, features)[key]
+    )
+    return tuple(sorted(x.decode()[:PHOTO_DIGITS] for x in examples.as_numpy_iterator()))
 
 
 def _missing(directory: Path, split: str) -> str:

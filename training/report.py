@@ -24,7 +24,7 @@ from tensorboard.plugins.pr_curve import metadata as pr_curve
 
 from training import input_pipeline, outcomes, pictures, records
 from training.errors import TrainingError
-from training.evaluate import Detected, Metrics, Truth
+from training.evaluate import TRAINED_ON, Detected, Metrics, Truth
 from training.outcomes import IOUS, THRESHOLDS, Curve, Outcome
 
 WORST = 20  # images
@@ -36,6 +36,7 @@ _GENERATOR = "python -m training"
 _HISTORY = {
     "Loss": (("train/loss", "train/localisation", "train/classification"), True),
     "mAP": (("val/mAP@0.5", "val/mAP@[.5:.95]"), False),
+    "Photos trained on": ((f"val/mAP@0.5{TRAINED_ON}", f"val/mAP@[.5:.95]{TRAINED_ON}"), False),
     "Learning rate": (("train/learning_rate",), False),
     "Images per second": (("train/images_per_second",), False),
 }
@@ -290,7 +291,7 @@ def _page(
     threshold = f"{findings.threshold:.2f}"
     return template.substitute(
         title="Detection report",
-        subtitle=_subtitle(manifest, truth),
+        subtitle=_subtitle(manifest, truth, findings.metrics),
         headline=_headline(findings),
         classes=_class_table(findings),
         advice=_advice(findings),
@@ -333,12 +334,13 @@ stroke="currentColor" stroke-width="3" stroke-dasharray="2 3"/></svg>difficult, 
 </ul>"""
 
 
-def _subtitle(manifest: records.Manifest, truth: list[Truth]) -> str:
+def _subtitle(manifest: records.Manifest, truth: list[Truth], metrics: Metrics) -> str:
     boxes = sum(len(image.classes) for image in truth)
     difficult = sum(int(image.difficult.sum()) for image in truth)
     text = f"Split {escape(manifest.split)}: {_many(len(truth), 'image')}, "
     text += _many(boxes, "annotated object")
-    return text + (f", {difficult} of them marked difficult" if difficult else "")
+    text += f", {difficult} of them marked difficult" if difficult else ""
+    return f"{text}; {metrics.held_out}"
 
 
 def _many(count: int, noun: str) -> str:
@@ -347,9 +349,10 @@ def _many(count: int, noun: str) -> str:
 
 def _headline(findings: _Findings) -> str:
     rates = _rates(findings)
+    map50, map_ = findings.metrics.names
     figures = {
-        "mAP@0.5": f"{findings.metrics.map50:.3f}",
-        "mAP@[.5:.95]": f"{findings.metrics.map:.3f}",
+        map50: f"{findings.metrics.map50:.3f}",
+        map_: f"{findings.metrics.map:.3f}",
         "mean F1": f"{rates['f1']:.3f}",
         "at score threshold": f"{findings.threshold:.2f}",
     }
@@ -527,9 +530,13 @@ def summaries(
 
 def _scalars(findings: _Findings, step: int) -> None:
     metrics = findings.metrics
-    scalars = {"val/mAP@0.5": metrics.map50, "val/mAP@[.5:.95]": metrics.map}
-    for label, (map50, mean) in metrics.per_class.items():
-        scalars |= {f"val/mAP@0.5/{label}": map50, f"val/mAP@[.5:.95]/{label}": mean}
+    figures = {"": (metrics.map50, metrics.map)}
+    figures |= {f"/{label}": values for label, values in metrics.per_class.items()}
+    scalars = {
+        f"val/{name}{label}": value
+        for label, values in figures.items()
+        for name, value in zip(metrics.names, values, strict=True)
+    }
     scalars |= {"val/F1": _rates(findings)["f1"], "val/score_threshold": findings.threshold}
     for name, value in scalars.items():
         tf.summary.scalar(name, value, step=step)

@@ -1,6 +1,7 @@
 """A run folder: what `training train` writes and `evaluate` and `export` read.
 
-run.json        settings, the whole preset, labels, data fingerprint, library versions
+run.json        settings, the whole preset, labels, data fingerprint, library versions, and the
+                photos that it is trained on
 checkpoints/    network, its moving average, optimizer and schedule; see `checkpoints`
 tensorboard/    scalars, detections on validation images, precision-recall curves
 metrics.json    mAP on the val split, after every evaluation
@@ -14,9 +15,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from training import checkpoints, events, model
+from training import checkpoints, events, model, records
 from training.errors import TrainingError
 from training.presets import Preset
+from training.trained_on import TrainedOn, of_facts
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -74,6 +76,20 @@ def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
     return network, preset, labels
 
 
+def trained_on(run: Path) -> TrainedOn:
+    """The photos that a run was trained on, and those before it that it started from."""
+    description = read_description(run)
+    if "trained_on" in description:
+        return of_facts(description)
+    try:  # it was trained before a run told
+        settings = description["settings"]
+        manifest = records.load_manifest(Path(settings["records"]), settings["train_split"])
+        same = manifest.fingerprint == description["fingerprint"]
+    except (KeyError, records.ManifestError):
+        return TrainedOn()
+    return TrainedOn().also(manifest) if same else TrainedOn()
+
+
 def start_from(network: keras.Model, run: Path) -> str:
     """Gives a network the weights of another run wherever layers have the same name and shapes.
 
@@ -113,13 +129,16 @@ def read_metrics(run: Path) -> dict[str, Any] | None:
     if not (run / "metrics.json").exists():
         return None
     metrics = read_json(run / "metrics.json", "mAP figures")
+    if "trained_on" not in metrics and read_description(run)["settings"]["train_split"] != "train":
+        return None  # of before it was told apart: val may have been trained on
     return metrics if metrics.get("step") == newest_step(run) else None
 
 
-def last_map50(run: Path) -> float | None:
-    """mAP@0.5 of the last evaluation, of whatever weights; None before there is one."""
+def last_map50(run: Path) -> dict[str, str]:
+    """mAP@0.5 of the last evaluation, of whatever weights, by what it is called there."""
     path = run / "metrics.json"
-    return read_json(path, "mAP figures").get("mAP@0.5") if path.exists() else None
+    metrics = read_json(path, "mAP figures") if path.exists() else {}
+    return {key: f"{x:.3f}" for key, x in metrics.items() if key.startswith("mAP@0.5")}
 
 
 def rewind(run: Path, step: int) -> None:

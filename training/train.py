@@ -21,6 +21,7 @@ from training import fit, records, run_folder, strategy
 from training.errors import TrainingError
 from training.precision import Precision
 from training.presets import PRESETS, Preset, PresetName, Widths
+from training.trained_on import NOTHING
 from training.trainer import Trainer
 
 
@@ -202,11 +203,13 @@ def _check_ranges(settings: TrainSettings) -> None:
 
 def _open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest) -> None:
     """Writes run.json, or checks that an existing run is this one."""
+    before = run_folder.trained_on(settings.start_from) if settings.start_from else NOTHING
     description = {
         "settings": _plain(settings),
         "preset": dataclasses.asdict(preset),
         "labels": list(manifest.labels),
         "fingerprint": manifest.fingerprint,
+        "trained_on": before.also(manifest).to_dict(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
     if (settings.output / "run.json").exists():

@@ -31,6 +31,7 @@ from training.errors import TrainingError
 from training.loss import multibox_loss
 from training.presets import Preset
 from training.progress import Progress
+from training.trained_on import TrainedOn
 
 if TYPE_CHECKING:
     from training.train import Schedule, TrainSettings
@@ -85,11 +86,14 @@ class Trainer:
             self.checkpoint.read(str(newest)).assert_existing_objects_matched()
         self.val = self._val_split()
         self.truth = evaluate.read_truth(self.val) if self.val else []
+        self.trained_on = TrainedOn()
+        if self.val and self.is_chief:
+            self.trained_on = run_folder.trained_on(settings.output)
         self.gradients = (
             tf.function(self._gradients, jit_compile=True) if settings.xla else self._gradients
         )
         self.detect = evaluate.detection_step(model.Detector(self.average, preset))
-        self.map50: float | None = None  # of the last evaluation
+        self.map50: dict[str, str] = {}  # of the last evaluation, by what it is called
         # Of the steps since the last look: number, image ids, losses, all still on the devices.
         self.recent: list[tuple[int, tf.Tensor, dict[str, tf.Tensor]]] = []
 
@@ -254,9 +258,7 @@ class Trainer:
         }
         if speed:
             facts["img/s"] = f"{speed:.1f}"
-        if self.map50 is not None:
-            facts["mAP@.5"] = f"{self.map50:.3f}"
-        return facts
+        return facts | self.map50
 
     def _look(self) -> dict[str, float]:
         """The losses of the last step.
@@ -343,7 +345,8 @@ class Trainer:
         need all of them; only the chief writes."""
         detected = evaluate.detect(self.detect, val, self.preset.input_size)
         metrics = evaluate.score(self.truth, detected, val.labels)
-        self.map50 = metrics.map50
+        metrics = evaluate.labelled(metrics, val, self.trained_on)
+        self.map50 = {metrics.names[0]: f"{metrics.map50:.3f}"}
         if self.is_chief:
             from training import report  # here: matplotlib takes a second to load
 

@@ -130,7 +130,10 @@ def _write_card(artifact: Path, network: onnx.ModelProto, facts: dict[str, Any])
 
 def table(precision: Precision, old: Metrics, new: Metrics) -> str:
     """mAP of both, side by side."""
-    lines = [f"{old.images} images  mAP@0.5  mAP@[.5:.95]"]
-    rows = (("float32", old), (precision, new))
-    lines += [f"{name:9}  {metrics.map50:7.3f}  {metrics.map:12.3f}" for name, metrics in rows]
+    map50, map_ = new.names
+    lines = [f"{new.images} images, {new.held_out}", f"{'':9}  {map50}  {map_}"]
+    lines += [
+        f"{name:9}  {metrics.map50:{len(map50)}.3f}  {metrics.map:{len(map_)}.3f}"
+        for name, metrics in (("float32", old), (precision, new))
+    ]
     return "\n".join(lines)

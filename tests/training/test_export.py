@@ -41,7 +41,8 @@ def test_artifact_is_complete(artifact: Path) -> None:
     assert (artifact / "labels.txt").read_text().split() == LABELS
     card = json.loads((artifact / "card.json").read_text())
     assert card["preset"] == "ssd_compact"
-    assert card["metrics"]["images"] == 4
+    metrics = card["metrics"]
+    assert (metrics["split"], metrics["images"], metrics["trained_on"]) == ("val", 4, 0)
     assert card["default_boxes"]["count"] == 8732
     assert card["sha256"] == hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
     assert str(Path.cwd()) not in (artifact / "card.json").read_text()

@@ -93,6 +93,7 @@ def test_a_pruned_run_has_less_work(whole: Path, pruned: Path) -> None:
     assert all(width % prune.BLOCK == 0 for width in widths.values())
     assert widths.get("map_0") == widths.get("outer")
     assert "map_5" not in widths  # has fewer than a block
+    assert len(run_folder.trained_on(pruned).photos) == 8  # which channels matter was seen on them
     for name, width in widths.items():
         assert network.get_layer(name).filters == width
 

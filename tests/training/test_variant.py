@@ -9,6 +9,7 @@ from tests.serving.tiny_network import network as tiny_network
 from training import onnx_network, records, run_folder, variant
 from training.errors import TrainingError
 from training.records import ManifestError
+from training.trained_on import NOTHING
 
 
 @pytest.fixture
@@ -73,6 +74,7 @@ def test_another_network_is_not_close() -> None:
             onnx_network.open_session(tiny_network(32, 5, 2, score=score).SerializeToString()),
             ("a", "b"),
             32,
+            NOTHING,
         )
         for score in (0.9, 0.8)
     )
