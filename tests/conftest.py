@@ -3,7 +3,9 @@
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -52,6 +54,41 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("needs data that is no part of the project; SSD_TEST_DATA names its folder")
     return Path(folder)
+
+
+class SmallDisk:
+    """A real disk of 32 MB to run full; `contents` are its files with what they hold."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._filler = folder / "filler"
+
+    def fill(self, left: int = 0) -> None:
+        """Leave so many bytes."""
+        with self._filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)) == 4096:
+                pass
+        os.truncate(self._filler, self._filler.stat().st_size - left)
+
+    def free(self) -> None:
+        self._filler.unlink()
+
+    def contents(self) -> dict[str, bytes]:
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        return {str(path): path.read_bytes() for path in files if path != self._filler}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a small file system, to run it full")
+    try:
+        yield SmallDisk(folder)
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from training import disk
 from training.errors import TrainingError
 
 # command: (module, its settings, what it does)
@@ -45,12 +46,14 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    except (TrainingError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        if not (isinstance(error, TrainingError | OSError) or disk.is_full(error)):
+            raise
+        print(f"error: {disk.sentence(error)}", file=sys.stderr)
+        return 1
 
 
 def _run(command: str, arguments: list[str]) -> int:

@@ -9,10 +9,13 @@ only after all of its bytes were found as they were written; if not, the one bef
 """
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
 import tensorflow as tf
+
+from training import disk
 
 KEEP = 3
 
@@ -22,8 +25,12 @@ def save(checkpoint: tf.train.Checkpoint, folder: Path, step: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / f"ckpt-{step}"
     _remove(prefix)  # of a run that was killed here before
-    checkpoint.write(str(prefix))
-    _write_seal(prefix)
+    try:
+        checkpoint.write(str(prefix))
+        _write_seal(prefix)
+    except Exception:  # TensorFlow's of a full disk among them: leave it no fuller
+        _remove(prefix)
+        raise
     for old in _prefixes(folder)[KEEP:]:
         _remove(old)
 
@@ -74,10 +81,10 @@ def _fault(prefix: Path) -> str | None:
 
 
 def _write_seal(prefix: Path) -> None:
+    for path in _files(prefix):
+        disk.sync(path)
     lines = [f"{_digest(path)}  {path.name}\n" for path in _files(prefix)]
-    partial = prefix.with_name(f"{prefix.name}.partial")
-    partial.write_text("".join(lines))
-    partial.replace(_seal(prefix))
+    disk.write(_seal(prefix), "".join(lines))
 
 
 def _files(prefix: Path) -> list[Path]:
@@ -97,3 +104,5 @@ def _remove(prefix: Path) -> None:
     """The seal goes first: what a removal that was cut short leaves is not whole."""
     for path in (_seal(prefix), *prefix.parent.glob(f"{prefix.name}.*")):
         path.unlink(missing_ok=True)
+    # Where TensorFlow writes before it renames; it stays behind when that fails.
+    shutil.rmtree(prefix.with_name(f"{prefix.name}_temp"), ignore_errors=True)

@@ -15,11 +15,10 @@ import itertools
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
-from training import annotations
+from training import annotations, disk
 from training.annotations import DataError, Dataset
 from training.folders import FolderSettings
 
@@ -46,7 +45,7 @@ def run(settings: CocoSettings) -> int:
         write(dataset, settings.output)
         _report(dataset, settings.output)
     except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {disk.sentence(error)}", file=sys.stderr)
         return 1 if settings.folders else 2
     return 0
 
@@ -58,11 +57,9 @@ def write(dataset: Dataset, output: Path) -> None:
     """
     annotations.check_usable(dataset)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output.parent) as partial:
-        whole = Path(partial) / output.name
-        whole.write_text(json.dumps(to_coco(dataset, output.parent), indent=1), encoding="utf-8")
-        _check_output(output)
-        whole.replace(output)
+    text = json.dumps(to_coco(dataset, output.parent), indent=1)
+    _check_output(output)
+    disk.write(output, text)
 
 
 def to_coco(dataset: Dataset, folder: Path) -> dict[str, list[dict[str, Any]]]:

@@ -1,6 +1,7 @@
 """TensorBoard's event files of a run that continues."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -17,9 +18,18 @@ def cut_after(folder: Path, step: int) -> None:
 
 def _cut(path: Path, step: int) -> None:
     partial = path.with_name(f"partial.{path.name}")
-    with tf.io.TFRecordWriter(str(partial)) as writer, contextlib.suppress(tf.errors.DataLossError):
-        # A file of a killed run may end within a record: that is its end.
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-            if tf.compat.v1.Event.FromString(record).step <= step:
-                writer.write(record)
-    partial.replace(path)
+    try:
+        with tf.io.TFRecordWriter(str(partial)) as writer:
+            for record in _records(path):
+                if tf.compat.v1.Event.FromString(record).step <= step:
+                    writer.write(record)
+            writer.flush()  # `close` says nothing of a full disk
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _records(path: Path) -> Iterator[bytes]:
+    """A file of a killed run may end within a record: that is its end."""
+    with contextlib.suppress(tf.errors.DataLossError):
+        yield from tf.data.TFRecordDataset(str(path)).as_numpy_iterator()

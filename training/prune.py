@@ -11,6 +11,7 @@ multiply-adds that it saves, until the wanted share of them is left. Filters' no
 """
 
 import shlex
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -220,10 +221,14 @@ def _write(
     description = run_folder.read_description(settings.run)
     description |= {"preset": asdict(preset), "trained_on": photos.to_dict()}
     description["pruned"] = {"run": settings.run.name, "keep": settings.keep, "seed": settings.seed}
-    settings.output.mkdir(parents=True)
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
     checkpoint, step = tf.train.Checkpoint(average=network), run_folder.newest_step(settings.run)
-    checkpoints.save(checkpoint, settings.output / "checkpoints", step)
-    run_folder.write_json(settings.output / "run.json", description)
+    # Built beside and renamed, as an artifact is.
+    with tempfile.TemporaryDirectory(dir=settings.output.parent, prefix=".prune-") as folder:
+        pruned = Path(folder) / "run"
+        checkpoints.save(checkpoint, pruned / "checkpoints", step)
+        run_folder.write_json(pruned / "run.json", description)
+        pruned.rename(settings.output)
 
 
 def _table(traced: Channels, widths: Mapping[str, int]) -> str:

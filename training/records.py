@@ -19,6 +19,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training import annotations
+from training import annotations, disk
 from training.annotations import Annotation, BadImageError, DataError, Dataset, Problem
 from training.folders import FolderSettings
 
@@ -108,9 +109,13 @@ class Manifest:
 
 @dataclasses.dataclass
 class Tally:
-    """What became of a split's images: a digest of each example, how many were encoded again."""
+    """What became of a split's images: a digest of each example, how many were encoded again.
+
+    photos: the `photo_id` of each.
+    """
 
     digests: list[str] = dataclasses.field(default_factory=list)
+    photos: list[str] = dataclasses.field(default_factory=list)
     encoded_again: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)  # those left out
 
@@ -120,10 +125,11 @@ def run(settings: RecordsSettings) -> int:
     try:
         datasets = _read_splits(settings)
         _check_labels_agree(settings.output, datasets)
-        for dataset in datasets:
-            _report(dataset, *write(dataset, settings.output, settings.shards))
+        written = write(datasets, settings.output, settings.shards)
+        for dataset, (manifest, tally) in zip(datasets, written, strict=True):
+            _report(dataset, manifest, tally)
     except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {disk.sentence(error)}", file=sys.stderr)
         return 1 if settings.folders else 2
     return 0
 
@@ -164,21 +170,25 @@ def _report(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
         print(f"  {line}")
 
 
-def write(dataset: Dataset, output: Path, shards: int = 4) -> tuple[Manifest, Tally]:
-    """Write one split, and its manifest last; also tells what became of the images.
+def write(
+    datasets: Sequence[Dataset], output: Path, shards: int = 4
+) -> list[tuple[Manifest, Tally]]:
+    """Write splits, all or none, and their manifests last; also tells what became of the images.
 
     Raises DataError where there is nothing to write or `shards` is below 1.
     """
     if shards < 1:
         raise DataError(f"expected 1 shard or more, found {shards}")
-    annotations.check_usable(dataset)
+    for dataset in datasets:
+        annotations.check_usable(dataset)
     output.mkdir(parents=True, exist_ok=True)
     for leftover in output.glob(".partial-*"):  # of a killed run
         shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as partial:
-        manifest, tally = _write_partial(dataset, Path(partial), shards)
-        _publish(Path(partial), dataclasses.replace(manifest, directory=output))
-    return dataclasses.replace(manifest, directory=output), tally
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as folder:
+        partial = Path(folder)
+        written = [_write_partial(dataset, partial, shards) for dataset in datasets]
+        _publish(partial, output, [manifest for manifest, _ in written])
+    return [(dataclasses.replace(manifest, directory=output), tally) for manifest, tally in written]
 
 
 def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manifest, Tally]:
@@ -195,13 +205,14 @@ def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manife
         labels=dataset.labels,
         shards=tuple(_shard(partial / name) for name in names),
         fingerprint=hashlib.sha256(content).hexdigest(),
-        photos=tuple(sorted(photo_id(item.image_path) for item in dataset.annotations)),
+        photos=tuple(sorted(tally.photos)),
     )
     (partial / "labels.txt").write_text(
         "".join(f"{label}\n" for label in dataset.labels), encoding="utf-8"
     )
     (partial / "label_map.pbtxt").write_text(label_map(dataset.labels), encoding="utf-8")
-    (partial / "manifest").write_text(_manifest_text(manifest), encoding="utf-8")
+    text = _manifest_text(manifest)
+    (partial / f"{dataset.split}.json").write_text(text, encoding="utf-8")
     return manifest, tally
 
 
@@ -221,22 +232,27 @@ def _write_shards(dataset: Dataset, paths: list[Path]) -> Tally:
         example = to_example(annotation, dataset.labels, encoded, kind)
         serialized = example.SerializeToString(deterministic=True)
         writers[len(tally.digests) % len(writers)].write(serialized)
+        tally.photos.append(photo_id(annotation.image_path))
         tally.digests.append(hashlib.sha256(serialized).hexdigest())
         tally.encoded_again += again
-    for writer in writers:
+    for writer, path in zip(writers, paths, strict=True):
+        writer.flush()  # `close` says nothing of a full disk
         writer.close()
+        disk.sync(path)
     return tally
 
 
-def _publish(partial: Path, manifest: Manifest) -> None:
-    """Put a whole split in place: the old manifest goes first, the new one comes last."""
-    output, split = manifest.directory, manifest.split
-    (output / f"{split}.json").unlink(missing_ok=True)
-    for path in output.glob(f"{split}-?????-of-?????.tfrecord"):
-        path.unlink()
-    for name in [*(shard.name for shard in manifest.shards), "labels.txt", "label_map.pbtxt"]:
+def _publish(partial: Path, output: Path, manifests: Sequence[Manifest]) -> None:
+    """Put whole splits in place: the old manifests go first, the new ones come last."""
+    for manifest in manifests:
+        (output / f"{manifest.split}.json").unlink(missing_ok=True)
+        for path in output.glob(f"{manifest.split}-?????-of-?????.tfrecord"):
+            path.unlink()
+    shards = [shard.name for manifest in manifests for shard in manifest.shards]
+    for name in [*shards, "labels.txt", "label_map.pbtxt"]:
         (partial / name).replace(output / name)
-    (partial / "manifest").replace(output / f"{split}.json")
+    for manifest in manifests:
+        (partial / f"{manifest.split}.json").replace(output / f"{manifest.split}.json")
 
 
 def _shard(path: Path) -> Shard:

@@ -87,7 +87,7 @@ def write(
         _write(new, manifest, truth, detected, findings, tensorboard)
         check_replaceable(folder)
         if folder.exists():
-            folder.rename(old)
+            folder.rename(old)  # this and the next take no room on the disk
         new.rename(folder)
     return folder / "index.html"
 

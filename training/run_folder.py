@@ -15,17 +15,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from training import checkpoints, events, model, records
+from training import checkpoints, disk, events, model, records
 from training.errors import TrainingError
 from training.presets import Preset
 from training.trained_on import TrainedOn, of_facts
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Writes beside, then renames: a reader sees the old file or the new one, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    partial.replace(path)
+    """A reader sees the old file or the new one, never a part."""
+    disk.write(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_json(path: Path, expected: str) -> dict[str, Any]:

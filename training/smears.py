@@ -8,8 +8,11 @@ Sizes follow photos taken at 100x of 640x480 pixels; other image sizes scale the
 A seed gives the same cells on every machine; processors differ in the last bit of a pixel.
 """
 
+import contextlib
 import dataclasses
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,7 +20,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from training import annotations, microscope, stains
+from training import annotations, disk, microscope, stains
 from training.stains import PLATELET, RBC, WBC
 
 # All below in pixels at 640x480, from the boxes of the BCCD data set's `train` split (205 photos),
@@ -66,9 +69,10 @@ def run(settings: RenderSettings) -> int:
     """Write the folder; 0, or 1 where the settings or the folder do not allow it."""
     try:
         _check(settings)
-        _write(settings)
+        with _all_or_none(settings.output):
+            _write(settings)
     except (annotations.DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {disk.sentence(error)}", file=sys.stderr)
         return 1
     print(f"{settings.count} images in {settings.output}")
     return 0
@@ -100,6 +104,17 @@ def _write(settings: RenderSettings) -> None:
         xml = annotation_xml(f"{image_id}.jpg", image_bgr.shape[:2], boxes_xyxy, names)
         (settings.output / f"Annotations/{image_id}.xml").write_bytes(xml)
     _write_splits(settings, image_ids)  # last: without it nothing takes the folder for whole
+
+
+@contextlib.contextmanager
+def _all_or_none(output: Path) -> Iterator[None]:
+    """What a full disk cut short is removed again: the folder was new or empty."""
+    try:
+        yield
+    except OSError:
+        for part in ("Annotations", "JPEGImages", "ImageSets"):
+            shutil.rmtree(output / part, ignore_errors=True)
+        raise
 
 
 def _image_id(number: int, count: int) -> str:
