@@ -91,6 +91,8 @@ Kind = Literal[
     "duplicate id",
     "bad split",
     "no boxes",
+    "near-duplicate",
+    "broken group",
 ]
 Resized = Literal["unknown", "yes", "no"]
 FatalFor = Literal["nothing", "box", "image", "split"]
@@ -170,7 +172,7 @@ class Problem:
     @property
     def is_remark(self) -> bool:
         """Whether nothing is lost or wrong because of it: only then is data fit for training."""
-        if self.kind in ("leakage", "no boxes"):
+        if self.kind in ("leakage", "no boxes", "broken group"):
             return False
         spare = (("duplicate image", "image"), ("zero area", "box"))  # a copy, a click
         return self.fatal_for == "nothing" or (self.kind, self.fatal_for) in spare

@@ -17,6 +17,8 @@ from types import ModuleType
 import cv2
 import numpy as np
 
+from training import resemblance
+
 PREPROCESS = Path(__file__).parent.parent / "model_repository/preprocess/1"
 MAX_PIXELS = 64_000_000  # as in preprocess/config.pbtxt
 
@@ -29,6 +31,7 @@ class ImageInfo:
     height: int
     format: str  # JPEG, PNG, BMP, WebP or TIFF
     orientation: int  # EXIF, 1 to 8; 5 and above swap width and height
+    look: bytes = b""  # as `resemblance.look` tells it
 
 
 def _load(name: str) -> ModuleType:
@@ -53,4 +56,6 @@ def decode(encoded: bytes) -> tuple[np.ndarray, ImageInfo]:
     pixels = _preprocessing.decode(kind, encoded, header, 1)
     picture = _preprocessing.upright(pixels, header.orientation)
     height, width = picture.shape[:2]
-    return np.ascontiguousarray(picture), ImageInfo(width, height, kind, header.orientation)
+    picture = np.ascontiguousarray(picture)
+    look = resemblance.look(picture)
+    return picture, ImageInfo(width, height, kind, header.orientation, look)

@@ -7,7 +7,8 @@ Out: splits as `Dataset`s, like those of a single folder, with
 - class names renamed or dropped;
 - val held out of train by ratio where a folder names no val: the images whose hashed
   (seed, image id) comes first. That keeps the exact ratio; an image's place depends neither on the
-  order of files nor on other folders, and hardly on images that are added later;
+  order of files nor on other folders, and hardly on images that are added later. Images of a
+  group (`--group-by`) are held out together, as near to the ratio as that allows;
 - image ids that are unique: where they collide, the folder's name stands in front;
 - the same file's content only once a split, and never in train and val both: the copy in train is
   left out, for a model must not be measured on what it was trained on.
@@ -18,6 +19,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +27,7 @@ from types import ModuleType
 
 import tyro
 
-from training import annotations, coco, voc, yolo
+from training import annotations, coco, resemblance, voc, yolo
 from training.annotations import (
     ALL,
     BadSplitError,
@@ -99,24 +101,42 @@ class FolderSettings:
     resized: Resized = "unknown"
     """Where a photo has another size than its annotation says: yes, it was resized since, so boxes
     are scaled; no, that size is wrong and boxes fit as they are; unknown leaves the photo out."""
+    group_by: str = ""
+    """Regular expression that is looked for in an image's name, then in its path: images where it
+    finds the same are held out together, as frames of one video or photos of one patient should
+    be. 'clip\\d+', or with parentheses around what counts: '(.+)_\\d+'."""
 
     def open(self) -> "Folders":
         """The folders as one. Raises DataError as `Folders`."""
-        return Folders(self.folders, self.rename, self.val, self.seed, self.resplit, self.resized)
+        return Folders(
+            self.folders,
+            self.rename,
+            self.val,
+            self.seed,
+            self.resplit,
+            self.resized,
+            self.group_by,
+        )
 
 
 class Source:
     """One of the folders, with val held out by ratio where it names none.
 
     name: what stands in front where several folders are meant.
-    val, seed, resplit: as `Folders`.
+    val, seed, resplit, group_by: as `Folders`.
     """
 
     def __init__(
-        self, name: str, folder: annotations.Folder, val: float, seed: int, resplit: bool
+        self,
+        name: str,
+        folder: annotations.Folder,
+        val: float,
+        seed: int,
+        resplit: bool,
+        group_by: re.Pattern[str] | None = None,
     ) -> None:
         self.name, self.folder = name, folder
-        self._val, self._seed = val, seed
+        self._val, self._seed, self._group_by = val, seed, group_by
         self._listed: dict[str, tuple[list[Entry], list[Problem]]] = {}
         own = folder.splits()
         for split in own:
@@ -167,10 +187,14 @@ class Source:
             return f"{text}; val is none of the 1 image"
         train, val = (len(self.entries(split)[0]) for split in MADE)
         pool = "" if self._pool == [ALL] else f" of {' and '.join(self._pool)}"
-        return (
+        text = (
             f"{text}; val is {val} of the {train + val} images{pool}, held out by ratio "
             f"(--val {self._val:g} --seed {self._seed})"
         )
+        if not self._group_by:
+            return text
+        groups = [{self.group(e) for e in self.entries(split)[0]} - {None} for split in MADE]
+        return f"{text}, {len(groups[1])} of the {len(groups[0] | groups[1])} groups"
 
     def is_made(self, split: str) -> bool:
         """Whether it is this that made the split, by ratio."""
@@ -186,14 +210,38 @@ class Source:
         return list(entries.values()), problems
 
     def _held_out(self, entries: Sequence[Entry]) -> set[Path]:
+        """As near to the share as whole groups allow; an image without a group is one by itself."""
+        groups: dict[tuple[str, Path], list[Path]] = collections.defaultdict(list)
+        for entry in entries:
+            group = self.group(entry)
+            name, path = (entry.image_id, _key(entry)) if group is None else (group, Path())
+            groups[self._rank(name), path].append(_key(entry))
+        if 0 < self._val < 1 and len(groups) == 1 < len(entries):
+            raise DataError(
+                f"{self.folder.directory}: --group-by finds the same in all {len(entries)} images, "
+                "so none can be held out of the others: another pattern, or --val 0"
+            )
         count = round(len(entries) * self._val)
         if 0 < self._val < 1:
             count = min(max(count, 1), len(entries) - 1)
-        ranked = sorted(entries, key=lambda entry: (self._rank(entry), _key(entry)))
-        return {_key(entry) for entry in ranked[:count]}
+        held_out: set[Path] = set()
+        for _, group_keys in sorted(groups.items()):
+            if abs(len(held_out) + len(group_keys) - count) < abs(len(held_out) - count):
+                held_out.update(group_keys)
+        if not held_out and count:  # all groups are twice as large as val should be, or more
+            held_out.update(sorted(groups.values(), key=len)[0])
+        return held_out
 
-    def _rank(self, entry: Entry) -> str:
-        text = f"{self._seed}:{entry.image_id}".encode("utf-8", "surrogatepass")
+    def group(self, entry: Entry) -> str | None:
+        """What `group_by` finds in an image's name, or else in its path; None without either."""
+        if not self._group_by:
+            return None
+        path = self.folder.relative(entry.image_path) if entry.image_path else entry.file
+        found = self._group_by.search(entry.image_id) or self._group_by.search(path)
+        return ("/".join(filter(None, found.groups())) or found[0]) if found else None
+
+    def _rank(self, name: str) -> str:
+        text = f"{self._seed}:{name}".encode("utf-8", "surrogatepass")
         return hashlib.sha256(text).hexdigest()
 
 
@@ -206,6 +254,8 @@ class Folders:
     seed: another seed holds out others.
     resplit: hold out by ratio even where a folder has its own val.
     resized: as `annotations.Folder`.
+    group_by: a regular expression; images of a folder where it finds the same are held out
+        together.
 
     Raises DataError where a folder cannot be used or the settings are not acceptable.
     """
@@ -218,14 +268,16 @@ class Folders:
         seed: int = 0,
         resplit: bool = False,
         resized: Resized = "unknown",
+        group_by: str = "",
     ) -> None:
         if not 0 <= val <= 1:
             raise DataError(f"--val: expected a share of 0 to 1, found {val}")
+        self._group_by = _parse_pattern(group_by)
         self._rename = _parse_renames(rename)
         directories = [found for directory in directories for found in within(directory)]
         names = _folder_names(directories)
         self._sources = [
-            Source(name, open_folder(directory), val, seed, resplit)
+            Source(name, open_folder(directory), val, seed, resplit, self._group_by)
             for name, directory in zip(names, directories, strict=True)
         ]
         for source in self._sources:
@@ -243,8 +295,18 @@ class Folders:
         return _sorted({split for source in self._sources for split in source.splits()})
 
     def notes(self) -> list[str]:
-        """A line per folder: its format, its splits, and what was held out of them."""
-        return [source.note() for source in self._sources]
+        """A line per folder: its format, its splits, and what was held out of them.
+
+        Raises DataError where --group-by finds nothing.
+        """
+        notes = [source.note() for source in self._sources]
+        entries = [(source, entry) for _, source, entry in self._entries(self.splits())]
+        if self._group_by and entries and not any(s.group(entry) for s, entry in entries):
+            raise DataError(
+                f"--group-by: no image's name or path has {self._group_by.pattern!r} in it; one is "
+                f"{entries[0][1].image_id!r}"
+            )
+        return notes
 
     def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
         """A split, from all folders that have it; `labels` as in `annotations.Folder.read`.
@@ -253,7 +315,13 @@ class Folders:
         """
         items, problems = self._read(split)
         dataset = annotations.dataset(str(self), split, items, problems, labels)
-        flaws = [*_all_shares(dataset), *dataset.problems, *_no_boxes(dataset)]
+        flaws = [
+            *_all_shares(dataset),
+            *dataset.problems,
+            *_no_boxes(dataset),
+            *self._broken_groups(split),
+            *self._lookalikes(split),
+        ]
         return dataclasses.replace(dataset, problems=tuple(flaws))
 
     def datasets(self, splits: Sequence[str] = (), labels: Sequence[str] = ()) -> list[Dataset]:
@@ -428,6 +496,50 @@ class Folders:
             if entry.image_path is not None
         }
 
+    def _broken_groups(self, split: str) -> list[Problem]:
+        """Groups that a folder's own lists have put on both sides, each once."""
+        here = self._groups((split,))
+        there = self._groups(HELD_OUT.get(split, ()))
+        return [
+            Problem(
+                place,
+                None,
+                "broken group",
+                f"of the group {key[1]!r}, as is {there[key][1]}, which is in {there[key][0]}; "
+                "--resplit keeps a group together in train or val",
+                "nothing",
+            )
+            for key, (_, place) in here.items()
+            if key in there
+        ]
+
+    def _groups(self, splits: Iterable[str]) -> dict[tuple[str, str], tuple[str, str]]:
+        """By folder and group one of its images: the split that it is in, and its place."""
+        return {
+            (source.name, group): (split, self._image_place(source, entry.image_path))
+            for split, source, entry in self._entries(splits)
+            if entry.image_path is not None and (group := source.group(entry)) is not None
+        }
+
+    def _lookalikes(self, split: str) -> list[Problem]:
+        """Images of a split that look like one trained on, in splits that were read before."""
+        ours = [(item, _look(item)) for item in self._read_splits[split][0]]
+        others = [
+            (name, item, _look(item))
+            for name in ("train", "trainval")
+            if split in HELD_OUT[name] and name in self._read_splits
+            for item in self._read_splits[name][0]
+        ]
+        nearest = resemblance.most_alike([look for _, look in ours], [x[-1] for x in others])
+        return [
+            _lookalike(item, *others[place][:2])
+            for (item, _), place in zip(ours, nearest, strict=True)
+            if place is not None and self._differ(item.image_path, others[place][1].image_path)
+        ]
+
+    def _differ(self, path: Path | None, other: Path | None) -> bool:
+        return path is None or other is None or self._digest(path) != self._digest(other)
+
     def _image_place(self, source: Source, image_path: Path) -> str:
         return self._place(source, source.folder.relative(image_path))
 
@@ -459,6 +571,18 @@ def _no_boxes(dataset: Dataset) -> list[Problem]:
     return [Problem(dataset.split, None, "no boxes", message, "nothing")]
 
 
+def _look(item: Item) -> bytes:
+    return item.info.look if item.info else b""
+
+
+def _lookalike(item: Item, split: str, other: Item) -> Problem:
+    message = (
+        f"{item.image_id} looks like {other.image_id}, which is in {split}: where they are of one "
+        "scene, --group-by keeps them on one side"
+    )
+    return Problem(item.file, None, "near-duplicate", message, "nothing")
+
+
 def _twin(item: Item, problem: Problem) -> Item:
     """An item whose picture is in there elsewhere; left out where that is fatal."""
     problems = (*item.problems, problem)
@@ -488,6 +612,13 @@ def _folder_names(directories: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
+
+
+def _parse_pattern(group_by: str) -> re.Pattern[str] | None:
+    try:
+        return re.compile(group_by) if group_by else None
+    except re.error as error:
+        raise DataError(f"--group-by: {group_by!r} is no regular expression: {error}") from None
 
 
 def _parse_renames(rename: Sequence[str]) -> dict[str, str]:

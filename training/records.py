@@ -286,8 +286,9 @@ def load_manifest(directory: Path, split: str) -> Manifest:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
-        lists = {"labels": tuple(fields.pop("labels")), "photos": tuple(fields.pop("photos", ()))}
-        manifest = Manifest(directory=directory, shards=shards, **lists, **fields)
+        fields["labels"] = tuple(fields["labels"])
+        fields["photos"] = tuple(fields.get("photos", ()))
+        manifest = Manifest(directory=directory, shards=shards, **fields)
     except FileNotFoundError:
         raise ManifestError(_missing(directory, split)) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """Several folders as one: formats told apart, splits by ratio, names, twins and leakage."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -305,6 +306,101 @@ def test_ratio_is_exact_and_order_does_not_count(names: Any, val: float, random:
     shuffled = random.sample(names, len(names))
     again = Source("a", Listed(shuffled), val, 0, False).entries("val")[0]
     assert {entry.image_id for entry in again} == held_out
+
+
+def frames(clips: int, each: int) -> list[str]:
+    """Ids of so many clips; each gives an image of its own in `write_voc`."""
+    return [f"clip{n // each}_{chr(ord('A') + n)}" for n in range(clips * each)]
+
+
+def clips_of(source: Source, split: str) -> set[str]:
+    return {entry.image_id.partition("_")[0] for entry in source.entries(split)[0]}
+
+
+@pytest.mark.parametrize("pattern", [r"clip\d+", r"(.+)_.", r"^clip(\d+)_"])
+def test_frames_of_one_clip_are_held_out_together(pattern: str) -> None:
+    listed = Listed(frames(10, 4))
+    alone = Source("a", listed, 0.2, 0, False)
+    assert clips_of(alone, "train") & clips_of(alone, "val")
+    source = Source("a", listed, 0.2, 0, False, re.compile(pattern))
+    train, val = clips_of(source, "train"), clips_of(source, "val")
+    assert not train & val
+    assert (len(train), len(val)) == (8, 2)
+    assert source.note().endswith("(--val 0.2 --seed 0), 2 of the 10 groups")
+    assert clips_of(Source("a", listed, 0.2, 1, False, re.compile(pattern)), "val") != val
+
+
+def test_a_group_may_be_a_folder() -> None:
+    """The pattern is looked for in the path where the name has it not."""
+    source = Source("a", Listed(["a", "b", "c"]), 0.3, 0, False, re.compile(r"listed/([ab])"))
+    assert [source.group(entry) for entry in source.entries("train")[0]].count(None) <= 1
+    assert {source.group(e) for s in ("train", "val") for e in source.entries(s)[0]} == {
+        "a",
+        "b",
+        None,
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=2, max_size=12), st.floats(0.01, 0.99))
+def test_whole_groups_come_near_the_ratio(sizes: list[int], val: float) -> None:
+    names = [f"g{group}_{n}" for group, size in enumerate(sizes) for n in range(size)]
+    source = Source("a", Listed(names), val, 0, False, re.compile(r"g\d+"))
+    train, held_out = ([e.image_id for e in source.entries(s)[0]] for s in ("train", "val"))
+    assert sorted(train + held_out) == sorted(names)
+    assert train
+    assert held_out
+    assert not {name.partition("_")[0] for name in train} & {
+        name.partition("_")[0] for name in held_out
+    }
+    assert abs(len(held_out) - val * len(names)) <= max(sizes)
+
+
+def test_one_group_cannot_be_divided(tmp_path: Path) -> None:
+    path = write_voc(tmp_path / "voc", {"train": frames(1, 4)})
+    with pytest.raises(annotations.DataError, match="finds the same in all 4 images"):
+        ids(Folders([path], group_by="clip"), "val")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [("(", "is no regular expression: missing"), ("patient", "no image's name or path has")],
+)
+def test_patterns_are_checked(tmp_path: Path, pattern: str, message: str) -> None:
+    path = write_voc(tmp_path / "voc", {"train": frames(2, 2)})
+    with pytest.raises(annotations.DataError, match=message):
+        Folders([path], group_by=pattern).notes()
+
+
+def test_a_list_that_breaks_a_group_is_told(tmp_path: Path) -> None:
+    clip = frames(3, 3)
+    splits = {"train": clip[:4], "val": clip[4:7], "test": clip[7:]}
+    folders = Folders([write_voc(tmp_path / "voc", splits)], group_by=r"clip\d")
+    (problem,) = folders.read("train").problems
+    assert (problem.kind, problem.fatal_for, problem.is_remark) == (
+        "broken group",
+        "nothing",
+        False,
+    )
+    assert "of the group 'clip1', as is JPEGImages/clip1_F.png, which is in val" in str(problem)
+    assert [p.kind for p in folders.read("val").problems] == ["broken group"]
+    assert folders.read("test").problems == ()
+
+
+def test_what_looks_alike_in_train_and_val_is_told(rendered: Path, tmp_path: Path) -> None:
+    """The same photo saved anew under another name; a copy is leakage, and told once."""
+    path = Path(shutil.copytree(rendered / "voc", tmp_path / "voc"))
+    photo = cv2.imread(str(path / "JPEGImages/smear-1.jpg"))
+    cv2.imwrite(str(path / "JPEGImages/smear-6.jpg"), photo, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    folders = Folders([path])
+    folders.read("train")
+    (problem,) = folders.read("val").problems
+    assert (problem.kind, problem.is_remark) == ("near-duplicate", True)
+    assert "smear-6 looks like smear-1, which is in train: where they are of one" in str(problem)
+    copy_image(path / "JPEGImages/smear-1.jpg", path / "JPEGImages/smear-6.jpg")
+    folders = Folders([path])
+    assert kinds(folders, "train") == ["leakage"]
+    assert kinds(folders, "val") == []
 
 
 def test_folders_are_joined(tmp_path: Path) -> None:

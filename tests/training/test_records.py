@@ -210,7 +210,7 @@ def test_photo_that_is_lost_while_writing(folder: Path, output: Path) -> None:
     (folder / "JPEGImages/smear-1.jpg").unlink()
     (folder / "JPEGImages/smear-2.jpg").write_bytes(b"no image")
     Image.new("RGB", (20, 10)).save(folder / "JPEGImages/smear-3.jpg")
-    manifest, tally = records.write(dataset, output)
+    ((manifest, tally),) = records.write([dataset], output)
     assert manifest.count == 2
     found = [example["image_id"] for example in records.dataset(manifest).as_numpy_iterator()]
     assert sorted(found) == [b"smear-4", b"smear-5"]

@@ -40,7 +40,9 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _records(voc: Path, output: Path) -> Path:
-    settings = RecordsSettings((voc,), output, ("train", "val", "trainval"), LABELS, shards=2)
+    settings = RecordsSettings(
+        (voc,), output=output, splits=("train", "val", "trainval"), labels=LABELS
+    )
     assert records.run(settings) == 0
     return output
 
@@ -72,9 +74,9 @@ def all_seen(folder: Path) -> Path:
     return run
 
 
-def _evaluated(capsys: pytest.CaptureFixture[str], *args: Any, **source: Any) -> dict[str, Any]:
+def _evaluated(capsys: pytest.CaptureFixture[str], folder: Path, **source: Any) -> dict[str, Any]:
     capsys.readouterr()
-    assert evaluate.run(evaluate.EvaluateSettings(*args, **source, json=True)) == 0
+    assert evaluate.run(evaluate.EvaluateSettings(folder, **source, json=True)) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -150,7 +152,7 @@ def test_a_photo_is_known_by_another_name(
     (other / "ImageSets/Main/val.txt").write_text("smear-new-4\nsmear-new-5\n")
     image = other / "JPEGImages/smear-new-5.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
-    settings = RecordsSettings((other,), tmp_path / "records", ("train", "val"), LABELS)
+    settings = RecordsSettings((other,), output=tmp_path / "records", labels=LABELS)
     assert records.run(settings) == 0
     assert _evaluated(capsys, tmp_path / "records", run=all_seen)["trained_on"] == 1
 
