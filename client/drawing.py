@@ -107,11 +107,17 @@ def write(picture: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Save a picture in the format that the path's suffix names.
 
     Raises:
-        OSError: it cannot be written there.
+        OSError: it cannot be written there; an older picture is as it was.
     """
     path = Path(path)
     _, data = cv2.imencode(path.suffix, picture)
-    path.write_bytes(data.tobytes())
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data.tobytes())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def draw(image_bgr: np.ndarray, detections: Iterable[Detection]) -> np.ndarray:

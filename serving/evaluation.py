@@ -12,11 +12,12 @@ Format: https://cocodataset.org/#format-data
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from serving.errors import EvaluationError
 
 MAX_DETECTIONS = 100  # a photo, COCO's
 SCORE_THRESHOLD = 0.01  # ask the server for detections from this score on: mAP wants all of them
+PHOTO_DIGITS = 12  # of a photo's sha256, as training writes them
 LISTS = ("images", "annotations", "categories")
 REMEDY = "`python -m training coco` writes one from annotated folders"
 
@@ -100,6 +102,32 @@ def read_evaluation(annotations: Path, images: Path | None = None) -> Evaluation
         missing = "photos" if not photos else "annotated objects"
         raise EvaluationError(f"{annotations} has no {missing}, so nothing can be measured with it")
     return EvaluationSet(annotations, photos, labels, truth)
+
+
+def held_out(evaluation: EvaluationSet, trained_on: Collection[str]) -> EvaluationSet:
+    """Without the photos that one of the networks was trained on: they would flatter it.
+
+    Args:
+        evaluation: the set.
+        trained_on: as `serving.record.trained_on` tells them.
+
+    Raises:
+        EvaluationError: that leaves nothing to measure with.
+    """
+    kept = {
+        number: path
+        for number, path in evaluation.photos.items()
+        if hashlib.sha256(path.read_bytes()).hexdigest()[:PHOTO_DIGITS] not in trained_on
+    }
+    truth = tuple(row for row in evaluation.truth if row["image_id"] in kept)
+    if not truth:
+        raise EvaluationError(
+            f"{evaluation.source}: the artifact or the live version was trained on "
+            f"{len(evaluation.photos) - len(kept)} of its {len(evaluation.photos)} photos, and the "
+            "others have no objects: no fair comparison. Name other photos, or leave out "
+            "--evaluation"
+        )
+    return replace(evaluation, photos=kept, truth=truth)
 
 
 def score(evaluation: EvaluationSet, found: Mapping[int, Result]) -> Metrics:

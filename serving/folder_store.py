@@ -144,6 +144,9 @@ class FolderStore(Store):
             if path:
                 raise MissingFileError(f"{self.address} has no {path}") from None
             raise StoreError(f"{error.filename}: {error.strerror}") from None
+        except shutil.Error as error:  # of `copytree`, a list
+            _, file, reason = error.args[0][0]
+            raise StoreError(f"{file}: {reason}") from None
         except OSError as error:
             raise StoreError(f"{error.filename or self.address}: {error.strerror}") from None
 

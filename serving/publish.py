@@ -21,7 +21,7 @@ from serving import trial
 from serving.artifact import Artifact, read_artifact
 from serving.control import Control
 from serving.errors import MissingFileError, PublishError, first_line
-from serving.evaluation import EvaluationSet, read_evaluation
+from serving.evaluation import EvaluationSet, held_out, read_evaluation
 from serving.record import Record
 from serving.release import (
     KEEP,
@@ -157,6 +157,12 @@ def try_artifact(
             "serve this repository?"
         ) from None
     candidate = artifact.network.read_bytes()
+    if evaluation:
+        photos = len(evaluation.photos)
+        trained_on = records.trained_on(candidate) | records.trained_on(stable)
+        evaluation = held_out(evaluation, trained_on)
+        if left_out := photos - len(evaluation.photos):
+            print(f"{left_out} of {photos} photos are left out: one of the two was trained on them")
     speed = trial.check_speed(candidate, stable, task.signature.images, settings.slowdown)
     print(f"speed: {speed}")
     if not settings.private_server:

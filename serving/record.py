@@ -137,11 +137,7 @@ def read_all(store: Store) -> dict[str, Any]:
 
 def describe(network: bytes) -> dict[str, Any]:
     """The facts of a version: its checksum, and what training wrote into the network's metadata."""
-    try:
-        model = onnx.load_model_from_string(network)
-    except Exception:  # a file that somebody put there; protobuf raises types of its own
-        model = onnx.ModelProto()
-    known = {entry.key: entry.value for entry in model.metadata_props}
+    known = metadata(network)
     try:
         metrics = json.loads(known.get("metrics", ""))
     except ValueError:
@@ -194,6 +190,23 @@ def verify(store: Store) -> None:
         served = wanted_versions(read_config(store, task.network), there)
         for version in sorted(served.intersection(there, record.versions)):
             read_network(store, task, version, record)
+
+
+def metadata(network: bytes) -> dict[str, str]:
+    """What stands in a network's file; nothing in one that cannot be read."""
+    try:
+        model = onnx.load_model_from_string(network)
+    except Exception:  # a file that somebody put there; protobuf raises types of its own
+        return {}
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def trained_on(network: bytes) -> set[str]:
+    """The photos that a network says it was trained on: the first digits of each file's sha256."""
+    try:
+        return set(json.loads(metadata(network).get("trained_on", ""))["photos"])
+    except (ValueError, KeyError, TypeError):
+        return set()
 
 
 def stamp() -> dict[str, str]:

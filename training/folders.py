@@ -226,7 +226,9 @@ class Source:
             count = min(max(count, 1), len(entries) - 1)
         held_out: set[Path] = set()
         for _, group_keys in sorted(groups.items()):
-            if abs(len(held_out) + len(group_keys) - count) < abs(len(held_out) - count):
+            more = len(held_out) + len(group_keys)
+            emptied = more == len(entries) and self._val < 1  # of train
+            if abs(more - count) < abs(len(held_out) - count) and not emptied:
                 held_out.update(group_keys)
         if not held_out and count:  # all groups are twice as large as val should be, or more
             held_out.update(sorted(groups.values(), key=len)[0])

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from client import Box, Detection, InvalidImage, drawing
 from tests.client.bombs import huge_png
 from tests.client.conftest import save_photo, turned
+from tests.conftest import SmallDisk
 from tests.model_repository.conftest import tiff_of_many_tags
 
 SIZES = [(12, 16), (100, 100), (480, 640), (640, 480), (3000, 4000), (40, 3000)]
@@ -199,3 +200,14 @@ def test_a_picture_is_saved_in_the_format_of_its_suffix(tmp_path: Path, suffix: 
     path = tmp_path / f"picture{suffix}"
     drawing.write(grey(20, 30), path)
     assert drawing.read(path).shape == (20, 30, 3)
+
+
+def test_a_full_disk_leaves_the_older_picture(small_disk: SmallDisk) -> None:
+    path = small_disk.folder / "a.png"
+    drawing.write(grey(20, 30), path)
+    before = small_disk.contents()
+    small_disk.fill()
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    with pytest.raises(OSError, match="No space left on device"):
+        drawing.write(noise, path)
+    assert small_disk.contents() == before

@@ -5,6 +5,7 @@ import pytest
 from client import Detection, DetectorError, InvalidImage, InvalidParameter, Result
 from client.journal import Journal
 from client.output import Output
+from tests.conftest import SmallDisk
 
 PHOTOS = [Path("b.jpg"), Path("a.jpg")]
 
@@ -118,6 +119,28 @@ def test_what_ends_a_run_says_how_to_go_on(
         end()
     (note,) = raised.value.__notes__
     assert note.startswith(f"Photos done: 1, kept in {journal_of(path)}. The same command with --")
+
+
+def test_a_full_disk_keeps_what_was_found(small_disk: SmallDisk, result: Result) -> None:
+    """The journal stays, the output is not there, and --resume makes it."""
+    path = small_disk.folder / "found.csv"
+    output = Output(path, None, None)
+
+    def end() -> None:
+        with output.journal({}, resume=False) as journal:
+            for photo in PHOTOS:
+                journal.found(photo, Result(result.detections * 500, 64, 48))
+            small_disk.fill()
+            output.write(journal, PHOTOS)
+
+    with pytest.raises(DetectorError, match="No space left on device") as raised:
+        end()
+    assert "Photos done: 2" in raised.value.__notes__[0]
+    assert not path.exists()
+    small_disk.free()
+    with output.journal({}, resume=True) as journal:
+        output.write(journal, PHOTOS)
+    assert len(path.read_text().splitlines()) == 1001
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(photo: Path, result: Result) -> None:

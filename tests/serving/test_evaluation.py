@@ -1,5 +1,6 @@
 """Evaluation sets: read, refused, and mAP known by arithmetic."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from client import Box, Detection, Result
 from serving.errors import EvaluationError
-from serving.evaluation import EvaluationSet, read_evaluation, score
+from serving.evaluation import EvaluationSet, held_out, read_evaluation, score
 
 WIDE = Box(10, 10, 110, 60)  # 100 x 50
 IMAGES = [{"id": 7, "file_name": "a.jpg"}, {"id": "eight", "file_name": "sub/b.jpg"}]
@@ -98,6 +99,21 @@ def test_labels_of_another_task(write: Callable[..., Path]) -> None:
     evaluation.check_labels(["speck", "cell"])
     with pytest.raises(EvaluationError, match="has objects of cell, but the labels are RBC, WBC"):
         evaluation.check_labels(["RBC", "WBC"])
+
+
+def test_photos_that_were_trained_on_are_left_out(
+    write: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"a photo")
+    first, second = (hashlib.sha256(content).hexdigest()[:12] for content in (b"a photo", b""))
+    evaluation = read_evaluation(write(annotations=[annotation(7), annotation("eight")]))
+    assert held_out(evaluation, ()) == evaluation
+    kept = held_out(evaluation, {first})
+    assert [path.name for path in kept.photos.values()] == ["b.jpg"]
+    found = {number: result(("cell", 0.9, WIDE)) for number in kept.photos}
+    assert score(kept, found).map50 == pytest.approx(1)
+    with pytest.raises(EvaluationError, match=r"trained on 2 of its 2 photos.*no fair comparison"):
+        held_out(evaluation, {first, second})
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from serving.errors import BusyError, MissingFileError, ServingError, StoreError
 from serving.folder_store import FolderStore
 from serving.object_store import PATIENCE, ObjectStore
 from serving.store import Store, open_store
+from tests.conftest import SmallDisk
 from tests.serving.refusing_store import refusing_store
 
 CONFIG = b'name: "ensemble"\nplatform: "ensemble"\n'
@@ -362,3 +363,33 @@ def read_all(folder: Path) -> dict[str, bytes]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_a_full_disk_leaves_the_repository_as_it_was(small_disk: SmallDisk) -> None:
+    """Nothing half-written, and a sentence; for a file, a version and a whole repository."""
+    store = FolderStore(str(small_disk.folder / "models"))
+    store.write("releases.json", b"{}")
+    store.place("ssd/1", {"model.onnx": bytes(10_000)})
+    source = small_disk.folder.parent / "source"
+    (source / "ssd").mkdir(parents=True)
+    (source / "ssd" / "model.onnx").write_bytes(bytes(100_000))
+    before = small_disk.contents()
+    other = FolderStore(str(small_disk.folder / "other"))
+    attempts: list[Callable[[], None]] = [
+        lambda: store.write("releases.json", bytes(100_000)),
+        lambda: store.place("ssd/2", {"small": b"1", "model.onnx": bytes(100_000)}),
+        lambda: other.create(source),
+    ]
+    for attempt in attempts:
+        small_disk.fill(left=20_000)
+        with pytest.raises(StoreError, match="No space left on device"):
+            attempt()
+        assert small_disk.contents() == before
+    small_disk.free()
+    attempts[1]()
+    assert sorted(store.files()) == [
+        "releases.json",
+        "ssd/1/model.onnx",
+        "ssd/2/model.onnx",
+        "ssd/2/small",
+    ]

@@ -1,5 +1,6 @@
 """Each trial of an artifact says what failed and by how much, and leaves nothing behind."""
 
+import hashlib
 import json
 import os
 import signal
@@ -264,20 +265,26 @@ def test_equal_map_passes_and_is_what_releases_show(
     monkeypatch.setenv("TRITON_ADMIN_KEY", "a key that the private Triton could not use")
     artifact = make_artifact(box=LOWER)
     model = onnx.load(artifact / "model.onnx")
-    helper.set_model_props(model, {"metrics": '{"mAP@0.5": 0.5, "mAP@[.5:.95]": 0.4}'})
+    names = [image["file_name"] for image in json.loads(annotations.read_text())["images"]]
+    content = (annotations.parent / names[0]).read_bytes()
+    photo = hashlib.sha256(content).hexdigest()[:12]
+    trained_on = json.dumps({"complete": True, "photos": [photo]})
+    metrics = '{"mAP@0.5": 0.5, "mAP@[.5:.95]": 0.4}'
+    helper.set_model_props(model, {"metrics": metrics, "trained_on": trained_on})
     onnx.save(model, artifact / "model.onnx")
     tried(artifact, live, evaluation=annotations)
     said = capsys.readouterr().out
+    assert "1 of 4 photos are left out: one of the two was trained on them" in said
     assert "trying it beside the live version in a private Triton" in said
-    assert "mAP@0.5 1.000, the live version 1.000, on 4 photos" in said
+    assert "mAP@0.5 1.000, the live version 1.000, on 3 photos" in said
     facts = json.loads((live / "releases.json").read_text())["tasks"]["ensemble"]["versions"]["2"]
     assert (facts["mAP@0.5"], facts["mAP@[.5:.95]"]) == pytest.approx((1, 0.3))
-    assert facts["evaluation"] == {"set": "val.json", "photos": 4}
+    assert facts["evaluation"] == {"set": "val.json", "photos": 3}
     tried(artifact, live, private_server=False)
     releases(ReleasesSettings(repository=str(live)))
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert next(line for line in lines if line[:1] == ["2"])[1:6] == [
-        "1.000", "0.300", "val.json,", "4", "photos",
+        "1.000", "0.300", "val.json,", "3", "photos",
     ]  # fmt: skip
     assert next(line for line in lines if line[:1] == ["3"])[2:5] == ["0.500", "0.400", "training"]
     assert left(temporary) == []

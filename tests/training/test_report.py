@@ -11,6 +11,7 @@ import tensorflow as tf
 from playwright.sync_api import Browser, Page
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.conftest import SmallDisk
 from training import evaluate, records, report
 from training.errors import TrainingError
 from training.evaluate import Detected, Metrics, Truth
@@ -160,19 +161,17 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path, text: str) -> None:
         report.check_replaceable(tmp_path / "a.txt")
 
 
-def test_a_failure_leaves_the_older_report(
-    split: Split, tmp_path: Path, page_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("left", [0, 30_000])
+def test_a_full_disk_leaves_the_older_report(
+    split: Split, page_path: Path, small_disk: SmallDisk, left: int
 ) -> None:
-    folder = Path(shutil.copytree(page_path.parent, tmp_path / "report"))
-
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(report, "_page", full)
-    with pytest.raises(OSError, match="No space left"):
+    """Among the pictures, and before."""
+    folder = Path(shutil.copytree(page_path.parent, small_disk.folder / "report"))
+    before = small_disk.contents()
+    small_disk.fill(left)
+    with pytest.raises(OSError, match="No space left on device"):
         report.write(folder, *split)
-    assert (folder / "index.html").read_bytes() == page_path.read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["report"]
+    assert small_disk.contents() == before
 
 
 def test_summaries_for_tensorboard(split: Split, tmp_path: Path) -> None:
