@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import app
 from client import Detector
+from serving.server import EmbeddedServer, SlowStartError
 from tests.demo.program import PROJECT, Program, free_port
 
 
@@ -62,6 +64,20 @@ def test_make_demo_in_a_folder_of_any_name(
         assert detector.detect(smear).detections
     program.stop()
     assert "Traceback" not in program.printed
+
+
+def test_a_server_that_takes_too_long_gets_advice_that_fits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_slow(server: EmbeddedServer) -> None:
+        raise SlowStartError("tritonserver was not ready after 120 s")
+
+    monkeypatch.setattr(EmbeddedServer, "start", too_slow)
+    with (
+        pytest.raises(app.AppError, match="python -m serving up --start-seconds 600"),
+        app.triton(app.AppSettings(embedded=True)),
+    ):
+        pass
 
 
 def test_it_rests_while_nobody_uses_it() -> None:

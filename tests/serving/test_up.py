@@ -93,6 +93,13 @@ def test_failed_start_is_one_short_message(repository: Path) -> None:
     assert len(errors.splitlines()) <= 4
 
 
+def test_a_start_that_takes_too_long_says_how_to_wait_longer(project_repository: Path) -> None:
+    with running(f"--repository={project_repository}", "--start-seconds=0.01") as process:
+        _, errors = process.communicate(timeout=120)
+    told = "error: tritonserver was not ready after 0 s: give it longer with --start-seconds\n"
+    assert (errors, process.returncode) == (told, 1)
+
+
 def test_variant_that_no_model_has(project_repository: Path) -> None:
     with running(f"--repository={project_repository}", "--model-config-name=tund") as process:
         _, errors = process.communicate(timeout=60)
