@@ -130,7 +130,7 @@ def correction_mount(settings: AppSettings) -> pages.MountEditor | None:
 def served(page: gr.Blocks, settings: AppSettings, samples: Path) -> Iterator[str]:
     """The page's address, as long as the page is served."""
     page._queue.sleep_when_free = QUEUE_SECONDS
-    page._queue.progress_update_sleep_when_free = QUEUE_SECONDS
+    page._queue.progress_update_sleep_when_free = 1.0  # nothing here uses Gradio's progress bars
     try:
         page.launch(
             server_name=settings.host,
