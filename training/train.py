@@ -49,7 +49,7 @@ class TrainSettings:
     ] = None
     """Keras' file of VGG-16's ImageNet weights, for ssd300_vgg16 to start from."""
     train_split: str = "train"
-    """Split to train on."""
+    """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
     """Passes over the training data."""
     batch_size: Annotated[int | None, _of_preset("INT")] = None
