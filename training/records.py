@@ -52,6 +52,7 @@ FEATURES = {
 AS_THEY_ARE = ("JPEG", "PNG", "BMP")  # what tf.io.decode_image reads, in any TensorFlow
 ENCODING = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}  # of images encoded again
 PHOTO_DIGITS = 12
+SMALLEST_SIDE = 300  # pixels of --max-side: the presets' input, which nothing less can fill
 SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than 1
 
 
@@ -73,6 +74,8 @@ class RecordsSettings(FolderSettings):
     """Names of the splits; none given: those of train and val that exist."""
     shards: int = 4
     """Files per split, at most one per image."""
+    max_side: int = 1600
+    """Photos whose longer side has more pixels are shrunk to it; 0 stores them as they are."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +110,17 @@ class Manifest:
         return [str(self.directory / shard.name) for shard in self.shards]
 
 
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """An image as it is stored."""
+
+    encoded: bytes
+    format: str  # jpeg, png or bmp
+    width: int  # pixels, upright
+    height: int
+    encoded_again: bool
+
+
 @dataclasses.dataclass
 class Tally:
     """What became of a split's images: a digest of each example, how many were encoded again.
@@ -125,7 +139,7 @@ def run(settings: RecordsSettings) -> int:
     try:
         datasets = _read_splits(settings)
         _check_labels_agree(settings.output, datasets)
-        written = write(datasets, settings.output, settings.shards)
+        written = write(datasets, settings.output, settings.shards, settings.max_side)
         for dataset, (manifest, tally) in zip(datasets, written, strict=True):
             _report(dataset, manifest, tally)
     except (DataError, OSError) as error:
@@ -165,20 +179,26 @@ def _report(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{dataset.split}: {manifest.count} images in {len(manifest.shards)} files; {boxes}")
     if tally.encoded_again:
-        print(f"  {tally.encoded_again} images turned upright or converted, and encoded again")
+        print(
+            f"  {tally.encoded_again} images turned upright, converted or shrunk, and encoded again"
+        )
     for line in annotations.describe([*dataset.problems, *tally.problems]):
         print(f"  {line}")
 
 
 def write(
-    datasets: Sequence[Dataset], output: Path, shards: int = 4
+    datasets: Sequence[Dataset], output: Path, shards: int = 4, max_side: int = 0
 ) -> list[tuple[Manifest, Tally]]:
     """Write splits, all or none, and their manifests last; also tells what became of the images.
 
-    Raises DataError where there is nothing to write or `shards` is below 1.
+    max_side: photos are shrunk to it, pixels; 0 leaves them as they are.
+
+    Raises DataError where there is nothing to write or a number cannot be.
     """
     if shards < 1:
         raise DataError(f"expected 1 shard or more, found {shards}")
+    if max_side and max_side < SMALLEST_SIDE:
+        raise DataError(f"--max-side: expected 0, or {SMALLEST_SIDE} or more, found {max_side}")
     for dataset in datasets:
         annotations.check_usable(dataset)
     output.mkdir(parents=True, exist_ok=True)
@@ -186,15 +206,17 @@ def write(
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as folder:
         partial = Path(folder)
-        written = [_write_partial(dataset, partial, shards) for dataset in datasets]
+        written = [_write_partial(dataset, partial, shards, max_side) for dataset in datasets]
         _publish(partial, output, [manifest for manifest, _ in written])
     return [(dataclasses.replace(manifest, directory=output), tally) for manifest, tally in written]
 
 
-def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manifest, Tally]:
+def _write_partial(
+    dataset: Dataset, partial: Path, shards: int, max_side: int
+) -> tuple[Manifest, Tally]:
     shards = min(shards, len(dataset.annotations))
     names = [f"{dataset.split}-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
-    tally = _write_shards(dataset, [partial / name for name in names])
+    tally = _write_shards(dataset, [partial / name for name in names], max_side)
     if not tally.digests:
         raise DataError("\n".join(annotations.describe(tally.problems)))
     content = json.dumps([dataset.labels, sorted(tally.digests)]).encode()
@@ -216,7 +238,7 @@ def _write_partial(dataset: Dataset, partial: Path, shards: int) -> tuple[Manife
     return manifest, tally
 
 
-def _write_shards(dataset: Dataset, paths: list[Path]) -> Tally:
+def _write_shards(dataset: Dataset, paths: list[Path], max_side: int) -> Tally:
     """Deal the images out to the shards; one that cannot be read any more is left out."""
     writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
     tally = Tally()
@@ -224,17 +246,17 @@ def _write_shards(dataset: Dataset, paths: list[Path]) -> Tally:
         dataset.annotations, desc=f"writing {dataset.split}", unit="image", disable=None
     ):
         try:
-            encoded, kind, again = stored(annotation)
+            picture = stored(annotation, max_side)
         except BadImageError as error:
             place = str(annotation.image_path)
             tally.problems.append(Problem(place, None, "bad image", str(error), "image"))
             continue
-        example = to_example(annotation, dataset.labels, encoded, kind)
+        example = to_example(annotation, dataset.labels, picture)
         serialized = example.SerializeToString(deterministic=True)
         writers[len(tally.digests) % len(writers)].write(serialized)
         tally.photos.append(photo_id(annotation.image_path))
         tally.digests.append(hashlib.sha256(serialized).hexdigest())
-        tally.encoded_again += again
+        tally.encoded_again += picture.encoded_again
     for writer, path in zip(writers, paths, strict=True):
         writer.flush()  # `close` says nothing of a full disk
         writer.close()
@@ -339,23 +361,35 @@ def _check_shard(path: Path, shard: Shard) -> None:
         )
 
 
-def stored(annotation: Annotation) -> tuple[bytes, str, bool]:
-    """The image as it is to be stored, its format (jpeg, png, bmp), and if it was encoded again.
+def stored(annotation: Annotation, max_side: int = 0) -> Picture:
+    """The image as it is to be stored: its file, or upright pixels encoded again.
 
     That happens to images with an EXIF orientation, which tf.io.decode_image ignores, to WebP and
-    TIFF, and to those that it reads otherwise than what decodes in front of the served network.
+    TIFF, to those that it reads otherwise than what decodes in front of the served network, and to
+    those that are larger than `max_side`.
 
     Raises BadImageError where the file is no longer what it was when the split was read.
     """
     encoded, image, info = annotations.read_image(annotation.image_path)
     if (info.width, info.height) != (annotation.width, annotation.height):
         raise BadImageError(f"expected {annotation.width}x{annotation.height}, as it was just now")
-    as_it_is = info.format in AS_THEY_ARE and info.orientation == 1
+    small = shrink(image, max_side) if 0 < max_side < max(info.width, info.height) else image
+    height, width = small.shape[:2]
+    as_it_is = info.format in AS_THEY_ARE and info.orientation == 1 and small is image
     if as_it_is and _tensorflow_reads(encoded, image):
-        return encoded, info.format.lower(), False
+        return Picture(encoded, info.format.lower(), width, height, False)
     kind = "jpeg" if info.format == "JPEG" else "png"
-    image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(f".{kind}", image_bgr, ENCODING[kind])[1].tobytes(), kind, True
+    image_bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(f".{kind}", image_bgr, ENCODING[kind])[1].tobytes()
+    return Picture(encoded, kind, width, height, True)
+
+
+def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
+    """An image whose longer side has so many pixels, each the average of those it stands for."""
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _tensorflow_reads(encoded: bytes, image: np.ndarray) -> bool:
@@ -368,7 +402,7 @@ def _tensorflow_reads(encoded: bytes, image: np.ndarray) -> bool:
 
 
 def to_example(
-    annotation: Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
+    annotation: Annotation, labels: tuple[str, ...], picture: Picture
 ) -> tf.train.Example:
     """One image under the Object Detection API's feature keys."""
     kinds = {
@@ -376,24 +410,24 @@ def to_example(
         "float": lambda value: tf.train.Feature(float_list=tf.train.FloatList(value=value)),
         "int64": lambda value: tf.train.Feature(int64_list=tf.train.Int64List(value=value)),
     }
-    values = _values(annotation, labels, encoded, kind)
+    values = _values(annotation, labels, picture)
     features = {key: kinds[FEATURES[key]](value) for key, value in values.items()}
     return tf.train.Example(features=tf.train.Features(feature=features))
 
 
 def _values(
-    annotation: Annotation, labels: tuple[str, ...], encoded: bytes, kind: str
+    annotation: Annotation, labels: tuple[str, ...], picture: Picture
 ) -> dict[str, list[Any]]:
     size = np.array([annotation.width, annotation.height] * 2, np.float32)
     xmin, ymin, xmax, ymax = (annotation.boxes_xyxy / size).T.tolist()
     return {
-        "image/height": [annotation.height],
-        "image/width": [annotation.width],
+        "image/height": [picture.height],
+        "image/width": [picture.width],
         "image/filename": [annotation.image_path.name.encode()],
         "image/source_id": [annotation.image_id.encode()],
-        "image/key/sha256": [hashlib.sha256(encoded).hexdigest().encode()],
-        "image/encoded": [encoded],
-        "image/format": [kind.encode()],
+        "image/key/sha256": [hashlib.sha256(picture.encoded).hexdigest().encode()],
+        "image/encoded": [picture.encoded],
+        "image/format": [picture.format.encode()],
         "image/object/bbox/xmin": xmin,
         "image/object/bbox/xmax": xmax,
         "image/object/bbox/ymin": ymin,

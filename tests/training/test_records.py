@@ -158,7 +158,7 @@ def test_image_is_stored_upright(
     xml = "<annotation><size><width>120</width><height>160</height></size></annotation>"
     (folder / "Annotations/smear-6.xml").write_text(xml, encoding="utf-8")
     assert run(folder, output) == 0
-    assert "1 images turned upright or converted" in capsys.readouterr().out
+    assert "1 images turned upright, converted or shrunk" in capsys.readouterr().out
     example = next(iter(records.dataset(records.load_manifest(output, "val"))))
     pixels = tf.io.decode_image(example["encoded"]).numpy()
     assert pixels.shape == (160, 120, 3)
@@ -202,6 +202,42 @@ def test_formats(
     pixels = tf.io.decode_image(feature["image/encoded"].bytes_list.value[0], channels=3).numpy()
     opened = cv2.imread(str(folder / f"JPEGImages/smear-6{suffix}"))[..., ::-1]
     assert np.abs(pixels.astype(int) - opened).mean() < 3
+
+
+@pytest.mark.parametrize(("suffix", "error"), [(".png", 0.5), (".jpg", 4)])
+def test_large_photos_are_shrunk(
+    folder: Path, output: Path, capsys: pytest.CaptureFixture[str], suffix: str, error: float
+) -> None:
+    """To the average of their pixels, whose boxes stay where they are; others stay as they are."""
+    small = (folder / "JPEGImages/smear-1.jpg").read_bytes()
+    coarse = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+    photo = cv2.resize(coarse, (800, 600), interpolation=cv2.INTER_CUBIC)
+    set_image(folder, "smear-6", Image.fromarray(photo), suffix, quality=95)
+    box = "<bndbox><xmin>201</xmin><ymin>151</ymin><xmax>400</xmax><ymax>450</ymax></bndbox>"
+    xml = f"<annotation><object><name>RBC</name>{box}</object></annotation>"
+    (folder / "Annotations/smear-6.xml").write_text(xml, encoding="utf-8")
+    assert run(folder, output, max_side=400) == 0
+    assert (
+        "1 images turned upright, converted or shrunk, and encoded again" in capsys.readouterr().out
+    )
+    (example,) = records.dataset(records.load_manifest(output, "val")).as_numpy_iterator()
+    assert (example["height"], example["width"]) == (300, 400)
+    np.testing.assert_allclose(example["boxes_xyxy"], [[0.25, 0.25, 0.5, 0.75]])
+    stored = tf.io.decode_image(example["encoded"]).numpy().astype(int)
+    average = photo.reshape(300, 2, 400, 2, 3).mean((1, 3))
+    assert np.abs(stored - average).mean() <= error
+    train = records.dataset(records.load_manifest(output, "train")).as_numpy_iterator()
+    assert small in [example["encoded"] for example in train]
+
+
+def test_photos_stay_as_they_are_without_a_largest_side(folder: Path, output: Path) -> None:
+    set_image(folder, "smear-6", Image.new("RGB", (1700, 20)), ".png")
+    size = "<size><width>1700</width><height>20</height></size>"
+    (folder / "Annotations/smear-6.xml").write_text(f"<annotation>{size}</annotation>")
+    for max_side, width in ((0, 1700), (1700, 1700), (1600, 1600)):
+        assert run(folder, output, max_side=max_side) == 0
+        (example,) = records.dataset(records.load_manifest(output, "val")).as_numpy_iterator()
+        assert example["width"] == width
 
 
 def test_photo_that_is_lost_while_writing(folder: Path, output: Path) -> None:
@@ -318,7 +354,7 @@ def test_killed_while_writing_leaves_the_older_split(
     leftover.mkdir()
     (leftover / "train-00000-of-00004.tfrecord").write_bytes(b"half")
 
-    def die(annotation: Any) -> Any:
+    def die(annotation: Any, max_side: int) -> Any:
         raise Killed
 
     monkeypatch.setattr(records, "stored", die)
@@ -353,6 +389,8 @@ def test_what_cannot_be_written(
 ) -> None:
     assert run(folder, output, shards=0) == 1
     assert "expected 1 shard or more, found 0" in capsys.readouterr().err
+    assert run(folder, output, max_side=100) == 1
+    assert "--max-side: expected 0, or 300 or more, found 100" in capsys.readouterr().err
     assert run(folder, output, splits=("test",)) == 1
     assert "no split test; splits here: train, val, trainval" in capsys.readouterr().err
     assert run(tmp_path, output) == 1
