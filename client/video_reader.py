@@ -88,6 +88,7 @@ def write_frame(frame: av.VideoFrame, seconds: float) -> None:
         }
     )
     sys.stdout.buffer.write(plane)
+    sys.stdout.buffer.flush()
 
 
 def write(line: dict[str, Any]) -> None:
