@@ -13,7 +13,8 @@ REPOSITORY = Path(__file__).parents[2] / "model_repository"
 
 def test_it_is_the_servers() -> None:
     servers = REPOSITORY / "preprocess/1/image_header.py"
-    assert Path(image_header.__file__).read_text() == servers.read_text()
+    ours = Path(image_header.__file__)
+    assert ours.read_text() == servers.read_text(), f"cp {servers} {ours}"
 
 
 def test_one_limit_of_pixels_holds_everywhere() -> None:
