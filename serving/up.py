@@ -5,8 +5,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+
+from tritonclient.utils import InferenceServerException
 
 from serving.cores import usable_cores
+from serving.errors import first_line
 from serving.server import EmbeddedServer, ServerSettings, SlowStartError
 
 POLL = 0.1  # seconds
@@ -54,8 +58,11 @@ def up(settings: ServerSettings) -> None:
 def describe(server: EmbeddedServer) -> None:
     """Say what is served where, now that a real inference has succeeded."""
     settings = server.settings
-    with server.control() as control:
-        models = ", ".join(dict.fromkeys(control.models("READY")))
+    try:
+        with server.control() as control:
+            models = ", ".join(dict.fromkeys(control.models("READY")))
+    except InferenceServerException as error:  # it died just now, and is started again
+        models = first_line(error)
     say(f"ready: a real inference through {', '.join(server.photo_models)} succeeded")
     say(f"  models   {models}")
     say(f"  gRPC     {server.grpc_url}")
@@ -92,5 +99,6 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def say(line: str) -> None:
-    """One line to the terminal, at once."""
-    print(line, file=sys.stdout, flush=True)
+    """One line to the terminal, at once; a disk that is full or a reader that left ends nothing."""
+    with suppress(OSError):
+        print(line, file=sys.stdout, flush=True)

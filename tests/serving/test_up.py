@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import MagicMock
+from urllib.request import urlopen
 
 import pytest
+from tritonclient.utils import InferenceServerException
 
 from serving import shared_memory
 from serving import up as module
+from serving.prerequisites import choose_ports
 from serving.process import find_stubs
 from serving.server import ServerSettings
 from serving.up import describe
@@ -84,6 +87,30 @@ def test_given_admin_key_is_not_shown(
     assert process.returncode == 0
 
 
+def test_it_serves_though_its_lines_cannot_be_written(project_repository: Path) -> None:
+    """As with a log on a disk that is full."""
+    port = choose_ports({"--http-port": ("127.0.0.1", 0)})["--http-port"]
+    options = [f"--repository={project_repository}", f"--http-port={port}", *QUICK]
+    with (
+        Path("/dev/full").open("w") as full,
+        subprocess.Popen([*UP, *options], stdout=full, stderr=subprocess.DEVNULL) as process,
+    ):
+        deadline = time.monotonic() + 120
+        while not answers(port):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+
+
+def answers(port: int) -> bool:
+    """Whether Triton is ready there."""
+    try:
+        return bool(urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=2).status == 200)
+    except OSError:
+        return False
+
+
 def test_failed_start_is_one_short_message(repository: Path) -> None:
     (repository / "ssd" / "1" / "model.onnx").write_bytes(b"junk")
     with running(f"--repository={repository}", *QUICK) as process:
@@ -128,6 +155,17 @@ def test_settings_for_this_machine(
     told = capsys.readouterr().out
     assert expected in told
     assert ("serving tune" in told) == (cores > 2 and not variant)
+
+
+def test_a_server_that_dies_while_it_is_described_ends_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = MagicMock(settings=ServerSettings("models"))
+    control = server.control.return_value.__enter__.return_value
+    server.control.return_value.__exit__.return_value = False
+    control.models.side_effect = InferenceServerException("connection refused")
+    describe(server)
+    assert "  models   connection refused" in capsys.readouterr().out
 
 
 def test_killed_up_leaves_no_process_and_the_next_start_cleans_up(
