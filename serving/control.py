@@ -1,5 +1,6 @@
 """Talks to a running tritonserver over gRPC: a real inference, loading and unloading."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -7,7 +8,7 @@ import cv2
 import numpy as np
 import tritonclient.grpc as grpc_client
 from tritonclient.grpc import model_config_pb2
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 # Of its own, so that failed attempts before a restart do not delay the first one after it.
 CHANNEL = [
@@ -53,6 +54,33 @@ class Control:
         image = grpc_client.InferInput("image", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[sample_photo()]], dtype=object))
         self._client.infer(model, [image], client_timeout=timeout)
+
+    def ask(self, model: str, version: str, answered: Callable[[], object]) -> Callable[[], object]:
+        """Send a sample of each of the model's inputs, without a limit of time.
+
+        Args:
+            model: any model.
+            version: empty for the one that its policy chooses.
+            answered: called once there is an answer, good or bad.
+
+        Returns:
+            What gives the request up.
+        """
+        inputs = [sample(tensor) for tensor in self.metadata(model, version)]
+        context = self._client.async_infer(
+            model, inputs, lambda result, error: answered(), model_version=version
+        )
+        return context.cancel
+
+    def metadata(self, model: str, version: str, timeout: float = 5.0) -> Any:
+        """The model's inputs as it announces them: name, datatype, shape with the batch."""
+        return self._client.get_model_metadata(model, version, client_timeout=timeout).inputs
+
+    def finished(self, model: str, version: str, timeout: float = 5.0) -> int:
+        """How many requests the model has finished, well or not."""
+        found = self._client.get_inference_statistics(model, version, client_timeout=timeout)
+        each = [model.inference_stats for model in found.model_stats]
+        return sum(one.success.count + one.fail.count for one in each)
 
     def is_ready(self, timeout: float = 2.0) -> bool:
         """Whether the server answers and all its models are ready."""
@@ -143,6 +171,18 @@ class Control:
     def unload(self, model: str, timeout: float = 60.0) -> None:
         """Unload the model and nothing that depends on it. Returns before that is finished."""
         self._client.unload_model(model, headers=self._headers, client_timeout=timeout)
+
+
+def sample(tensor: Any) -> grpc_client.InferInput:
+    """Zeros for an input, of the least size; the sample photo where it takes bytes."""
+    shape = [max(1, size) for size in tensor.shape]
+    if tensor.datatype == "BYTES":
+        values = np.full(shape, sample_photo(), dtype=object)
+    else:
+        values = np.zeros(shape, triton_to_np_dtype(tensor.datatype))
+    made = grpc_client.InferInput(tensor.name, shape, tensor.datatype)
+    made.set_data_from_numpy(values)
+    return made
 
 
 @cache

@@ -11,21 +11,25 @@ TRACEBACK = re.compile(r"\s*\n\s*At:\s*\n\s*(?P<place>[^\n]*).*", re.DOTALL)  # 
 MOST = 6  # lines of one message
 
 
-def read_failure(path: Path) -> str:
-    """Why the server ended: each failed model's message, else its errors, else its last line."""
+def read_failure(path: Path, begin: int = 0) -> str:
+    """Why the server ended: each failed model's message, else its errors, else its last line.
+
+    Args:
+        begin: the byte at which this server's part of the log begins.
+    """
     try:
-        text = path.read_text(errors="replace")
+        text = path.read_bytes()[begin:].decode(errors="replace")
     except OSError:
         return "it left no log"
-    if failed := read_failed(path):
+    if failed := read_failed(path, begin):
         return "\n".join(failed)
     told = [shorten(message) for message in errors(text) if not NOISE.search(message)]
     return "\n".join(told) or last_words(text) or "it printed nothing"
 
 
-def read_failed(path: Path | None) -> list[str]:
-    """The message of each model that was not loaded; none without a log."""
-    text = path.read_text(errors="replace") if path and path.exists() else ""
+def read_failed(path: Path | None, begin: int = 0) -> list[str]:
+    """The message of each model that was not loaded since `begin`; none without a log."""
+    text = path.read_bytes()[begin:].decode(errors="replace") if path and path.exists() else ""
     failed = [match for message in errors(text) if (match := FAILED.search(message))]
     return sorted({f"model {match['model']}: {shorten(match['reason'])}" for match in failed})
 

@@ -11,6 +11,7 @@ from typing import IO
 
 LAUNCHER = Path(__file__).parent / "launch.py"
 PROC = Path("/proc")
+TICKS = os.sysconf("SC_CLK_TCK")  # a second's, in which the kernel counts CPU time
 STUB_PROGRAM = b"triton_python_backend_stub"
 REGION, INSTANCE = 2, 8  # positions among a stub's arguments
 
@@ -31,6 +32,10 @@ class Stub:
         """Which of the models it runs: the longest name that begins the instance's."""
         fitting = [name for name in models if self.instance.startswith(f"{name}_")]
         return max(fitting, key=len, default=None)
+
+    def cpu(self) -> float:
+        """Seconds of a core that it has used."""
+        return read_state(self.pid)[1]
 
     def kill(self) -> None:
         """End it, if it still runs."""
@@ -92,14 +97,27 @@ class TritonProcess:
         """Exit codes, by process id, of its children that ended while it did not expect that."""
         return find_zombies(self.pid)
 
+    def stopped(self) -> dict[int, str]:
+        """What somebody has stopped (SIGSTOP): its name by process id. Load never looks like it."""
+        names = {self.pid: "tritonserver"} | {stub.pid: stub.instance for stub in self._stubs}
+        return {pid: name for pid, name in names.items() if read_state(pid)[0] == "T"}
+
+    def cpu(self) -> float:
+        """Seconds of a core that the server itself has used, without its stubs."""
+        return read_state(self.pid)[1]
+
+    def kill(self) -> None:
+        """End the server at once."""
+        self._process.kill()
+
     def stop(self, grace: float) -> None:
         """Ask the server to end, insist after `grace` seconds, and end stubs that outlive it."""
         self._process.terminate()
-        try:
-            self._process.wait(grace)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        for insist in (self._process.kill, lambda: None):
+            try:
+                self._process.wait(grace)
+            except subprocess.TimeoutExpired:
+                insist()
         assert self._process.stdin  # for mypy: it is a pipe
         self._process.stdin.close()
         for stub in self.stubs():  # orphans would hold the server's ports
@@ -125,6 +143,15 @@ def find_stubs(prefix: str) -> list[Stub]:
     pids = (int(path.name) for path in PROC.iterdir() if path.name.isdecimal())
     found = (read_stub(pid) for pid in pids)
     return [stub for stub in found if stub and stub.region.startswith(prefix)]
+
+
+def read_state(pid: int) -> tuple[str, float]:
+    """A process' state, "R" and the like, and the seconds of a core it has used."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", 0.0
+    return fields[0], (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def read_stub(pid: int) -> Stub | None:

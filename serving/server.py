@@ -13,8 +13,13 @@ import tyro
 
 from serving import log, record, shared_memory, tritonserver
 from serving.control import Control
-from serving.errors import PrerequisiteError, ServingError, SlowStartError, StartError
-from serving.folder_store import FolderStore
+from serving.errors import (
+    PrerequisiteError,
+    ServingError,
+    SlowStartError,
+    StartError,
+    StoreError,
+)
 from serving.prerequisites import (
     check_admin_key,
     check_machine,
@@ -23,6 +28,7 @@ from serving.prerequisites import (
     choose_ports,
 )
 from serving.process import TritonProcess
+from serving.source import Source, open_source
 from serving.store import open_store
 from serving.supervisor import TRITON_EXIT_SECONDS, Plan, Supervisor
 from serving.watch import Watch
@@ -38,6 +44,7 @@ __all__ = [
 
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 LOOPBACK = "127.0.0.1"
+LOG_LIMIT = 2**24  # bytes, beyond which a new start begins the log anew
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ class EmbeddedServer:
         )
         self._ports: dict[str, int] = {}
         self._region = shared_memory.Region()
+        self._source: Source | None = None  # of the repository, for tritonserver
+        self._log_begin = 0  # of the last start's part
         self._supervisor = Supervisor(self._plan(), self._tell)
         self._thread = threading.Thread(target=self._supervisor.run, name="triton", daemon=True)
 
@@ -187,13 +196,21 @@ class EmbeddedServer:
         shared_memory.remove_leftovers()
         try:
             self._region.claim()
-            self._lay_out_repository()
+            self._source = open_source(self._store, self._region.folder, self._tell)
             tritonserver.assemble_backends(wheel, self._region.folder / "backends")
             tritonserver.make_stub_environment(self._region.folder / "stubs")
+        except StoreError:
+            self._release()
+            raise
         except OSError as error:
-            self._region.release()
+            self._release()
             raise PrerequisiteError(f"{error.filename}: {error.strerror}") from None
         self._thread.start()
+
+    def _release(self) -> None:
+        if self._source:
+            self._source.close()
+        self._region.release()
 
     def request_stop(self) -> None:
         """Begin to drain, without waiting. A second call ends without waiting for requests."""
@@ -220,29 +237,23 @@ class EmbeddedServer:
         }
 
     @property
-    def _served(self) -> str:
-        """What tritonserver is given as its repository.
-
-        A folder is reached by a link of ours: a shell would take a name with a space apart, and a
-        stub cannot read one with an umlaut.
-        """
-        is_folder = isinstance(self._store, FolderStore)
-        return str(self._region.folder / "models") if is_folder else self._store.triton_address
-
-    def _lay_out_repository(self) -> None:
-        if self._served != self._store.triton_address:
-            Path(self._served).symlink_to(self._store.triton_address)
+    def _served(self) -> Source:
+        """What tritonserver reads."""
+        if self._source is None:
+            raise ServingError("the server was not started")
+        return self._source
 
     def _tell(self, line: str) -> None:
         self._report(self._in_own_names(line))
 
     def _explain(self) -> str:
-        found = log.read_failure(self.log_file) if self.log_file else "see its log"
-        return self._in_own_names(found)
+        if self.log_file is None:
+            return "see its log"
+        return self._in_own_names(log.read_failure(self.log_file, self._log_begin))
 
     def _in_own_names(self, text: str) -> str:
         """What Triton says, with the repository called as its owner calls it."""
-        return text.replace(self._served, self._store.address)
+        return text.replace(self._source.address, self._store.address) if self._source else text
 
     def _plan(self) -> Plan:
         s = self.settings
@@ -250,8 +261,10 @@ class EmbeddedServer:
             launch=self._launch,
             connect=self.control,
             explain=self._explain,
-            failed=lambda: log.read_failed(self.log_file),
+            failed=lambda: log.read_failed(self.log_file, self._log_begin),
             region=self._region,
+            prepare=lambda: self._served.prepare(),
+            release=self._release,
             watch=self._watch,
             start_seconds=s.start_seconds,
             drain_seconds=s.drain_seconds,
@@ -260,21 +273,26 @@ class EmbeddedServer:
 
     def _launch(self) -> TritonProcess:
         wheel = tritonserver.find_wheel()
-        files = self._store.files(hidden=True)
+        files = self._served.files()
         models = choose_models(self._store.address, files, self._report)
         if self._watch:
             self._watch.begin(files)
         command = [str(wheel.executable), *self._options(models)]
-        environment = tritonserver.environment(wheel, self._region.folder / "stubs")
+        environment = self._served.environment(
+            tritonserver.environment(wheel, self._region.folder / "stubs")
+        )
         if self.log_file is None:
             return TritonProcess(command, environment, self._region.prefix, log=None)
         with self.log_file.open("ab") as file:
+            if file.tell() > LOG_LIMIT:
+                file.truncate(0)
+            self._log_begin = file.seek(0, os.SEEK_END)
             return TritonProcess(command, environment, self._region.prefix, file)
 
     def _options(self, models: list[str]) -> list[str]:
         s = self.settings
         return [
-            f"--model-repository={self._served}",
+            f"--model-repository={self._served.address}",
             "--model-control-mode=explicit",
             *(f"--load-model={model}" for model in models),
             f"--backend-directory={self._region.folder / 'backends'}",

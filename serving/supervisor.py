@@ -5,13 +5,19 @@ Python model. Triton 2.51 neither notices nor mends a dead stub: readiness stays
 request fails with INTERNAL after a second. So a real inference goes through each ensemble that
 takes photos every few seconds, and when it fails, or a stub has vanished, each model with fewer
 living stubs than instances is unloaded and loaded again. A slow answer alone is no death: a busy
-server is left in peace.
+server is left in peace. What was stopped (SIGSTOP), or hangs by the signs of vigil.py, is ended,
+and then mended like what died.
+
+A server that has run is never given up: it is started again as often as it takes, after longer and
+longer pauses.
 """
 
+import os
+import signal
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,19 +26,24 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from client.versions import wanted_versions
+from serving.backoff import Backoff
 from serving.control import Control
 from serving.errors import ServingError, SlowStartError, StartError, first_line
-from serving.process import TritonProcess
+from serving.process import Stub, TritonProcess
 from serving.repository import CANARY_SUFFIX, takes_photos
 from serving.shared_memory import Region
+from serving.vigil import PATIENCE, Sign, Vigil
 from serving.watch import Watch
 
 TICK = 0.2  # seconds between two looks at the processes
 START_LOOK = 1.0  # seconds between two looks for what died while the server starts
 PROBE_TIMEOUT = 10.0  # seconds; longer than a dead stub takes to fail, by far
 TRITON_EXIT_SECONDS = 5  # what tritonserver itself may take to end; it waits for dead stubs in vain
-RESTARTS = 5  # at most, within RESTART_WINDOW
-RESTART_WINDOW = 600.0  # seconds
+FROZEN_SECONDS = 5.0  # for which a process may be stopped
+LONGEST_PAUSE = 60.0  # seconds between two starts
+HEALTHY_SECONDS = 300.0  # of work, after which the next restart is a first one
+WORDS = 400  # characters of what the server said last
+SILENT = ("DEADLINE_EXCEEDED", "UNAVAILABLE")  # statuses of a call that nobody answered
 
 Report = Callable[[str], None]
 
@@ -46,6 +57,8 @@ class Plan:
     explain: Callable[[], str]  # why the process ended, from its log
     failed: Callable[[], list[str]]  # models that it could not load, from its log
     region: Region
+    prepare: Callable[[], None]  # before something is loaded: is the repository there?
+    release: Callable[[], None]  # everything, in the end
     watch: Watch | None  # follows changes of the repository
     start_seconds: float
     drain_seconds: float
@@ -65,9 +78,15 @@ class Supervisor:
         self._report = report
         self._process: TritonProcess | None = None
         self._control: Control | None = None
-        self._restarts: deque[float] = deque()
+        self._pauses = Backoff(LONGEST_PAUSE)
+        self._started = 0.0
         self._trouble: dict[str, str] = {}  # by ensemble
         self._dead_ends: set[str] = set()  # signs of them at the last look while it starts
+        self._late: set[str] = set()  # ensembles whose last probe was not answered
+        self._vigils: dict[tuple[str, str], Vigil] = {}  # by model and version
+        self._silence: Vigil | None = None  # of the server itself
+        self._stopped: dict[int, float] = {}  # when each process was first seen so
+        self._puzzle = ""
         self._next_probe = 0.0
         self.probed: list[str] = []  # the ensembles that take photos, at the last look
 
@@ -77,7 +96,7 @@ class Supervisor:
             self._start()
             self.ready.set()
             while not self.stopping.wait(TICK):
-                self._look()
+                self._look_on()
             self._drain()
         except ServingError as error:
             self.failure = error
@@ -123,7 +142,8 @@ class Supervisor:
         if not self.stopping.is_set():
             self._infer_first(deadline)
         self.process.stubs()
-        self._next_probe = time.monotonic() + self._plan.probe_seconds
+        self._started = time.monotonic()
+        self._next_probe = self._started + self._plan.probe_seconds
 
     def _find_dead_end(self) -> None:
         """Triton waits for ever for a process that died early, and for others when a model failed.
@@ -144,7 +164,10 @@ class Supervisor:
             raise StartError(f"tritonserver did not start:\n{told}")
 
     def _infer_first(self, deadline: float) -> None:
-        self.probed = self._photo_models()
+        try:
+            self.probed = self._photo_models()
+        except InferenceServerException as error:
+            raise StartError(f"tritonserver was ready, then failed: {first_line(error)}") from None
         if not self.probed:
             raise StartError(
                 "the repository has no ensemble that takes photos, a single input named image of "
@@ -159,11 +182,22 @@ class Supervisor:
                     raise StartError(trouble) from None
                 self._report(trouble)  # a canary on trial stops nobody else's service
 
+    def _look_on(self) -> None:
+        """One look. What nobody foresaw is told; the server may be in the best of health."""
+        try:
+            self._look()
+        except Exception as error:
+            if repr(error) != self._puzzle:
+                self._report(f"supervision goes on after {error!r}")
+            self._puzzle = repr(error)
+
     def _look(self) -> None:
         """One look at everything that may have changed."""
         if (code := self.process.exit_code()) is not None:
-            self._restart(f"tritonserver {describe_exit(code)}")
+            words = "" if code == -signal.SIGKILL else f", its last words: {self._last_words()}"
+            self._restart(f"tritonserver {describe_exit(code)}{words}")
             return
+        self._end_stopped()
         if self.process.dead_stubs() or time.monotonic() > self._next_probe:
             self._probe()
         if self._plan.watch:
@@ -178,6 +212,7 @@ class Supervisor:
             self._mend(broken)
         else:
             self._tell_trouble(trouble)
+            self._end_hanging()
         self.process.stubs()
         self._plan.region.clear([stub.region for stub in gone])
         self._next_probe = time.monotonic() + self._plan.probe_seconds
@@ -187,12 +222,15 @@ class Supervisor:
 
         They are looked up anew each time, since a canary comes and goes.
         """
+        self._late.clear()
         try:
             self.probed = self._photo_models()
             troubles = {model: self._infer(model) for model in self.probed}
             known = self._ready_models()
         except InferenceServerException as error:
+            self._end_silent(str(error.status()).endswith(SILENT))
             return {"the server": error.message()}
+        self._end_silent(False)
         if not self.probed:
             return {"any ensemble": "none that takes photos is loaded"}
         return {model: trouble for model, trouble in troubles.items() if trouble and model in known}
@@ -201,8 +239,10 @@ class Supervisor:
         try:
             self.control.infer(model, PROBE_TIMEOUT)
         except InferenceServerException as error:
-            slow = "DEADLINE" in str(error.status())
-            return f"no answer within {PROBE_TIMEOUT:.0f} s" if slow else error.message()
+            if "DEADLINE" not in str(error.status()):
+                return error.message()
+            self._late.add(model)
+            return f"no answer within {PROBE_TIMEOUT:.0f} s"
         return ""
 
     def _photo_models(self) -> list[str]:
@@ -252,6 +292,7 @@ class Supervisor:
         began = time.monotonic()
         names = ", ".join(models)
         self._report(f"a process of model {names} died: loading it again")
+        self._plan.prepare()
         try:
             for model in models:
                 self.control.unload(model)
@@ -263,26 +304,88 @@ class Supervisor:
         if not self._find_trouble():
             self._report(f"model {names} works again after {time.monotonic() - began:.1f} s")
 
-    def _restart(self, reason: str) -> None:
-        """Replace the process.
+    def _end_stopped(self) -> None:
+        """End what has been stopped for a while: the next look sees it dead."""
+        now, names = time.monotonic(), self.process.stopped()
+        self._stopped = {pid: self._stopped.get(pid, now) for pid in names}
+        for pid, since in self._stopped.items():
+            if now - since >= FROZEN_SECONDS:
+                self._report(f"{names[pid]} (process {pid}) is stopped: ending it")
+                os.kill(pid, signal.SIGKILL)
 
-        Raises:
-            ServingError: that happened too often, or it does not start any more.
-        """
+    def _end_silent(self, silent: bool) -> None:
+        """End a server that answers no call and does nothing."""
+        if not silent:
+            self._silence = None
+            return
+        process = self.process
+        if self._silence is None:
+            self._silence = Vigil(lambda: Sign(False, 0, process.cpu()), lambda: None)
+        if self._silence.hangs():
+            self._report(f"tritonserver has answered nothing for {PATIENCE:.0f} s: ending it")
+            process.kill()
+
+    def _end_hanging(self) -> None:
+        """End the processes of a model that hangs: the next look sees them dead."""
+        try:
+            behind = self._behind(self._late)
+            for gone in self._vigils.keys() - behind:
+                self._vigils.pop(gone).end()
+            for new in behind - self._vigils.keys():
+                self._vigils[new] = self._begin_vigil(*new)
+            hanging = {model for (model, _), vigil in self._vigils.items() if vigil.hangs()}
+        except InferenceServerException:  # the next look tells
+            return
+        for model in hanging:
+            self._report(f"model {model} has answered nothing for {PATIENCE:.0f} s: ending it")
+            for stub in self._stubs_of(model):
+                stub.kill()
+
+    def _behind(self, ensembles: Iterable[str]) -> set[tuple[str, str]]:
+        """The models that ensembles pass photos to, and the version of each if they name one."""
+        steps = (
+            s for name in ensembles for s in self.control.config(name).ensemble_scheduling.step
+        )
+        return {(s.model_name, str(s.model_version) if s.model_version > 0 else "") for s in steps}
+
+    def _begin_vigil(self, model: str, version: str) -> Vigil:
+        control, answered = self.control, threading.Event()
+        cancel = control.ask(model, version, answered.set)
+
+        def look() -> Sign:
+            cpu = sum(stub.cpu() for stub in self._stubs_of(model))
+            return Sign(answered.is_set(), control.finished(model, version), cpu)
+
+        return Vigil(look, cancel)
+
+    def _stubs_of(self, model: str) -> list[Stub]:
+        names = self._ready_models()
+        return [stub for stub in self.process.stubs() if stub.model(names) == model]
+
+    def _restart(self, reason: str) -> None:
+        """Replace the process, as often as it takes: it has run before."""
         began = time.monotonic()
-        self._restarts.append(began)
-        while self._restarts[0] < began - RESTART_WINDOW:
-            self._restarts.popleft()
-        if len(self._restarts) > RESTARTS:
-            raise ServingError(
-                f"{reason}; after {RESTARTS} new starts within {RESTART_WINDOW / 60:.0f} minutes "
-                f"this is no accident. Its last words: {self._plan.explain()}"
-            )
-        self._report(f"{reason}: starting it again")
-        self._end_process()
-        self._plan.region.clear()
-        self._start()
-        self._report(f"serving again after {time.monotonic() - began:.1f} s")
+        if began - self._started > HEALTHY_SECONDS:
+            self._pauses.reset()
+        while not self.stopping.is_set():
+            pause = self._pauses.pause()
+            self._report(f"{reason}: starting it again{f' in {pause:.0f} s' if pause else ''}")
+            self._end_process()
+            self._plan.region.clear()
+            if self.stopping.wait(pause):
+                return
+            try:
+                self._plan.prepare()
+                self._start()
+            except (ServingError, OSError) as error:
+                reason = one_line(str(error))
+                continue
+            if not self.stopping.is_set():
+                self._report(f"serving again after {time.monotonic() - began:.1f} s")
+            return
+
+    def _last_words(self) -> str:
+        return one_line(self._plan.explain())
 
     def _follow(self, watch: Watch) -> None:
         """Load what changed in the repository; what does not load leaves the old one serving.
@@ -298,6 +401,7 @@ class Supervisor:
             self._report(changes.trouble or "the repository can be read again")
         if not (changes.changed or changes.gone):
             return
+        self._plan.prepare()
         ensembles = {m for m in [*changes.changed, *changes.gone] if self._is_ensemble(m)}
         others = [model for model in changes.changed if model not in ensembles]
         self._unload([model for model in changes.gone if model in ensembles])
@@ -369,6 +473,8 @@ class Supervisor:
         as it is told to end. An unloaded ensemble refuses new requests with NOT_FOUND, finishes
         the old ones, and only then counts as unloaded.
         """
+        if self.process.exit_code() is not None:  # between two starts
+            return
         deadline = time.monotonic() + self._plan.drain_seconds
         try:
             ensembles = {
@@ -394,9 +500,10 @@ class Supervisor:
 
     def _end(self) -> None:
         self._end_process()
-        self._plan.region.release()
+        self._plan.release()
 
     def _end_process(self) -> None:
+        self._vigils, self._silence = {}, None
         if self._control is not None:
             self._control.close()
         if self._process is not None:
@@ -406,6 +513,12 @@ class Supervisor:
 def to_json(config: ModelConfig) -> str:
     """A model's configuration as Triton's load call takes it."""
     return json_format.MessageToJson(config, preserving_proto_field_name=True)
+
+
+def one_line(text: str) -> str:
+    """A text of several lines as a part of one, not longer than WORDS."""
+    line = " ".join(text.split())
+    return line if len(line) <= WORDS else f"{line[:WORDS]} ..."
 
 
 def describe_exit(code: int) -> str:

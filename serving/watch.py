@@ -78,7 +78,10 @@ class Watch:
 
     def _look(self) -> None:
         try:
-            self._answer = group(self._store.files())
+            files = self._store.files()
+            if self._known and not files:  # a folder that is not mounted looks so
+                raise StoreError(f"{self._store.address} is gone or empty")
+            self._answer = group(files)
         except StoreError as error:
             self._answer = error
 

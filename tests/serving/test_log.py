@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from serving.log import read_failure
+from serving.log import read_failed, read_failure
 
 MODEL = r"""I1120 14:07:31.100000 17 server.cc:1 "starting"
 W1120 14:07:31.100000 17 pinned_memory_manager.cc:273] "CUDA driver version is insufficient"
@@ -44,3 +44,14 @@ def test_errors_without_a_model(tmp_path: Path) -> None:
 def test_last_words_when_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("one\nSegmentation fault\n")
     assert read_failure(tmp_path / "log") == "Segmentation fault"
+
+
+def test_what_an_earlier_server_said_is_not_this_ones(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(MODEL)
+    begin = log.stat().st_size
+    with log.open("a") as file:
+        file.write('E1120 14:07:33.353252 17 main.cc:1] "failed to bind"\n')
+    assert read_failure(log, begin) == "failed to bind"
+    assert read_failed(log, begin) == []
+    assert len(read_failed(log)) == 1

@@ -7,14 +7,18 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tritonclient.grpc as grpc_client
 from tritonclient.utils import InferenceServerException
 
-from serving import shared_memory, supervisor
+from serving import shared_memory, supervisor, vigil
 from serving.process import Stub
-from serving.server import EmbeddedServer, ServerSettings, ServingError
+from serving.server import EmbeddedServer, ServerSettings
 
 # Triton's check of complete configurations is tested elsewhere; without it starts are quicker.
 QUICK = ("--disable-auto-complete-config",)
@@ -110,6 +114,113 @@ def test_killed_server_is_started_again(watched: Watched) -> None:
     regions = {path.name for path in shared_memory.FOLDER.glob(f"{prefix}*")}
     stubs = {stub.region for stub in watched.server.process.stubs()}
     assert regions == {f"{prefix}lock", *stubs}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_stopped_stub_is_replaced(model: str, watched: Watched) -> None:
+    stub = watched.stub(model)
+    watched.lines.clear()
+    os.kill(stub.pid, signal.SIGSTOP)
+    wait_until(lambda: any("works again after" in line for line in watched.lines))
+    assert any(f"(process {stub.pid}) is stopped: ending it" in line for line in watched.lines)
+    assert watched.infer() == "OK"
+    assert not stub.is_alive()
+
+
+def test_stopped_server_is_started_again(watched: Watched) -> None:
+    pid = watched.server.process.pid
+    watched.lines.clear()
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: any(line.startswith("serving again") for line in watched.lines), 60)
+    assert f"tritonserver (process {pid}) is stopped: ending it" in watched.lines
+    assert watched.infer() == "OK"
+
+
+HANG = """
+
+def _hung(self, requests, _execute=TritonPythonModel.execute):
+    import os, time
+    while os.path.exists({path!r}):
+        {way}
+    return _execute(self, requests)
+
+TritonPythonModel.execute = _hung
+"""
+
+
+@pytest.mark.parametrize("model", ["preprocess", "postprocess"])
+@pytest.mark.parametrize("way", ["time.sleep(600)", "pass"], ids=["waits", "loops"])
+def test_stub_that_hangs_is_replaced(
+    model: str, way: str, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "PROBE_TIMEOUT", 1.0)
+    monkeypatch.setattr(vigil, "PATIENCE", 4.0)
+    monkeypatch.setattr(vigil, "COSTLY", 1.5)
+    flag = repository.parent / "hang"
+    with (repository / model / "1" / "model.py").open("a") as file:
+        file.write(HANG.format(path=str(flag), way=way))
+    own = Watched(repository, probe_seconds=0.5)
+    with own.server:
+        stub = own.stub(model)
+        flag.touch()
+        wait_until(lambda: any("has answered nothing" in line for line in own.lines))
+        flag.unlink()
+        wait_until(lambda: any("works again after" in line for line in own.lines), 60)
+        assert own.infer() == "OK"
+        assert own.stub(model) != stub
+    assert [line for line in own.lines if "has answered nothing" in line] == [
+        f"model {model} has answered nothing for 60 s: ending it"
+    ]
+
+
+def test_server_far_beyond_saturation_is_left_in_peace(
+    project_repository: Path, smear: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most probes get no answer in time, for several times as long as a hanging model is given."""
+    monkeypatch.setattr(supervisor, "PROBE_TIMEOUT", 0.3)
+    monkeypatch.setattr(vigil, "PATIENCE", 3.0)
+    own = Watched(project_repository, probe_seconds=0.1)
+    with own.server as server:
+        processes = {server.process.pid, *(stub.pid for stub in server.process.stubs())}
+        with overload(server.grpc_url, smear.read_bytes()) as answered:
+            wait_until(lambda: any("no answer within" in line for line in own.lines))
+            time.sleep(20)
+        assert answered() > 100
+        now = {server.process.pid, *(stub.pid for stub in server.process.stubs())}
+        wait_until(lambda: own.infer() == "OK", 100)
+    assert now == processes
+    assert {line.split(":")[0] for line in own.lines} <= {
+        "inference through ensemble fails",
+        "inference through ensemble works again",
+    }
+
+
+@contextmanager
+def overload(url: str, photo: bytes, at_once: int = 80) -> Iterator[Callable[[], int]]:
+    """So many requests wait at any moment, a part of them of impatient clients. Counts answers."""
+    image = grpc_client.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[photo]], dtype=object))
+    over, answers = threading.Event(), list[bool]()
+
+    def ask(number: int) -> None:
+        patience = None if number % 4 else 1.0
+
+        def again(result: object, error: object) -> None:
+            answers.append(error is None)
+            if not over.is_set():
+                client.async_infer("ensemble", [image], again, client_timeout=patience)
+
+        again(None, "")
+
+    client = grpc_client.InferenceServerClient(url)
+    for number in range(at_once):
+        ask(number)
+    try:
+        yield lambda: sum(answers)
+    finally:
+        over.set()
+        time.sleep(1)
+        client.close()
 
 
 def test_slow_server_is_not_taken_for_dead(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,17 +328,51 @@ def test_a_canary_promoted_by_files_alone_fails_no_request(
     assert set(statuses) == {"OK"}
 
 
-def test_server_that_dies_again_and_again_ends_with_a_sentence(
-    project_repository: Path, monkeypatch: pytest.MonkeyPatch
+def test_server_that_dies_again_and_again_is_started_after_longer_pauses(
+    project_repository: Path,
 ) -> None:
-    monkeypatch.setattr(supervisor, "RESTARTS", 0)
     own = Watched(project_repository)
     with own.server as server:
+        for _ in range(3):
+            served = count(own, "serving again")
+            os.kill(server.process.pid, signal.SIGSEGV)
+            wait_until(partial(has_more, own, served))
+        assert own.infer() == "OK"
+        told = [line for line in own.lines if "starting it again" in line]
+        pauses = [re.sub(r".*starting it again|\d+", "", line) for line in told]
+        assert pauses == ["", " in  s", " in  s"]
+        assert told[0].startswith("tritonserver was ended by signal 11, its last words: ")
         os.kill(server.process.pid, signal.SIGKILL)
-        wait_until(lambda: server.has_ended)
-    assert isinstance(server.failure, ServingError)
-    assert re.match(r"tritonserver was ended by signal 9; after 0 new starts", str(server.failure))
+        wait_until(lambda: "signal 9: starting it again in" in own.lines[-1])
+        began = time.monotonic()
+    assert time.monotonic() - began < 5  # the pause ends at once
+    assert server.failure is None
     assert list(shared_memory.FOLDER.glob(f"{server._region.prefix}*")) == []
+
+
+def has_more(watched: Watched, served: int) -> bool:
+    """Whether it serves again, once more."""
+    return count(watched, "serving again") > served
+
+
+def count(watched: Watched, start: str) -> int:
+    """How many lines begin so."""
+    return sum(line.startswith(start) for line in watched.lines)
+
+
+def test_server_whose_repository_is_away_goes_on_when_it_is_back(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 1.0)
+    own = Watched(repository)
+    with own.server as server:
+        repository.rename(repository.parent / "away")
+        os.kill(server.process.pid, signal.SIGKILL)
+        wait_until(lambda: count(own, f"model repository {repository} does not exist") > 2)
+        (repository.parent / "away").rename(repository)
+        wait_until(lambda: count(own, "serving again") == 1)
+        assert own.infer() == "OK"
+    assert server.failure is None
 
 
 def test_requests_in_flight_complete_and_later_ones_are_refused(hold: Hold) -> None:

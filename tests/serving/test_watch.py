@@ -110,6 +110,18 @@ def test_a_store_that_is_away_is_told_once_and_its_return_too(
     assert look(watch) == Changes(["one"], [], {"one": 2})
 
 
+def test_a_folder_that_is_away_is_no_reason_to_unload_everything(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    aside = tmp_path_factory.mktemp("aside") / "models"
+    watch = begin(repository)
+    repository.rename(aside)
+    gone = Changes(trouble=f"{repository} is gone or empty")
+    assert [look(watch), look(watch), look(watch)] == [gone, Changes(), Changes()]
+    aside.rename(repository)
+    assert [look(watch), look(watch)] == [Changes(trouble=""), Changes()]
+
+
 def test_the_caller_does_not_wait_for_the_store(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
