@@ -22,6 +22,7 @@ class Copy:
         store: what is copied.
         folder: for it alone, on the same file system as its parent; made if it does not exist.
         report: takes a line when the store goes away, and when it is back.
+        patience: seconds that a look may take, for a disk that hangs; None: as long as it takes.
         seconds: between two looks; None: only when asked, and after growing pauses while away.
         looked: called after each look.
     """
@@ -31,6 +32,7 @@ class Copy:
         store: Store,
         folder: Path,
         report: Callable[[str], None],
+        patience: float | None = None,
         seconds: float | None = None,
         looked: Callable[[], None] = lambda: None,
     ) -> None:
@@ -39,6 +41,7 @@ class Copy:
         self.away = False  # the store, at the last look
         self._store = store
         self._report = report
+        self._patience = patience
         self._seconds = seconds
         self._looked = looked
         self._pauses = Backoff(LONGEST_PAUSE)
@@ -65,7 +68,9 @@ class Copy:
             return
         look = threading.Thread(target=self._look, name="look", daemon=True)
         look.start()
-        look.join(AWAY_PATIENCE if self.away else None)
+        look.join(AWAY_PATIENCE if self.away else self._patience)
+        if look.is_alive() and not self.away:
+            self._judge("it does not answer")
 
     def update(self) -> None:
         """Bring the copy up to date.
@@ -115,10 +120,16 @@ class Copy:
                 self.update()
                 trouble = ""
             except (StoreError, OSError) as error:
-                trouble = f"going on with the last copy of {self._store.address}: {error}"
-            changed, self.away = bool(trouble) != self.away, bool(trouble)
-            self._looked()
+                trouble = str(error)
+            self._judge(trouble)
+
+    def _judge(self, trouble: str) -> None:
+        """After a look: the store is away, for this reason, or there."""
+        changed, self.away = bool(trouble) != self.away, bool(trouble)
+        self._looked()
         if changed:
+            address = self._store.address
+            last = f"going on with the last copy of {address}: {trouble}"
+            self._report(last if trouble else f"{address} is there again")
             self._pauses.reset()
-            self._report(trouble or f"{self._store.address} is there again")
             self._wake.set()  # the pauses between two looks are others now

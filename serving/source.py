@@ -17,6 +17,7 @@ from serving.kept import Copy
 from serving.store import Store
 
 SECONDS = 5.0  # between two looks at a folder
+PATIENCE = 60.0  # seconds that one may take; the requests to a store have limits of their own
 
 
 class Source(ABC):
@@ -50,7 +51,7 @@ class FolderSource(Source):
 
     def __init__(self, store: FolderStore, place: Path, report: Callable[[str], None]) -> None:
         self._store = store
-        self._copy = Copy(store, place / "kept", report, SECONDS, self._point)
+        self._copy = Copy(store, place / "kept", report, PATIENCE, SECONDS, self._point)
         self._link = place / "models"
         self.address = str(self._link)
         self._point()

@@ -90,13 +90,14 @@ def test_what_cannot_be_fetched_whole_changes_nothing(
 def test_a_store_that_hangs_is_waited_for_once(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = Copy(open_store(repository), tmp_path / "kept", lambda line: None)
+    lines: list[str] = []
+    copy = Copy(open_store(repository), tmp_path / "kept", lines.append, patience=0.1)
     copy.update()
     go_on = threading.Event()
     monkeypatch.setattr("serving.kept.AWAY_PATIENCE", 0.1)
     monkeypatch.setattr(copy, "update", go_on.wait)
-    copy.away = True
     copy.refresh()
+    assert lines == [f"going on with the last copy of {repository}: it does not answer"]
     copy.refresh()
     assert copy.away
     go_on.set()
@@ -108,7 +109,7 @@ def test_a_store_that_hangs_is_waited_for_once(
 
 def test_looks_by_itself_once_started(repository: Path, tmp_path: Path) -> None:
     looked = threading.Event()
-    copy = Copy(open_store(repository), tmp_path / "kept", print, 0.01, looked.set)
+    copy = Copy(open_store(repository), tmp_path / "kept", print, seconds=0.01, looked=looked.set)
     copy.start()
     assert looked.wait(20)
     copy.close()

@@ -248,7 +248,7 @@ def test_watched_repository_loads_what_changes(
 
 def wait_for(start: str, lines: list[str]) -> None:
     """Until the server reported a line that starts so."""
-    end = time.monotonic() + 20
+    end = time.monotonic() + 90
     while not any(line.startswith(start) for line in lines):
         assert time.monotonic() < end, f"no line starts with {start!r}: {lines}"
         time.sleep(0.05)
