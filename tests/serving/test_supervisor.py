@@ -360,17 +360,21 @@ def count(watched: Watched, start: str) -> int:
     return sum(line.startswith(start) for line in watched.lines)
 
 
-def test_server_whose_repository_is_away_goes_on_when_it_is_back(
+def test_server_that_does_not_start_again_is_tried_until_it_does(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "LONGEST_PAUSE", 1.0)
     own = Watched(repository)
+    model = repository / "preprocess" / "1" / "model.py"
+    whole = model.read_text()
     with own.server as server:
-        repository.rename(repository.parent / "away")
+        model.write_text("import no_such_module\n")
         os.kill(server.process.pid, signal.SIGKILL)
-        wait_until(lambda: count(own, f"model repository {repository} does not exist") > 2)
-        (repository.parent / "away").rename(repository)
-        wait_until(lambda: count(own, "serving again") == 1)
+        told = "tritonserver did not start: model preprocess: "
+        wait_until(lambda: count(own, told) > 1, 90)
+        assert any("No module named 'no_such_module'" in line for line in own.lines)
+        model.write_text(whole)
+        wait_until(lambda: count(own, "serving again") == 1, 90)
         assert own.infer() == "OK"
     assert server.failure is None
 
