@@ -30,14 +30,17 @@ import httpx
 import numpy as np
 import tyro
 from gradio.exceptions import ServerFailedToStartError
+from starlette.middleware import Middleware
 
 from client import Detector, DetectorError, InvalidParameter
 from client.security_options import SecurityOptions
 from demo import page as pages
-from demo import views
+from demo import uploads, views
 from demo.correction_editor import correction_editor
 from demo.corrections import CorrectionError, Corrections
+from demo.door import Door
 from demo.video import VIDEO_LIMIT
+from demo.visitors import VisitorOptions
 
 HERE = Path(__file__).resolve().parent
 # Between two looks of Gradio at its queue, as on Windows. Elsewhere it looks 1,000 times a second,
@@ -47,6 +50,7 @@ START_ALONE = (
     "Start it by itself, with more time: python -m serving up --start-seconds 600; "
     "and when it is ready, the page without --embedded."
 )
+MOST_VISITORS = 500  # of the last hour; what an earlier one was answered for is forgotten
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ class AppSettings:
     given: nothing can be corrected, and nothing is stored."""
     corrections_limit: int = 1000
     """Megabytes that this folder may take."""
+    visitors: Annotated[VisitorOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=VisitorOptions
+    )
     security: Annotated[SecurityOptions, tyro.conf.OmitArgPrefixes] = field(
         default_factory=SecurityOptions
     )
@@ -131,6 +138,7 @@ def served(page: gr.Blocks, settings: AppSettings, samples: Path) -> Iterator[st
     """The page's address, as long as the page is served."""
     page._queue.sleep_when_free = QUEUE_SECONDS
     page._queue.progress_update_sleep_when_free = 1.0  # nothing here uses Gradio's progress bars
+    names = settings.visitors.host_names(settings.host)
     try:
         page.launch(
             server_name=settings.host,
@@ -144,6 +152,10 @@ def served(page: gr.Blocks, settings: AppSettings, samples: Path) -> Iterator[st
             footer_links=[],
             max_file_size=f"{VIDEO_LIMIT}mb",
             allowed_paths=[str(samples)],
+            auth=settings.visitors.login(),
+            root_path=settings.visitors.root(),
+            app_kwargs={"middleware": [Middleware(Door, names=names)]},
+            state_session_capacity=MOST_VISITORS,
             theme=pages.theme(),
             css_paths=views.STYLE,
             head=views.head(),
@@ -193,11 +205,13 @@ def run(settings: AppSettings) -> None:
     """Serves the page until the program is told to stop."""
     stay_local()
     require_free(settings.host, settings.port)
+    settings.visitors.login()  # looks before Triton is started, which takes longer
     mount_editor = correction_mount(settings)
     samples = HERE / "samples"
     with contextlib.ExitStack() as stack:
-        uploads = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
-        os.environ["GRADIO_TEMP_DIR"] = uploads  # photos people drop do not outlive the program
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
+        os.environ["GRADIO_TEMP_DIR"] = folder  # photos people drop do not outlive the program
+        uploads.limit = settings.visitors.uploads_limit * uploads.MEGABYTE
         url = stack.enter_context(triton(settings))
         security = settings.security.read()
         detector = stack.enter_context(Detector(url, timeout=settings.timeout, security=security))

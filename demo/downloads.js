@@ -22,11 +22,6 @@ function csvField(value) {
   return /[",\r\n]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value);
 }
 
-/** base64, as a server function answers, to the bytes. */
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-}
-
 function save(name, type, content) {
   const url = URL.createObjectURL(new Blob([content], { type }));
   element("a", { href: url, download: name }).click();

@@ -14,13 +14,14 @@ from demo.api import detection_by
 from demo.camera import frames_to
 from demo.compare import comparison
 from demo.facts import Facts
-from demo.photos import FLOOR, Found, answers, drawing_of, filtered
+from demo.photos import FLOOR, Found, answers, drawing, filtered
 from demo.pictures import PHOTO_LIMIT
 from demo.video import VIDEO_LIMIT, WAITING, annotated
 from demo.views import QUIETLY, view
 
 TITLE = "SSD on Triton"
 AT_ONCE = 8  # requests under way at the same time; one slow photo blocks nobody
+DRAWINGS_AT_ONCE = 2  # each holds a photo in its full size several times
 VIDEOS_AT_ONCE = 2  # each keeps a processor core busy
 # Without Gradio's own checks, a wrong number gets the server's message in the page.
 ASKING: dict[str, Any] = {"preprocess": False, **QUIETLY}
@@ -191,7 +192,11 @@ def on_photos(
     def choose(event: gr.SelectData) -> Any:
         return event.index
 
-    shown = view("photos", {"photos": []}, drawing_of(list({each.parent for each in samples})))
+    def draw(event: gr.EventData, found: list[Found]) -> dict[str, Any]:
+        return drawing(found, event._data)
+
+    drawn = view("drawing", {}, of="photos")
+    shown = view("photos", {"photos": []})
     found, index = gr.State([]), gr.State(0)
     then = {
         "fn": find,
@@ -202,6 +207,7 @@ def on_photos(
     on_new_photos(photos, samples, then)
     # While a slider moves, only its newest value counts.
     gr.on([again.click, sliders.iou.change], trigger_mode="always_last", **then)
+    shown.draw(draw, found, drawn, concurrency_limit=DRAWINGS_AT_ONCE, **QUIETLY)
     if mount_editor:
         # All of them, in their order: another mode drops those that come while one is under way.
         shown.select(choose, None, index, trigger_mode="multiple", concurrency_limit=1, **QUIETLY)
@@ -211,7 +217,8 @@ def on_photos(
 
 def on_show(found: list[Found], index: int, score: float, most: int) -> tuple[Path, Result] | None:
     """The photo that somebody looks at, and what is shown of it; None where there is nothing."""
-    path, result = found[index] if index < len(found) else ("", None)
+    known = type(index) is int and 0 <= index < len(found)  # a browser says which
+    path, result = found[index] if known else ("", None)
     return (Path(path), filtered(result, score, most)) if result else None
 
 

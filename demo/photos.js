@@ -5,9 +5,9 @@
  * downloads. `value` is what demo/photos.py tells.
  */
 class PhotosView {
-  constructor(place, server, chosen) {
-    this.server = server;
+  constructor(place, server, chosen, drawn) {
     this.chosen = chosen; // is told which of the photos is on show
+    this.drawn = drawn; // is told which of the detections are to be drawn, see drawing.js
     this.place = place;
     this.picture = new BoxedPicture();
     this.picture.onpick = (index) => this.pickRow(index);
@@ -98,7 +98,7 @@ class PhotosView {
     const button = (text, act) => element("button", { type: "button", "data-focus": text, onclick: act }, text);
     const several = this.value.photos.length > 1;
     return element("div", { class: "downloads", role: "group", "aria-label": "Downloads of what is on show" },
-      button("Picture", () => this.savePicture(photo, `${stem}-detections.jpg`)),
+      button("Picture", () => this.drawPicture(photo)),
       button("JSON", () => save(`${several ? "photos" : stem}.json`, "application/json", jsonOf(this.onShow()))),
       button("CSV", () => save(`${several ? "photos" : stem}.csv`, "text/csv", csvOf(this.onShow()))));
   }
@@ -111,11 +111,9 @@ class PhotosView {
   }
 
   /** In the photo's own size, drawn by the page's server: the browser has a smaller copy. */
-  async savePicture(photo, name) {
-    const answer = await this.server.draw(photo.source, this.detections);
-    if (answer?.jpeg) save(name, "image/jpeg", bytesOf(answer.jpeg));
-    else this.result.prepend(messagePanel(answer?.error
-      ?? { headline: "The page's own server is away", text: "Try again later.", kind: "error" }));
+  drawPicture(photo) {
+    const detections = this.detections.map((found) => photo.detections.indexOf(found));
+    this.drawn({ photo: this.value.photos.indexOf(photo), detections });
   }
 
   table() {

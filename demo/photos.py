@@ -19,9 +19,8 @@ IoU threshold is the server's alone: with another one it is asked again.
 
 from __future__ import annotations
 
-import base64
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -29,9 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gradio.utils import get_upload_folder
 
-from client import Box, Detection, Detector, InvalidImage, Result
+from client import Detector, Result
 from demo import pictures
 from demo.facts import Facts
 from demo.messages import explained, message
@@ -91,24 +89,27 @@ def answer(
     return told | result.to_dict() | copies, result
 
 
-def drawing_of(folders: list[Path]) -> Callable[[list[Any]], dict[str, Any]]:
-    """A function for the page: path and detections in, the photo with them drawn on it out.
+def drawing(found: list[Found], asked: Any) -> dict[str, Any]:
+    """A photo with some of its detections drawn, for who was answered for it.
 
     Args:
-        folders: where photos may lie; others are not read, whoever asks. Uploads always may.
+        found: what this visitor was answered.
+        asked: by a browser, and so anything at all. Wanted: {"photo", "detections"}, places in
+            `found` and in its detections.
+    Returns:
+        "picture", a file for the browser, and "name"; or "message".
     """
-
-    def draw(request: list[Any]) -> dict[str, Any]:
-        """Return "jpeg", base64; or "error"."""
-        try:
-            path, found = request
-            photo = pictures.read(_allowed(path, folders))
-            jpeg = pictures.drawn(photo, [_detection(each) for each in found])
-        except Exception as error:
-            return {"error": explained(error, "The photo")}
-        return {"jpeg": base64.b64encode(jpeg).decode("ascii")}
-
-    return draw
+    try:
+        path, result = found[asked["photo"]]
+        detections = [result.detections[place] for place in set(asked["detections"])]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return {"message": _no_longer_on_show()}
+    try:
+        picture = pictures.drawn(path, detections)
+    except Exception as error:
+        return {"message": explained(error, Path(path).name)}
+    at = time.time_ns()  # the same picture twice is news both times
+    return {"picture": picture, "name": f"{Path(path).stem}-detections.jpg", "at": at}
 
 
 def filtered(result: Result, score: float, most: int) -> Result:
@@ -130,16 +131,8 @@ def _answered(detector: Detector, paths: list[str], iou: float | None) -> Iterat
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _allowed(path: str, folders: list[Path]) -> str:
-    real = Path(path).resolve()
-    if not any(real.is_relative_to(each) for each in (Path(get_upload_folder()), *folders)):
-        raise InvalidImage("Only photos that were dropped here can be drawn on.")
-    return str(real)
-
-
-def _detection(told: dict[str, Any]) -> Detection:
-    box = Box(*(float(told["box"][edge]) for edge in ("x1", "y1", "x2", "y2")))
-    return Detection(str(told["label"]), int(told["class_id"]), float(told["score"]), box)
+def _no_longer_on_show() -> dict[str, Any]:
+    return message("This photo is no longer here", "Drop it again, then save the picture.", "error")
 
 
 def _too_many(count: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from client import Detection, InvalidImage, Result, drawing
+from demo import uploads
 
 PHOTO_LIMIT = 32  # megabytes; room for a detailed JPEG of the most pixels the server takes
 SHOWN_SIDE, THUMBNAIL_SIDE = 1600, 160  # pixels, the longer side of what the browser gets
@@ -28,10 +29,14 @@ def read(path: str) -> bytes:
     """
     file = Path(path)
     if not file.is_file():
-        raise InvalidImage("It is no longer here: photos are kept for an hour. Drop it again.")
+        raise InvalidImage(
+            "It is no longer here: photos are kept for an hour, or until their room is needed. "
+            "Drop it again."
+        )
     megabytes = file.stat().st_size / 2**20
     if megabytes > PHOTO_LIMIT:
         raise InvalidImage(f"It has {megabytes:.0f} MB, and {PHOTO_LIMIT} MB is the limit.")
+    uploads.touch(file)
     return file.read_bytes()
 
 
@@ -43,26 +48,28 @@ def copies(path: str, photo: bytes) -> dict[str, Any]:
     Raises:
         InvalidImage: it cannot be decoded here.
     """
-    folder = Path(get_upload_folder()) / hashlib.sha256(path.encode()).hexdigest()
+    folder = _folder_of(path)
     shown, thumbnail = folder / "shown.jpg", folder / "thumbnail.jpg"
     if shown.is_file() and thumbnail.is_file():
         for file in (shown, thumbnail):
-            os.utime(file)  # in use, so not old
+            uploads.touch(file)
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         picture = drawing.read(photo)
-        thumbnail.write_bytes(_jpeg(_within(picture, THUMBNAIL_SIDE), 85))
-        shown.write_bytes(_jpeg(_within(picture, SHOWN_SIDE), 90))
+        _write(thumbnail, _jpeg(_within(picture, THUMBNAIL_SIDE), 85))
+        _write(shown, _jpeg(_within(picture, SHOWN_SIDE), 90))
     return {"image": _served(shown), "thumbnail": _served(thumbnail)}
 
 
-def drawn(photo: bytes, detections: Iterable[Detection]) -> bytes:
-    """Return the photo in its own size as a JPEG, upright, with these detections drawn on it.
+def drawn(path: str, detections: Iterable[Detection]) -> dict[str, Any]:
+    """A JPEG of the photo for the browser, upright, in its own size, these detections drawn on it.
 
     Raises:
-        InvalidImage: it cannot be decoded.
+        InvalidImage: it is no longer there, or cannot be decoded.
     """
-    return _jpeg(drawing.draw(drawing.read(photo), detections), DRAWN_QUALITY)
+    picture = drawing.draw(drawing.read(read(path)), detections)
+    file = _folder_of(path) / f"{secrets.token_hex(8)}.jpg"  # others may have chosen other boxes
+    _write(file, _jpeg(picture, DRAWN_QUALITY))
+    return _served(file)
 
 
 def colours(results: Iterable[Result]) -> dict[str, dict[str, str]]:
@@ -83,6 +90,17 @@ def ink(colour: drawing.Colour) -> str:
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
+
+
+def _folder_of(path: str) -> Path:
+    """Where that lies which is made of a photo."""
+    return Path(get_upload_folder()) / hashlib.sha256(path.encode()).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    uploads.make_way(len(content))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
 
 
 def _within(picture: np.ndarray, side: int) -> np.ndarray:

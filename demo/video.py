@@ -7,6 +7,7 @@ Sent to the browser: {"progress": {"frames", "total", "rate"}} while it runs, th
 from __future__ import annotations
 
 import secrets
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from gradio.utils import get_upload_folder
 from client import Detector, drawing, video
 from client.frames import VideoFile
 from client.tensors import Parameters
+from demo import uploads
 from demo.messages import explained
 
 VIDEO_LIMIT = 200  # megabytes
@@ -49,13 +51,18 @@ def annotated(
     folder = Path(get_upload_folder()) / secrets.token_hex(16)
     folder.mkdir(parents=True)
     target = folder / f"{Path(path).stem}-detections.webm"
+    whole = False
     try:
         run = Run(Path(path), target)
         yield from run.frames(detector, parameters)
         facts = {"name": target.name, "text": run.told(name)}
+        whole = True
         yield {"video": gr.FileData(path=str(target)).model_dump(), "facts": facts}
     except Exception as error:
         yield {"message": explained(error, name, path)}
+    finally:  # also where somebody stopped it
+        if not whole:
+            shutil.rmtree(folder)
 
 
 class Run:
@@ -97,6 +104,7 @@ class Run:
                     break
                 if time.monotonic() > last + TICK_SECONDS:
                     last = time.monotonic()
+                    uploads.make_way(0)  # the video grows, too
                     yield self._progress()
             if self.count == 0:
                 clip.check_end()  # says why

@@ -20,6 +20,7 @@ SCRIPTS = (
     "boxes",
     "histogram",
     "downloads",
+    "drawing",
     "photos",
     "compare",
     "camera",
@@ -34,20 +35,22 @@ def head() -> str:
     return f"<style>{SMALL_BOXES}</style>"
 
 
-def view(name: str, value: dict[str, Any], *functions: Callable[..., Any]) -> gr.HTML:
+def view(name: str, value: dict[str, Any], *functions: Callable[..., Any], of: str = "") -> gr.HTML:
     """A place where the script of this name draws `value`, now and whenever it changes.
 
     Args:
         name: "photos" for photos.js and its class PhotosView.
         value: what the script's `show` takes; anything that JSON can carry.
         functions: of this program, that the script may call.
+        of: the tab that it stands under, where that has another name.
     """
     return gr.HTML(
         value,
         html_template="<div></div>",
         js_on_load=f"""
             const chosen = (index) => trigger("select", {{ index, value: index }});
-            const view = new {name.capitalize()}View(element, server, chosen);
+            const draw = (asked) => trigger("draw", asked);
+            const view = new {name.capitalize()}View(element, server, chosen, draw);
             const show = () => view.show(props.value);
             watch("value", show);
             show();""",
@@ -55,7 +58,7 @@ def view(name: str, value: dict[str, Any], *functions: Callable[..., Any]) -> gr
         apply_default_css=False,
         server_functions=list(functions),
         elem_id=f"{name}-result",
-        elem_classes=["tab-result", f"of-{name}"],
+        elem_classes=["tab-result", f"of-{of or name}"],
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from PIL import Image
 from client import Box, Detection, Detector, Result
 from demo.camera import FRAME_LIMIT, frames_to
 from demo.page import on_show
-from demo.photos import drawing_of
+from demo.photos import drawing
 from serving.server import EmbeddedServer
 from tests.demo.program import PROJECT
 
 SAMPLE = PROJECT / "samples" / "smear-1.jpg"
 FOUND = Detection("WBC", 1, 0.9, Box(100.0, 100.0, 300.0, 300.0))
-TOLD = {"label": "WBC", "class_id": 1, "score": 0.9, "box": {"x1": 9, "y1": 9, "x2": 99, "y2": 99}}
+ANSWERED = [("lost.jpg", None), (str(SAMPLE), Result((FOUND, FOUND), 640, 480))]
 
 
 @pytest.fixture
@@ -29,30 +29,52 @@ def detector(trial_server: EmbeddedServer) -> Iterator[Detector]:
         yield detector
 
 
-def test_a_photo_is_drawn_on() -> None:
-    answer = drawing_of([SAMPLE.parent])([str(SAMPLE), [TOLD]])
-    with Image.open(io.BytesIO(base64.b64decode(answer["jpeg"]))) as picture:
-        assert picture.size == (640, 480)
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Gradio's, for uploads and what is made of them."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    return tmp_path
 
 
-@pytest.mark.parametrize("path", ["/etc/hostname", "samples/../README.md", "", None, 7])
-def test_no_other_file_is_drawn_on(path: Any) -> None:
-    answer = drawing_of([SAMPLE.parent])([path, []])
-    assert set(answer) == {"error"}
-    assert str(path) not in answer["error"]["text"] or not path
+def test_a_photo_is_drawn_on(folder: Path) -> None:
+    answer = drawing(ANSWERED, {"photo": 1, "detections": [0, 1, 0]})
+    assert answer["name"] == "smear-1-detections.jpg"
+    picture = Path(answer["picture"]["path"])
+    assert picture.is_relative_to(folder)
+    with Image.open(picture) as image:
+        assert image.size == (640, 480)
 
 
-@pytest.mark.parametrize("request_", [None, [], [str(SAMPLE)], [str(SAMPLE), [{}]], "text", 7])
-def test_a_request_that_makes_no_sense_is_an_error(
-    request_: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert set(drawing_of([SAMPLE.parent])(request_)) == {"error"}
-    assert "the page failed" in caplog.text  # for whoever runs it
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        [],
+        7,
+        "text",
+        {},
+        {"photo": 0, "detections": [0]},
+        {"photo": 2, "detections": [0]},
+        {"photo": str(SAMPLE), "detections": []},
+        {"photo": 1, "detections": [2]},
+        {"photo": 1, "detections": [{"label": "WBC"}]},
+        {"photo": 1, "detections": None},
+    ],
+)
+def test_nothing_but_what_was_answered_is_drawn(asked: Any, folder: Path) -> None:
+    assert drawing(ANSWERED, asked)["message"]["headline"] == "This photo is no longer here"
+    assert not list(folder.iterdir())
+
+
+def test_a_photo_that_has_gone_is_told(folder: Path) -> None:
+    gone = [(str(folder / "gone.jpg"), Result((FOUND,), 640, 480))]
+    message = drawing(gone, {"photo": 0, "detections": [0]})["message"]
+    assert message["text"].startswith("It is no longer here: photos are kept for an hour, or until")
 
 
 def test_a_frame_is_answered(detector: Detector) -> None:
     frame = base64.b64encode(SAMPLE.read_bytes()).decode()
-    answer = frames_to(detector)([frame, 0.45])
+    answer = asyncio.run(frames_to(detector)([frame, 0.45]))
     assert answer["detections"]
     assert answer["model"] == "ensemble"
     assert set(answer["colours"]) == set(answer["counts"])
@@ -67,7 +89,8 @@ def test_a_frame_is_answered(detector: Detector) -> None:
     ],
 )
 def test_a_frame_that_is_none_is_an_error(detector: Detector, frame: str, text: str) -> None:
-    assert text in frames_to(detector)([frame, 0.45])["error"]["text"]
+    answer = asyncio.run(frames_to(detector)([frame, 0.45]))
+    assert text in answer["error"]["text"]
 
 
 def test_what_is_on_show_is_what_the_sliders_let_through() -> None:
@@ -78,3 +101,8 @@ def test_what_is_on_show_is_what_the_sliders_let_through() -> None:
     assert on_show(found, 1, 0.3, 1) == (Path("b.jpg"), Result((FOUND,), 640, 480))
     assert on_show(found, 0, 0.5, 100) is None
     assert on_show([], 0, 0.5, 100) is None
+
+
+@pytest.mark.parametrize("index", [-1, 2, "1", None, 0.5, [1], True])
+def test_no_other_photo_is_on_show(index: Any) -> None:
+    assert on_show(ANSWERED, index, 0.5, 100) is None
