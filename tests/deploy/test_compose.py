@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.video import VIDEO_LIMIT
+from demo.visitors import VisitorOptions
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose.yaml"
 GPU = ROOT / "deploy" / "docker" / "compose.gpu.yaml"
@@ -57,6 +60,21 @@ def test_contains_the_service(services: dict[str, Any], name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True  # Python as process 1 would not react to SIGTERM
+
+
+@pytest.mark.parametrize("name", ["triton", "app"])
+def test_what_is_written_into_memory_has_an_end(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert "tmpfs" not in service  # the short form is without a size
+    [temporary] = [each for each in service["volumes"] if each["type"] == "tmpfs"]
+    assert temporary["target"] == "/tmp"
+    assert temporary["tmpfs"]["size"] in ("2gb", "1500mb")
+
+
+def test_the_page_may_keep_less_than_its_memory_holds(services: dict[str, Any]) -> None:
+    [temporary] = [each for each in services["app"]["volumes"] if each["type"] == "tmpfs"]
+    room = int(temporary["tmpfs"]["size"].removesuffix("mb"))
+    assert VisitorOptions().uploads_limit + 2 * VIDEO_LIMIT < room  # two are being written
 
 
 def test_builds_here_from_files_that_exist(services: dict[str, Any]) -> None:
