@@ -36,6 +36,7 @@ from client.report import Json, Report, Table
 from client.security_options import SecurityOptions
 from client.tensors import Parameters
 
+NAMED = 5  # files that are passed over, in a message
 SERVERS_DEFAULT = "(default: the server's)"
 Optional01 = Annotated[
     float | None, tyro.conf.arg(metavar="0..1", help_behavior_hint=SERVERS_DEFAULT)
@@ -243,14 +244,23 @@ def _find(settings: Detect, output: Output | None) -> tuple[list[Path], int]:
     made += output.made if output else []
     for path in settings.photos:
         found = photos.find(path, leave_out=made)
-        files += found
-        if not found:
+        files += found.images
+        if not found.images:
             _complain(f"{path}: a folder without images ({' '.join(sorted(photos.SUFFIXES))})")
             bad += 1
+        if found.others:
+            _complain(f"{path}: passed over {_counted(path, found.others)}")
     wanted = output.wanted(files) if output else files
     if left_out := len(set(files)) - len(set(wanted)):
         _complain(f"{left_out} photos are not in {settings.coco_ids}: left out")
     return wanted, bad
+
+
+def _counted(folder: Path, files: Sequence[Path]) -> str:
+    """Return how many files of the folder these are, and the names of the first."""
+    names = ", ".join(str(file.relative_to(folder)) for file in files[:NAMED])
+    more = ", ..." if len(files) > NAMED else ""
+    return f"{len(files)} {'file' if len(files) == 1 else 'files'}: {names}{more}"
 
 
 def _jobs(files: Sequence[Path], save: Path | None) -> list[Job]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 VIDEO_SUFFIXES = frozenset(
@@ -17,23 +18,33 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def find(path: Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
-    """Return a folder's images, its subfolders' too, by name; or any other path as it is.
+class Found(NamedTuple):
+    """A folder's files by name."""
+
+    images: list[Path]
+    others: list[Path]  # passed over; hidden ones, which systems leave behind, are not told
+
+
+def find(path: Path, *, leave_out: Collection[Path] = ()) -> Found:
+    """Return a folder's files, its subfolders' too; any other path as an image, as it is.
 
     Args:
         path: need not exist: whoever reads it says what is wrong.
-        leave_out: folders whose images do not count.
+        leave_out: folders whose files do not count.
     """
     if not _is_folder(path):
-        return [path]
-    found: list[Path] = []
+        return Found([path], [])
+    files: list[Path] = []
     without = {folder.resolve() for folder in leave_out}
     for place, folders, names in os.walk(path):
         if without:
             folders[:] = [name for name in folders if Path(place, name).resolve() not in without]
-        files = (Path(place, name) for name in names)
-        found += (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
-    return [] if path.resolve() in without else sorted(found)
+        files += (Path(place, name) for name in names)
+    if path.resolve() in without:
+        return Found([], [])
+    images = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    others = {file for file in files if not file.name.startswith(".")}.difference(images)
+    return Found(sorted(images), sorted(others))
 
 
 class Names:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from anyio import CapacityLimiter, to_thread
@@ -25,7 +25,7 @@ BUSY = message(
 )
 
 
-def frames_to(detector: Detector) -> Callable[[list[Any]], Awaitable[dict[str, Any]]]:
+def frames_to(detector: Detector) -> Callable[[list[Any]], Coroutine[Any, Any, dict[str, Any]]]:
     """A function for the page: a JPEG as base64 and the IoU threshold in, what was found out.
 
     The browser calls it past Gradio's queue, which would cost a frame more time than detecting. So

@@ -20,7 +20,7 @@ IoU threshold is the server's alone: with another one it is asked again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -89,7 +89,7 @@ def answer(
     return told | result.to_dict() | copies, result
 
 
-def drawing(found: list[Found], asked: Any) -> dict[str, Any]:
+def drawing(found: Sequence[Found], asked: Any) -> dict[str, Any]:
     """A photo with some of its detections drawn, for who was answered for it.
 
     Args:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+from client.photos import SUFFIXES, VIDEO_SUFFIXES
 
 HERE = Path(__file__).resolve().parent
 # Of events: no spinner over the page, no endpoint for programs.
@@ -14,6 +17,7 @@ QUIETLY: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private
 STYLE = HERE / "page.css"
 # In their order: each knows what stands before it.
 SCRIPTS = (
+    "dropzones",
     "examples",
     "element",
     "settings",
@@ -26,6 +30,12 @@ SCRIPTS = (
     "camera",
     "video",
 )
+# What each drop zone takes, by its elem_id.
+FORMATS = {
+    "photos-drop": ",".join(sorted(SUFFIXES)),
+    "compare-drop": ",".join(sorted(SUFFIXES)),
+    "clip": ",".join(sorted(VIDEO_SUFFIXES)),
+}
 # Gradio drops @container rules from style sheets.
 SMALL_BOXES = "@container (max-width: 50px) { .name:not(:hover, .picked) span { display: none; } }"
 
@@ -65,4 +75,4 @@ def view(name: str, value: dict[str, Any], *functions: Callable[..., Any], of: s
 def _scripts() -> str:
     """Gradio puts the same text into the page only once, and before anything is drawn."""
     texts = ((HERE / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
-    return f"<script>{''.join(texts)}</script>"
+    return f"<script>{''.join(texts)}nameFormats({json.dumps(FORMATS)});</script>"

@@ -40,6 +40,23 @@ def test_a_folder_without_images_is_told_and_is_a_failure(
     assert service.requests == []
 
 
+def test_what_is_passed_over_in_a_folder_is_told(
+    service: Service, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(Detect((photo.parent,), service.url)) == 0
+    assert "passed over" not in capsys.readouterr().err
+    for name in ("IMG_1.HEIC", "clip.mp4", ".DS_Store"):
+        (photo.parent / name).touch()
+    assert run(Detect((photo.parent,), service.url)) == 0
+    told = f"{photo.parent}: passed over 2 files: IMG_1.HEIC, clip.mp4\n"
+    assert told in capsys.readouterr().err
+    for number in range(2, 9):
+        (photo.parent / f"IMG_{number}.HEIC").touch()
+    assert run(Detect((photo.parent,), service.url)) == 0
+    assert "passed over 9 files: IMG_1.HEIC, IMG_2.HEIC, " in (err := capsys.readouterr().err)
+    assert err.rstrip().endswith(", ...")
+
+
 def test_the_settings_reach_the_server(service: Service, photo: Path) -> None:
     given = Detect(
         (photo,), service.url, "canary", score_threshold=0.25, iou_threshold=0.5, max_detections=7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -88,9 +89,10 @@ class Program:
     Args:
         options: of the program.
         checkout: where `make demo` starts it instead.
+        variables: of the environment, besides those that are set.
     """
 
-    def __init__(self, *options: str, checkout: Path | None = None) -> None:
+    def __init__(self, *options: str, checkout: Path | None = None, **variables: str) -> None:
         self.port = free_port()
         options = ("--port", str(self.port), *options)
         command = [sys.executable, "app.py", *options]
@@ -99,6 +101,7 @@ class Program:
         self.process = subprocess.Popen(
             command,
             cwd=checkout or PROJECT,
+            env=os.environ | variables,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

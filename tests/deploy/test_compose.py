@@ -85,7 +85,7 @@ def test_builds_here_from_files_that_exist(services: dict[str, Any]) -> None:
 
 
 def test_mounts_the_repository_read_only(services: dict[str, Any]) -> None:
-    (volume,) = services["triton"]["volumes"]
+    (volume,) = (each for each in services["triton"]["volumes"] if each["type"] == "bind")
     assert volume["source"] == "${MODEL_REPOSITORY:-./model_repository}"
     assert volume["target"] == "/models"
     assert volume["read_only"] is True
