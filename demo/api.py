@@ -56,7 +56,8 @@ def _uploaded(photo: Any) -> str:
     path = photo.get("path") if isinstance(photo, dict) else None
     if not isinstance(path, str):
         raise _refused('photo must be a file: handle_file("photo.jpg")')
-    if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
+    folder = Path(get_upload_folder()).resolve()
+    if "\0" in path or not Path(path).resolve().is_relative_to(folder):
         raise _refused("photo must be an uploaded file")
     return path
 
@@ -69,7 +70,7 @@ def _number(name: str, value: Any) -> float | None:
 
 def _whole(name: str, value: Any) -> int | None:
     number = _number(name, value)
-    if number is not None and number != int(number):
+    if isinstance(number, float) and not number.is_integer():
         raise _refused(f"{name} must be a whole number, but got {number}")
     return None if number is None else int(number)
 

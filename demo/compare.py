@@ -15,6 +15,8 @@ from demo.facts import Facts
 from demo.messages import message
 from demo.photos import answers
 
+NAME_LIMIT = 200  # letters, of an ensemble
+
 
 def comparison(
     detector: Detector, facts: Facts, paths: list[str], iou: float | None, models: tuple[str, str]
@@ -30,6 +32,9 @@ def comparison(
     """
     if not paths:
         return {}
+    if not all(isinstance(model, str) and 0 < len(model) <= NAME_LIMIT for model in models):
+        text = f"Type the names of two, of {NAME_LIMIT} letters at most."
+        return {"message": message("An ensemble has no name", text, "error")}
     missing = [model for model in models if not facts.has(model)]
     if missing:
         return {"message": _missing(missing[0])}

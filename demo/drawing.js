@@ -6,8 +6,8 @@ class DrawingView {
     this.place = place;
   }
 
-  show({ picture, name, message }) {
+  show({ picture, message }) {
     this.place.replaceChildren(...(message ? [messagePanel(message)] : []));
-    if (picture) element("a", { href: picture.url, download: name }).click();
+    if (picture) element("a", { href: picture.url, download: true }).click();
   }
 }

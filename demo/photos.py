@@ -97,7 +97,7 @@ def drawing(found: Sequence[Found], asked: Any) -> dict[str, Any]:
         asked: by a browser, and so anything at all. Wanted: {"photo", "detections"}, places in
             `found` and in its detections.
     Returns:
-        "picture", a file for the browser, and "name"; or "message".
+        "picture", a file for the browser; or "message".
     """
     try:
         path, result = found[asked["photo"]]
@@ -105,11 +105,9 @@ def drawing(found: Sequence[Found], asked: Any) -> dict[str, Any]:
     except (AttributeError, IndexError, KeyError, TypeError):
         return {"message": _no_longer_on_show()}
     try:
-        picture = pictures.drawn(path, detections)
+        return {"picture": pictures.drawn(path, detections)}
     except Exception as error:
         return {"message": explained(error, Path(path).name)}
-    at = time.time_ns()  # the same picture twice is news both times
-    return {"picture": picture, "name": f"{Path(path).stem}-detections.jpg", "at": at}
 
 
 def filtered(result: Result, score: float, most: int) -> Result:

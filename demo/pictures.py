@@ -48,7 +48,7 @@ def copies(path: str, photo: bytes) -> dict[str, Any]:
     Raises:
         InvalidImage: it cannot be decoded here.
     """
-    folder = _folder_of(path)
+    folder = Path(get_upload_folder()) / hashlib.sha256(path.encode()).hexdigest()
     shown, thumbnail = folder / "shown.jpg", folder / "thumbnail.jpg"
     if shown.is_file() and thumbnail.is_file():
         for file in (shown, thumbnail):
@@ -67,7 +67,8 @@ def drawn(path: str, detections: Iterable[Detection]) -> dict[str, Any]:
         InvalidImage: it is no longer there, or cannot be decoded.
     """
     picture = drawing.draw(drawing.read(read(path)), detections)
-    file = _folder_of(path) / f"{secrets.token_hex(8)}.jpg"  # others may have chosen other boxes
+    # Each in a folder of its own: others may draw other boxes, and the browser takes this name.
+    file = Path(get_upload_folder()) / secrets.token_hex(16) / f"{Path(path).stem}-detections.jpg"
     _write(file, _jpeg(picture, DRAWN_QUALITY))
     return _served(file)
 
@@ -90,11 +91,6 @@ def ink(colour: drawing.Colour) -> str:
     linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
-
-
-def _folder_of(path: str) -> Path:
-    """Where that lies which is made of a photo."""
-    return Path(get_upload_folder()) / hashlib.sha256(path.encode()).hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

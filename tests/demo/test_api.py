@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio as gr
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from client import Detector
+from demo.api import detection_by
 from tests.demo.program import Forwarder
 
 
@@ -60,6 +62,19 @@ def test_wrong_settings_are_told(
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_what_json_calls_a_number_is_told(
+    number: float, forwarder: Forwarder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    (tmp_path / "photo.jpg").touch()
+    with (
+        Detector(f"127.0.0.1:{forwarder.port}") as detector,
+        pytest.raises(gr.Error, match="must be a whole number"),
+    ):
+        detection_by(detector)({"path": str(tmp_path / "photo.jpg")}, max_detections=number)
+
+
 def test_a_file_that_is_no_photo_is_told(api: Client, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("no photo at all")
@@ -67,7 +82,9 @@ def test_a_file_that_is_no_photo_is_told(api: Client, tmp_path: Path) -> None:
         api.predict(handle_file(str(notes)), api_name="/detect")
 
 
-@pytest.mark.parametrize("photo", ["/etc/hostname", {"path": "/etc/hostname"}, None, 7])
+@pytest.mark.parametrize(
+    "photo", ["/etc/hostname", {"path": "/etc/hostname"}, {"path": "\0"}, None, 7]
+)
 def test_no_other_file_is_read(api: Client, photo: object, forwarder: Forwarder) -> None:
     asked = len(forwarder.images)
     with pytest.raises(AppError, match="photo must be"):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from client import Detector, Result
+from demo.compare import comparison
+from demo.facts import Facts
 from serving.server import EmbeddedServer
 from tests.demo.actions import choose_tab, drop, payload, set_slider
 from tests.demo.program import SAMPLES, Forwarder
@@ -89,3 +93,10 @@ def test_any_two_ensembles_can_be_compared(page: Page) -> None:
     expect(page.locator("#compare-result .message.error strong")).to_have_text(
         "The server has no ensemble nobody"
     )
+
+
+@pytest.mark.parametrize("model", ["", 7, None, [], {}, "x" * 201])
+def test_what_is_no_name_is_told(model: Any) -> None:
+    with Detector("127.0.0.1:1") as detector:
+        answer = comparison(detector, Facts(detector), ["a.jpg"], 0.45, ("ensemble", model))
+    assert answer["message"]["headline"] == "An ensemble has no name"

@@ -38,8 +38,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_photo_is_drawn_on(folder: Path) -> None:
     answer = drawing(ANSWERED, {"photo": 1, "detections": [0, 1, 0]})
-    assert answer["name"] == "smear-1-detections.jpg"
     picture = Path(answer["picture"]["path"])
+    assert picture.name == "smear-1-detections.jpg"
     assert picture.is_relative_to(folder)
     with Image.open(picture) as image:
         assert image.size == (640, 480)
