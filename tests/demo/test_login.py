@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from gradio_client import Client, handle_file
 from playwright.sync_api import Browser, expect
 
+from client import InvalidParameter
+from demo.visitors import VisitorOptions
 from tests.demo.actions import drop_photo
 from tests.demo.program import SAMPLES, Forwarder, Program
 
@@ -74,7 +77,31 @@ def test_a_program_logs_in(address: str, smear: Path) -> None:
 
 @pytest.mark.parametrize("auth", ["visitor", ":a long password", "visitor:short", " :"])
 def test_a_login_that_guards_nothing_is_wrong_usage(auth: str) -> None:
-    program = Program("--auth", auth)
-    printed = program.process.communicate(timeout=60)[0]
-    assert program.process.returncode == 2
-    assert "expected USER:PASSWORD, the password of 12 characters or more" in printed
+    with pytest.raises(InvalidParameter, match="expected USER:PASSWORD, the password of 12 char"):
+        VisitorOptions(auth=auth).login()
+
+
+def test_the_command_line_counts_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("APP_AUTH", raising=False)
+    assert VisitorOptions().login() is None
+    monkeypatch.setenv("APP_AUTH", f"{USER}:{PASSWORD}")
+    assert VisitorOptions().login() == [(USER, PASSWORD)]
+    assert VisitorOptions(auth="other:another password").login() == [("other", "another password")]
+
+
+@pytest.mark.parametrize(
+    ("given", "root", "name"),
+    [
+        ("", None, None),
+        ("/", None, None),
+        ("detect/", "/detect", None),
+        ("/a/detect", "/a/detect", None),
+        ("https://vision.example.com:8443/detect/", "https://vision.example.com:8443/detect",
+         "vision.example.com"),
+    ],
+)  # fmt: skip
+def test_a_root_path_is_a_path_or_a_url(given: str, root: str | None, name: str | None) -> None:
+    options = VisitorOptions(root_path=given, names=" one, two")
+    assert options.root() == root
+    expected = {"localhost", socket.gethostname(), "127.0.0.1", "one", "two", name} - {None}
+    assert options.host_names("127.0.0.1") == expected
