@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from anyio import to_thread
+from gradio import route_utils
 from gradio.route_utils import API_PREFIX
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
@@ -143,6 +144,18 @@ class _Measured:
         if message["type"] == "http.disconnect":
             raise MultiPartException("The upload broke off.")
         return message
+
+
+class _FilesOnly(route_utils.GradioMultiPartParser):
+    """Gradio's parser, which would collect in memory whatever comes beside files."""
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if self._current_part.file is None:
+            raise MultiPartException("An upload holds files and nothing else.")
+
+
+route_utils.GradioMultiPartParser = _FilesOnly  # type: ignore[misc]  # where Gradio looks for it
 
 
 def _require(good: object, status: int, text: str) -> None:

@@ -250,6 +250,12 @@ def test_one_upload_that_is_too_large_costs_nobody_theirs(small: httpx.Client) -
     assert kept.exists()
 
 
+def test_an_upload_holds_files_and_nothing_else(small: httpx.Client) -> None:
+    field = {"files": (None, b"a" * 2**20)}  # which Gradio would keep in memory, whatever its size
+    answer = small.post(f"{API}/upload", files=field)
+    assert (answer.status_code, answer.text) == (400, "An upload holds files and nothing else.")
+
+
 def test_an_upload_that_breaks_off_leaves_nothing(small: httpx.Client) -> None:
     folder = Path(uploaded(small, "kept.jpg", 0.1).json()[0]).parents[1]
     before = set(folder.iterdir())

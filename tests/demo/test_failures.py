@@ -8,25 +8,39 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.demo.actions import drop, drop_photo, payload, set_slider
+from tests.demo.actions import choose_tab, drop, drop_photo, payload, set_slider
 from tests.demo.program import Forwarder
 
 ERROR = "#photos-result .message.error"
+EXPECTED = "JPEG, PNG, BMP, WebP or TIFF expected"
 
 
 def test_a_file_that_is_no_photo_gets_a_readable_message(page: Page, smear: Path) -> None:
     photo = smear.read_bytes()
-    no_image = "Not an image (JPEG, PNG, BMP, WebP or TIFF expected)"
+    no_image = f"Not an image ({EXPECTED})"
     files = {
         "notes.txt": (b"no photo at all", no_image),
         "disguised.jpg": (b"no photo at all", no_image),
         "half.jpg": (photo[: len(photo) // 2], "Truncated or damaged JPEG"),
         "empty.jpg": (b"", "Empty"),
+        "IMG_1.HEIC": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", f"HEIC is not read ({EXPECTED})"),
+        "a.avif": (b"\0\0\0\x1cftypavif\0\0\0\0avifmif1", f"AVIF is not read ({EXPECTED})"),
+        "a.gif": (b"GIF89a\1\0\1\0\0\0\0;", f"GIF is not read ({EXPECTED})"),
     }
     for name, (content, text) in files.items():
         drop(page, payload(name, content))
         expect(page.locator(f"{ERROR} strong")).to_have_text(f"{name} cannot be used")
         expect(page.locator(f"{ERROR} p")).to_have_text(text)
+
+
+def test_the_drop_zones_name_their_formats_so_that_phones_convert(page: Page) -> None:
+    for zone in ("photos-drop", "compare-drop"):
+        expect(page.locator(f"#{zone} input[type=file]")).to_have_attribute(
+            "accept", ".bmp,.jpeg,.jpg,.png,.tif,.tiff,.webp"
+        )
+    choose_tab(page, "Video")
+    accepted = page.locator("#clip input[type=file]").get_attribute("accept") or ""
+    assert {".mp4", ".mov", ".webm", ".mkv", ".avi"} <= set(accepted.split(","))
 
 
 def test_a_name_is_never_read_as_html(page: Page, smear: Path) -> None:
