@@ -76,7 +76,7 @@ class Door:
         self.names = {name.lower() for name in names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] != "http":  # the page has no websockets: Gradio closes them
             await self.app(scope, receive, send)
             return
         try:

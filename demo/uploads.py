@@ -7,6 +7,7 @@ touched longest ago makes way. There is one page a process, and so one folder an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -74,13 +75,11 @@ def _entries() -> list[Entry]:
 
 def _entry(path: Path) -> Entry:
     touched, size = 0.0, 0
-    for part in (path, *(path.iterdir() if path.is_dir() else ())):
-        try:
+    with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+        for part in (path, *(path.iterdir() if path.is_dir() else ())):
             status = part.stat()
-        except FileNotFoundError:  # removed meanwhile
-            continue
-        touched = max(touched, status.st_mtime)
-        size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+            touched = max(touched, status.st_mtime)
+            size += 0 if stat.S_ISDIR(status.st_mode) else status.st_size
     return Entry(touched, max(size, SMALLEST), path)
 
 

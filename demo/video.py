@@ -62,7 +62,7 @@ def annotated(
         yield {"message": explained(error, name, path)}
     finally:  # also where somebody stopped it
         if not whole:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Run:
