@@ -98,7 +98,7 @@ class Door:
             return receive
         self._check_origin(request)
         size = request.headers.get("content-length", "")
-        _require(size.isdigit(), 411, "A request must tell its length.")
+        _require(size.isdecimal(), 411, "A request must tell its length.")
         if path != UPLOAD:
             _require(int(size) <= BODY_LIMIT, 413, "This is more than the page takes.")
             return receive

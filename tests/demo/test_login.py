@@ -52,7 +52,7 @@ def test_without_a_login_nothing_is_answered(address: str, method: str, path: st
     with httpx.Client(base_url=address, timeout=30) as visitor:
         answer = visitor.request(method, path, json=body if method == "POST" else None)
         assert answer.status_code in (401, 404)
-        assert "detections" not in visitor.get("/").text
+        assert "photos-result" not in visitor.get("/").text
         login = {"username": USER, "password": PASSWORD + "!"}
         assert visitor.post("/login", data=login).status_code == 400
 
