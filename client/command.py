@@ -243,7 +243,7 @@ def _find(settings: Detect, output: Output | None) -> tuple[list[Path], int]:
     made = [settings.save] if settings.save else []
     made += output.made if output else []
     for path in settings.photos:
-        found = photos.find(path, leave_out=made)
+        found = photos.look_through(path, leave_out=made)
         files += found.images
         if not found.images:
             _complain(f"{path}: a folder without images ({' '.join(sorted(photos.SUFFIXES))})")

@@ -25,7 +25,12 @@ class Found(NamedTuple):
     others: list[Path]  # passed over; hidden ones, which systems leave behind, are not told
 
 
-def find(path: Path, *, leave_out: Collection[Path] = ()) -> Found:
+def find(path: Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
+    """Return a folder's images, its subfolders' too, by name; or any other path as it is."""
+    return look_through(path, leave_out=leave_out).images
+
+
+def look_through(path: Path, *, leave_out: Collection[Path] = ()) -> Found:
     """Return a folder's files, its subfolders' too; any other path as an image, as it is.
 
     Args:

@@ -12,7 +12,7 @@ def touch(*paths: Path) -> None:
 
 
 def test_an_empty_folder_holds_no_photos(tmp_path: Path) -> None:
-    assert photos.find(tmp_path) == ([], [])
+    assert photos.look_through(tmp_path) == ([], [])
 
 
 def test_a_folder_is_searched_to_its_depth_for_images_only(tmp_path: Path) -> None:
@@ -20,19 +20,23 @@ def test_a_folder_is_searched_to_its_depth_for_images_only(tmp_path: Path) -> No
     others = [tmp_path / "a" / "labels.xml", tmp_path / "notes.txt"]
     touch(*wanted, *others, tmp_path / ".DS_Store")
     (tmp_path / "folder.jpg").mkdir()
-    assert photos.find(tmp_path) == (sorted(wanted), others)
+    assert photos.look_through(tmp_path) == (sorted(wanted), others)
+    assert photos.find(tmp_path) == sorted(wanted)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "notes.txt", "missing.jpg", "a" * 5000])
 def test_a_path_that_is_no_folder_is_taken_as_it_is(tmp_path: Path, name: str) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "notes.txt")
-    assert photos.find(tmp_path / name) == ([tmp_path / name], [])
+    assert photos.look_through(tmp_path / name) == ([tmp_path / name], [])
 
 
 def test_what_was_saved_below_the_folder_is_not_read_again(tmp_path: Path) -> None:
     touch(tmp_path / "a.jpg", tmp_path / "drawn" / "a.jpg")
-    assert photos.find(tmp_path, leave_out=[tmp_path / "drawn"]) == ([tmp_path / "a.jpg"], [])
-    assert photos.find(tmp_path / "drawn", leave_out=[tmp_path / "drawn"]) == ([], [])
+    assert photos.look_through(tmp_path, leave_out=[tmp_path / "drawn"]) == (
+        [tmp_path / "a.jpg"],
+        [],
+    )
+    assert photos.look_through(tmp_path / "drawn", leave_out=[tmp_path / "drawn"]) == ([], [])
 
 
 def test_none_have_no_targets(tmp_path: Path) -> None:
