@@ -90,7 +90,12 @@ class Folder(annotations.Folder):
             raise DataError(f"{directory}: not a COCO folder; expected {LAYOUT}")
         self._paths: dict[str, Path] = {}
         self._others = _of_another_kind(paths)
-        paths = [path for path in paths if path not in self._others] or paths
+        if len(paths) == len(self._others) > 0:
+            raise DataError(
+                f"{directory}: none of its {len(paths)} JSON files is COCO. labelme writes one a "
+                "photo: `pip install labelme2coco` and `labelme2coco FOLDER` make one file of them"
+            )
+        paths = [path for path in paths if path not in self._others]
         for path in paths:
             alike = path.name in NAMED_ALIKE and path.parent != directory
             name = path.parent.name if alike else path.stem

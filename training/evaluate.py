@@ -11,7 +11,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -177,7 +177,7 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
     if sum(source is not None for source in given) != 1:
         raise TrainingError("give either --run, --onnx or --detections, one of the three")
     if settings.detections:
-        return read_detections(settings.detections, manifest.labels)
+        return read_detections(settings.detections, manifest.labels, read_truth(manifest))
     if settings.onnx:
         exported = onnx_network.load(settings.onnx)
         check_labels(settings.onnx, exported.labels, manifest)
@@ -303,10 +303,16 @@ def _unpack(batch: dict[str, tf.Tensor], outputs: tuple[tf.Tensor, ...]) -> Iter
         )
 
 
-def read_detections(path: Path, labels: tuple[str, ...]) -> list[Detected]:
-    """What `client detect --json` printed; an image's id is its file name without suffix."""
+def read_detections(
+    path: Path, labels: tuple[str, ...], truth: Sequence[Truth] = ()
+) -> list[Detected]:
+    """What `client detect --json` printed; an image's id is its file name without suffix.
+
+    truth: images as they are stored; records may hold them smaller than the server saw them.
+    """
+    stored = {image.image_id: (image.width, image.height) for image in truth}
     try:
-        return [_detected(photo, labels) for photo in json.loads(path.read_text())]
+        return [_detected(photo, labels, stored) for photo in json.loads(path.read_text())]
     except FileNotFoundError:
         raise TrainingError(f"{path}: no such file") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -315,14 +321,18 @@ def read_detections(path: Path, labels: tuple[str, ...]) -> list[Detected]:
         ) from None
 
 
-def _detected(photo: dict[str, Any], labels: tuple[str, ...]) -> Detected:
+def _detected(
+    photo: dict[str, Any], labels: tuple[str, ...], stored: dict[str, tuple[int, int]]
+) -> Detected:
     if "error" in photo:
         raise TrainingError(f"{photo['file']} has no detections: {photo['error']}")
     rows = photo["detections"]
     boxes = [[row["box"][side] for side in ("x1", "y1", "x2", "y2")] for row in rows]
+    image_id, seen = Path(photo["file"]).stem, (photo["width"], photo["height"])
+    scale = np.divide(stored.get(image_id, seen), seen).astype(np.float32)
     return Detected(
-        Path(photo["file"]).stem,
-        np.array(boxes, np.float32).reshape(-1, 4),
+        image_id,
+        np.array(boxes, np.float32).reshape(-1, 4) * np.tile(scale, 2),
         np.array([row["score"] for row in rows], np.float32),
         np.array([labels.index(row["label"]) for row in rows], int),
     )

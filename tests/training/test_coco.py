@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from training import annotations, coco
-from training.folders import Folders
+from training.folders import Folders, open_folder
 
 WIDTH, HEIGHT = 40, 30
 BOX = [4.5, 5, 15.25, 20]
@@ -441,3 +441,11 @@ def test_pycocotools_reads_the_same(objects: Any) -> None:
     names = [category["name"] for category in theirs.loadCats([r["category_id"] for r in records])]
     assert list(found.labels) == names
     assert found.difficult.tolist() == [bool(record["iscrowd"]) for record in records]
+
+
+def test_labelme_is_refused_once(tmp_path: Path) -> None:
+    folder = CocoFolder(tmp_path)
+    for name in "abc":
+        folder.text('{"shapes": [], "imagePath": "a.png"}', f"{name}.json")
+    with pytest.raises(annotations.DataError, match=r"none of its 3 JSON files is COCO\. label"):
+        open_folder(tmp_path)

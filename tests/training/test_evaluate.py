@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,16 @@ def test_detections_are_read_from_the_clients_json(tmp_path: Path) -> None:
     box = {"x1": 10, "y1": 10, "x2": 50, "y2": 50}
     row = {"label": "speck", "class_id": 1, "score": 0.5, "box": box}
     path = tmp_path / "detections.json"
-    path.write_text(json.dumps([{"file": "photos/a.jpg", "detections": [row]}]))
+    photo = {"file": "photos/a.jpg", "width": 200, "height": 300, "detections": [row]}
+    path.write_text(json.dumps([photo]))
     (found,) = evaluate.read_detections(path, LABELS)
     assert found.image_id == "a"
     assert found.classes.tolist() == [1]
     np.testing.assert_array_equal(found.boxes_xyxy, BOXES[:1])
+    # The server saw the photo as it is; the records may hold a smaller one.
+    stored = dataclasses.replace(_truth([0]), width=100, height=100)
+    (found,) = evaluate.read_detections(path, LABELS, [stored])
+    np.testing.assert_allclose(found.boxes_xyxy, [[5, 10 / 3, 25, 50 / 3]], rtol=1e-6)
 
 
 def test_a_photo_without_an_answer_is_refused(tmp_path: Path) -> None:

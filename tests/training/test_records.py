@@ -393,7 +393,7 @@ def test_what_cannot_be_written(
     assert "--max-side: expected 0, or 300 or more, found 100" in capsys.readouterr().err
     assert run(folder, output, splits=("test",)) == 1
     assert "no split test; splits here: train, val, trainval" in capsys.readouterr().err
-    assert run(tmp_path, output) == 1
+    assert run(folder / "ImageSets", output) == 1
     assert "no layout that is known here" in capsys.readouterr().err
     assert run(folder, folder / "Annotations/smear-1.xml") == 1
     assert "File exists" in capsys.readouterr().err

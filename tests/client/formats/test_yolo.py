@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from client.formats import yolo
 from client.journal import Entry
+from tests.client.formats.conftest import FOUND, entry
 from training import check
 from training.folders import Folders
 
@@ -40,3 +42,19 @@ def test_a_class_that_was_not_found_keeps_the_numbers_of_the_others(
     yolo.write(entries, tmp_path / "yolo")
     text = (tmp_path / "yolo/data.yaml").read_text()
     assert text == 'names: ["RBC", "class 1", "Platelets"]\n'
+
+
+def test_training_reads_every_format_that_the_server_does(tmp_path: Path) -> None:
+    """With boxes, and as photos without any."""
+    kinds = {".jpg": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tiff": "TIFF"}
+    found = []
+    for place, (suffix, kind) in enumerate(kinds.items()):
+        for name, detections in (("full", FOUND), ("empty", ())):
+            path = tmp_path / f"{name}{place}{suffix}"
+            Image.new("RGB", (64, 48), (50 * place, 90 * len(detections), 0)).save(path, kind)
+            found.append(entry(path, *detections))
+    yolo.write(found, tmp_path / "yolo")
+    assert check.run(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
+    read = Folders([tmp_path / "yolo"], val=0).read("train")
+    assert not read.problems
+    assert sorted(len(item.labels) for item in read.annotations) == [0] * 5 + [2] * 5
