@@ -99,22 +99,29 @@ def _centres_inside(windows: tf.Tensor, boxes_xyxy: tf.Tensor) -> tf.Tensor:
     return tf.reduce_all(inside, axis=-1)
 
 
-def cut(image: tf.Tensor, window: tf.Tensor, size: int) -> tf.Tensor:
+def cut(
+    image: tf.Tensor, window: tf.Tensor, size: int, extent: tf.Tensor | None = None
+) -> tf.Tensor:
     """The window of an image [H, W, 3], resized bilinearly: float32 [size, size, 3].
 
     What lies outside the image gets the image's mean colour. Sampling is at half-pixel centres
     and without antialiasing, as OpenCV's INTER_LINEAR does in the served preprocessing; only the
     samples at the very edge of an enlarged image move inwards, by half a pixel at most.
+
+    Args:
+        extent: width and height of what `image` shows, in its pixels, float32 [2]; a little less
+            than its own where it was decoded at a reduced scale, which rounds its sides up.
     """
-    extent = tf.cast(tf.shape(image)[:2], tf.float32)[::-1]  # width, height
+    pixels = tf.cast(tf.shape(image)[:2], tf.float32)[::-1]  # width, height
+    extent = pixels if extent is None else extent
     low, high = window[:2] * extent, window[2:] * extent
     step = (high - low) / size
-    # crop_and_resize samples the corners at its box's edges, in units of (extent - 1).
+    # crop_and_resize samples the corners at its box's edges, in units of (pixels - 1).
     edges = tf.concat([low + step / 2 - 0.5, high - step / 2 - 0.5], 0)
     # Samples in the outermost half pixel belong to the image, not to what lies outside.
-    whole = tf.concat([tf.maximum(edges[:2], 0.0), tf.minimum(edges[2:], extent - 1)], 0)
+    whole = tf.concat([tf.maximum(edges[:2], 0.0), tf.minimum(edges[2:], pixels - 1)], 0)
     edges = tf.where(tf.abs(edges - whole) <= 0.5, whole, edges)
-    x1, y1, x2, y2 = tf.unstack(edges / tf.maximum(tf.tile(extent - 1, [2]), 1.0))
+    x1, y1, x2, y2 = tf.unstack(edges / tf.maximum(tf.tile(pixels - 1, [2]), 1.0))
     patch = tf.image.crop_and_resize(
         image[None], [[y1, x1, y2, x2]], [0], [size, size], extrapolation_value=_OUTSIDE
     )[0]

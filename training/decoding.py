@@ -59,3 +59,9 @@ def decode(encoded: bytes) -> tuple[np.ndarray, ImageInfo]:
     picture = np.ascontiguousarray(picture)
     look = resemblance.look(picture)
     return picture, ImageInfo(width, height, kind, header.orientation, look)
+
+
+def served(encoded: bytes, size: int) -> np.ndarray:
+    """What preprocess makes of a file for the network: uint8 RGB [size, size, 3], upright."""
+    image, _ = _preprocessing.read_image(encoded, size, size, MAX_PIXELS)
+    return np.ascontiguousarray(image)

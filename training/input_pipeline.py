@@ -1,41 +1,67 @@
 """TFRecords -> batches of images and targets, in an order fixed by the seed.
 
 The stream is one endless sequence of examples: epoch after epoch, each in an order of its own,
-every example with a seed of its own. Element `i` of the stream is the same whenever and wherever
-it is made, so a resumed run skips to where it stopped, and N workers each take every N-th: together
-they use each image once an epoch, and the same images in a step as one worker would.
+every example with a seed of its own. Element `i` of the stream is a function of the seed and `i`
+alone: the order of an epoch is a permutation that is computed, not a buffer that is filled, and
+examples are read one by one from where they lie. So a resumed run goes on at any element at once,
+N workers each take every N-th, and read and use each image once an epoch together, the same images
+in a step as one worker would. And memory holds the examples in work only, however large photos are.
 
-For that each worker reads all files, but parses, decodes and augments its own part only. Dealing
-out whole files would spare it the reading, and cost the order that does not depend on how many
-workers there are, and epochs that end for all of them at once.
+Photos are resized as in front of the served network: evaluation calls its very code; training does
+the same to the window that augmentation cuts, see `reduction`.
 """
 
 import os
 
+import numpy as np
 import tensorflow as tf
 
-from training import augmentation, matching, records
+from training import augmentation, decoding, matching, random_access, records
 from training.default_boxes import default_boxes
 from training.presets import Preset
 
-_SHUFFLE_BUFFER = 4096  # serialised examples, each the size of a JPEG
+# Shorter side of a window in input sizes from which on a JPEG is decoded at 1/2, 1/4 and 1/8.
+_REDUCED_FROM = (4.0, 5.0, 10.0)
 
 
-def decode_image(encoded: tf.Tensor) -> tf.Tensor:
-    """JPEG, PNG or BMP bytes -> uint8 [H, W, 3].
+def decode_image(encoded: tf.Tensor, reduced: tf.Tensor | int = 1) -> tf.Tensor:
+    """JPEG, PNG or BMP bytes -> uint8 [H, W, 3], a JPEG's sides divided by 1, 2, 4 or 8.
 
     The accurate DCT, because OpenCV, which decodes in front of the served network, uses it too.
     """
+
+    def decode_jpeg(ratio: int) -> tf.Tensor:
+        return tf.io.decode_jpeg(encoded, 3, ratio, dct_method="INTEGER_ACCURATE")
+
     if tf.io.is_jpeg(encoded):
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        cases = [(tf.equal(reduced, k), lambda k=k: decode_jpeg(k)) for k in (2, 4, 8)]
+        return tf.case(cases, lambda: decode_jpeg(1))
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
+
+
+def reduction(encoded: tf.Tensor, extent: tf.Tensor, size: int) -> tf.Tensor:
+    """By how much an image's sides are divided as it is decoded: float32, 1, 2, 4 or 8.
+
+    As in front of the served network (`choose_reduction` of model_repository/preprocess) for a
+    photo of this width and height in pixels [2]: the format's own averaging of blocks of pixels,
+    before what is left is resized bilinearly.
+    """
+    passed = tf.reduce_min(extent) / size >= tf.constant(_REDUCED_FROM)
+    reduced = 2.0 ** tf.reduce_sum(tf.cast(passed, tf.float32))
+    return tf.where(tf.io.is_jpeg(encoded), reduced, 1.0)
 
 
 def prepare_evaluation_example(example: dict[str, tf.Tensor], size: int) -> dict[str, tf.Tensor]:
     """As the served preprocessing: stretched to the input size, uint8 [size, size, 3]."""
-    image = tf.image.resize(decode_image(example["encoded"]), [size, size], method="bilinear")
-    image = tf.cast(tf.clip_by_value(tf.round(image), 0.0, 255.0), tf.uint8)
-    return {"images": image, "image_id": example["image_id"]}
+
+    def served(encoded: bytes | np.ndarray) -> np.ndarray:  # an array where called eagerly
+        return decoding.served(np.asarray(encoded, object).item(), size)
+
+    image = tf.numpy_function(served, [example["encoded"]], tf.uint8)
+    return {
+        "images": tf.ensure_shape(image, [size, size, 3]),
+        "image_id": example["image_id"],
+    }
 
 
 def prepare_training_example(
@@ -63,7 +89,7 @@ def prepare_training_example(
     inner = augmentation.crop_window(on_canvas, keys[1], preset.smallest_crop)
     origin, extent = tf.tile(outer[:2], [2]), tf.tile(outer[2:] - outer[:2], [2])
     window = origin + inner * extent
-    image = augmentation.cut(decode_image(example["encoded"]), window, preset.input_size)
+    image = _cut(example, window, preset.input_size)
     boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
     if preset.photometric:
@@ -78,20 +104,33 @@ def prepare_training_example(
     )
 
 
-def stream(manifest: records.Manifest, seed: int, skip: int = 0) -> tf.data.Dataset:
-    """The endless sequence of (seed int32 [2], serialised example), without its first `skip`."""
+def _cut(example: dict[str, tf.Tensor], window: tf.Tensor, size: int) -> tf.Tensor:
+    """The window of an example's image, resized: float32 [size, size, 3]."""
+    extent = tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
+    reduced = reduction(example["encoded"], (window[2:] - window[:2]) * extent, size)
+    image = decode_image(example["encoded"], reduced)
+    return augmentation.cut(image, window, size, extent / reduced)
 
-    def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        key = number + tf.constant(seed, tf.int64) * 1_000_003
-        # The files too, for a split that is larger than the buffer.
-        files = tf.data.Dataset.from_tensor_slices(manifest.paths)
-        files = files.shuffle(len(manifest.paths), seed=key, reshuffle_each_iteration=False)
-        examples = tf.data.TFRecordDataset(files)
-        order = examples.shuffle(_SHUFFLE_BUFFER, seed=key, reshuffle_each_iteration=False)
-        return order.enumerate().map(lambda i, x: (_example_seed(seed, number, i), x))
 
-    epochs_done, examples_done = divmod(skip, manifest.count)
-    return tf.data.Dataset.range(epochs_done, 2**31 - 1).flat_map(epoch).skip(examples_done)
+def stream(
+    manifest: records.Manifest, seed: int, skip: int = 0, shard: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
+    """The endless sequence of (seed int32 [2], serialised example), without its first `skip`.
+
+    Of what is left the elements of one shard (index, count): every count-th.
+    """
+    places = random_access.find(manifest)
+
+    def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        epoch, place = number // manifest.count, number % manifest.count
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        row = tf.random.experimental.index_shuffle(
+            place, key, tf.constant(manifest.count - 1, tf.int64)
+        )
+        return _example_seed(seed, epoch, place), random_access.read(places, row)
+
+    numbers = tf.data.Dataset.range(skip, 2**62).shard(shard[1], shard[0])
+    return numbers.map(element, num_parallel_calls=os.cpu_count() or 1)
 
 
 def _example_seed(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -131,8 +170,9 @@ def training_batches(
         )
         return image, *targets, example["image_id"]
 
-    examples = stream(manifest, seed, skip).shard(shard[1], shard[0])
-    examples = examples.map(prepare, num_parallel_calls=os.cpu_count() or 1)
+    examples = stream(manifest, seed, skip, shard).map(
+        prepare, num_parallel_calls=os.cpu_count() or 1
+    )
     batches = examples.batch(batch_size, drop_remainder=True).prefetch(2)
     # Not AUTOTUNE: its thread does not end when the iterator of a MirroredStrategy does, and
     # whoever deletes that iterator waits for it forever (seen with TensorFlow 2.21).

@@ -1,3 +1,5 @@
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import input_pipeline, records
+from training import decoding, input_pipeline, records
 from training.presets import SSD_COMPACT
 
 
@@ -85,12 +87,67 @@ def test_eager_and_mapped_steps_agree(manifest: records.Manifest) -> None:
     np.testing.assert_allclose(eager[0], mapped, atol=1e-3)
 
 
+def _photo(kind: str, width: int, height: int) -> dict[str, tf.Tensor]:
+    """An example whose photo has detail in every pixel, so that averaging differs from sampling."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(40, 200, (12, 16, 3), np.uint8)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(int)
+    image = (image + rng.integers(-40, 40, (height, width, 1))).clip(0, 255).astype(np.uint8)
+    encoded = cv2.imencode(kind, image)[1].tobytes()
+    empty = np.zeros((0, 4), np.float32)
+    return {"encoded": tf.constant(encoded), "image_id": tf.constant("photo"),
+            "width": tf.constant(width), "height": tf.constant(height),
+            "boxes_xyxy": tf.constant(empty), "classes": tf.zeros(0, tf.int32),
+            "difficult": tf.zeros(0, tf.bool)}  # fmt: skip
+
+
+PHOTOS = [(".jpg", 640, 480), (".jpg", 1600, 1300), (".jpg", 2003, 1507), (".jpg", 4032, 3024),
+          (".png", 1600, 1300)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "width", "height"), PHOTOS)
 def test_evaluation_images_are_those_of_the_served_preprocessing(
-    manifest: records.Manifest,
+    kind: str, width: int, height: int
 ) -> None:
-    """OpenCV decodes and resizes in front of the served network: at most one grey level apart."""
-    example = next(iter(records.dataset(manifest)))
+    example = _photo(kind, width, height)
+    encoded = example["encoded"].numpy()
+    (served,), _ = decoding._preprocessing.preprocess([encoded], 300, 300, 64_000_000)
     found = input_pipeline.prepare_evaluation_example(example, 300)["images"].numpy()
-    decoded = cv2.imdecode(np.frombuffer(example["encoded"].numpy(), np.uint8), cv2.IMREAD_COLOR)
-    served = cv2.resize(decoded, (300, 300), interpolation=cv2.INTER_LINEAR)[..., ::-1]
-    assert np.abs(found.astype(int) - served.astype(int)).max() <= 1
+    np.testing.assert_array_equal(found, served)
+
+
+@pytest.mark.parametrize(("kind", "width", "height"), PHOTOS)
+def test_training_resizes_as_the_served_preprocessing(kind: str, width: int, height: int) -> None:
+    """A whole photo; what differs is rounding and the last pixels of decoders and edges."""
+    example = _photo(kind, width, height)
+    served = decoding.served(example["encoded"].numpy(), 300).astype(float)
+    found = input_pipeline._cut(example, tf.constant([0.0, 0.0, 1.0, 1.0]), 300)
+    difference = np.abs(found.numpy() - served)
+    assert difference.mean() < 0.5
+    assert np.percentile(difference, 99) < 2
+
+
+def test_windows_are_reduced_as_photos_of_their_size() -> None:
+    encoded = tf.constant(cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1].tobytes())
+    for side in range(100, 4000, 50):
+        header = decoding._header.Header(side, 2 * side, 1)
+        wanted = decoding._preprocessing.choose_reduction(header, (300, 300))
+        found = input_pipeline.reduction(encoded, tf.constant([side, 2.0 * side]), 300)
+        assert float(found) == wanted
+
+
+def test_what_is_not_needed_yet_is_not_read(manifest: records.Manifest, tmp_path: Path) -> None:
+    """However many photos there are and however large, memory holds those in work only.
+
+    A damaged record tells when it is read.
+    """
+    copy = dataclasses.replace(manifest, directory=tmp_path)
+    for path in manifest.paths:
+        shutil.copy(path, tmp_path)
+    order = [x for _, x in input_pipeline.stream(manifest, 0).take(8).as_numpy_iterator()]
+    for shard in map(Path, copy.paths):
+        shard.write_bytes(shard.read_bytes().replace(order[6][-64:], bytes(64)))
+    stream = input_pipeline.stream(copy, 0).as_numpy_iterator()
+    assert [next(stream)[1] for _ in range(6)] == order[:6]
+    with pytest.raises(tf.errors.DataLossError):
+        next(stream)
