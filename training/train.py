@@ -17,7 +17,7 @@ import keras
 import tensorflow as tf
 import tyro
 
-from training import fit, records, run_folder, strategy
+from training import checkpoints, fit, records, run_folder, strategy
 from training.errors import TrainingError
 from training.precision import Precision
 from training.presets import PRESETS, Preset, PresetName, Widths
@@ -31,7 +31,8 @@ def _of_preset(metavar: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    """Train a detector. The same command again continues an interrupted run."""
+    """Train a detector. The same command again continues an interrupted run, and with more --epochs
+    extends it."""
 
     records: Annotated[Path, tyro.conf.Positional]
     """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
@@ -51,7 +52,8 @@ class TrainSettings:
     train_split: str = "train"
     """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
-    """Passes over the training data."""
+    """Passes over the training data. More than a run was given extend it, complete or not: its
+    learning rate is then that of the longer run's cosine, so a complete run's rises once more."""
     batch_size: Annotated[int | None, _of_preset("INT")] = None
     """Images a step over all devices."""
     learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
@@ -213,7 +215,7 @@ def _open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifes
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
     if (settings.output / "run.json").exists():
-        _check_same_run(settings.output, description)
+        _continue_run(settings.output, description)
     else:
         settings.output.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(settings.output / "run.json", description)
@@ -224,8 +226,37 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in items}
 
 
-def _check_same_run(output: Path, description: dict[str, Any]) -> None:
+def _continue_run(output: Path, description: dict[str, Any]) -> None:
+    """Checks that an existing run is this one; more epochs than it was given become its own."""
     before = run_folder.read_description(output)
+    _check_same_run(output, before, description)
+    for name in ("start_from", "imagenet_weights"):
+        given = description["settings"][name]
+        if given not in (None, before["settings"].get(name)):
+            print(f"{output} has begun already: --{name.replace('_', '-')} {given} is not read")
+    was, now = (_resolved(each)["epochs"] for each in (before, description))
+    if now > was:
+        newest = checkpoints.newest_whole(output / "checkpoints")
+        step = checkpoints.step_of(newest) if newest else 0
+        print(f"extending {output} from {was} to {now} epochs")
+        before["settings"]["epochs"] = now
+        extended = [*before.get("extended", []), {"epochs": was, "at_step": step}]
+        run_folder.write_json(output / "run.json", before | {"extended": extended})
+
+
+def _resolved(description: dict[str, Any]) -> dict[str, Any]:
+    """A run's settings, the preset's where none were given."""
+    settings, preset = description["settings"], description["preset"]
+    batch_size = settings["batch_size"] or preset["batch_size"]
+    scaled = preset["learning_rate"] * batch_size / preset["batch_size"]
+    return settings | {
+        "epochs": settings["epochs"] or preset["epochs"],
+        "batch_size": batch_size,
+        "learning_rate": settings["learning_rate"] or scaled,
+    }
+
+
+def _check_same_run(output: Path, before: dict[str, Any], description: dict[str, Any]) -> None:
     if "pruned" in before:
         raise TrainingError(
             f"{output} holds what `training prune` wrote: train it into another folder, "
@@ -242,17 +273,23 @@ def _check_same_run(output: Path, description: dict[str, Any]) -> None:
         "evaluate_every",
         "checkpoint_every",
     )
+    were, are = _resolved(before), _resolved(description)
     changed = [
-        f"--{key.replace('_', '-')} (was {before['settings'].get(key)!r}, now {value!r})"
-        for key, value in description["settings"].items()
-        if key not in movable and before["settings"].get(key) != value
+        f"--{key.replace('_', '-')} (was {were.get(key)!r}, now {value!r})"
+        for key, value in are.items()
+        if key not in movable
+        and were.get(key) != value
+        and not (key == "epochs" and value > were[key])
     ]
     wanted = run_folder.preset_from(description)
     changed += [
         f"the preset's {field} (was {was!r}, now {now!r})"
         for field, was, now in _differences(run_folder.preset_from(before), wanted)
     ]
-    if before["fingerprint"] != description["fingerprint"]:
+    if before["labels"] != description["labels"]:
+        labels = (", ".join(each["labels"]) for each in (before, description))
+        changed.append("the labels (were {}, now {})".format(*labels))
+    elif before["fingerprint"] != description["fingerprint"]:
         changed.append("the data")
     if changed:
         raise TrainingError(

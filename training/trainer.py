@@ -119,7 +119,10 @@ class Trainer:
         if first:
             print(f"continuing {self.settings.output} at step {first} of {schedule.total_steps}")
         if first >= schedule.total_steps:
-            print("this run is complete: nothing to do")
+            print(
+                "this run is complete: nothing to do. More --epochs extend it, another --output "
+                "begins a new one"
+            )
             return
         if self.is_chief:
             run_folder.rewind(self.settings.output, first)

@@ -298,10 +298,54 @@ def test_other_settings_do_not_continue_a_run(records_folder: Path, tmp_path: Pa
     manifest = records.load_manifest(records_folder, "train")
     train._open_run(settings, PRESET, manifest)
     train._open_run(settings, PRESET, manifest)
-    with pytest.raises(TrainingError, match=r"--epochs \(was 2, now 9\)"):
-        train._open_run(dataclasses.replace(settings, epochs=9), PRESET, manifest)
+    with pytest.raises(TrainingError, match=r"--epochs \(was 2, now 1\)"):
+        train._open_run(dataclasses.replace(settings, epochs=1), PRESET, manifest)
+    with pytest.raises(TrainingError, match=r"--batch-size \(was 4, now 16\)"):
+        train._open_run(dataclasses.replace(settings, batch_size=None), PRESET, manifest)
+    other = dataclasses.replace(manifest, labels=("crack",))
+    with pytest.raises(TrainingError, match=r"the labels \(were RBC, WBC, Platelets, now crack\)"):
+        train._open_run(settings, PRESET, other)
     with pytest.raises(TrainingError, match=r"the preset's optimizer \(was 'sgd', now 'adamw'\)"):
         train._open_run(settings, SSD_COMPACT, manifest)
+
+
+def test_a_presets_value_is_no_other_setting(records_folder: Path, tmp_path: Path) -> None:
+    settings = _settings(records_folder, tmp_path, epochs=None, batch_size=None, learning_rate=None)
+    manifest = records.load_manifest(records_folder, "train")
+    train._open_run(settings, SSD_COMPACT, manifest)
+    said = dataclasses.replace(settings, epochs=150, batch_size=16, learning_rate=2e-3)
+    train._open_run(said, SSD_COMPACT, manifest)
+    assert "extended" not in run_folder.read_description(tmp_path)
+
+
+def test_weights_to_start_from_are_not_read_again(
+    records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = _settings(records_folder, tmp_path / "run")
+    manifest = records.load_manifest(records_folder, "train")
+    train._open_run(settings, PRESET, manifest)
+    weights = dataclasses.replace(settings, imagenet_weights=tmp_path / "vgg16.h5")
+    train._open_run(weights, PRESET, manifest)
+    assert "run has begun already: --imagenet-weights" in capsys.readouterr().out
+
+
+def test_more_epochs_extend_a_complete_run(
+    records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From its last checkpoint on, with the learning rate of the longer run."""
+    short = _settings(records_folder, tmp_path, epochs=1)
+    train.train(short, PRESET)
+    long = dataclasses.replace(short, epochs=2)
+    rates = [float(_trainer(each).optimizer.learning_rate) for each in (short, long)]
+    assert rates == pytest.approx([1e-3 * 0.25, 1e-3 * (0.25 + 0.75 / 2)])
+    train.train(long, PRESET)
+    assert f"extending {tmp_path} from 1 to 2 epochs" in capsys.readouterr().out
+    assert run_folder.newest_step(tmp_path) == 4
+    description = run_folder.read_description(tmp_path)
+    assert description["settings"]["epochs"] == 2
+    assert description["extended"] == [{"epochs": 1, "at_step": 2}]
+    train.train(long, PRESET)
+    assert "complete" in capsys.readouterr().out
 
 
 def test_nothing_to_do_in_a_complete_run(
