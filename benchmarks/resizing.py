@@ -1,7 +1,8 @@
-"""What training and serving make of the same large photos, and what a network makes of that.
+r"""What training and serving make of the same large photos, and what a network makes of that.
 
     python -m training render data/large --count 24 --val 0.9 --width 3840 --height 2880
-    python -m training records data/large --output data/large-records --labels RBC WBC Platelets
+    python -m training records data/large --output data/large-records --max-side 0 \
+        --labels RBC WBC Platelets
     python -m benchmarks.resizing data/large-records --network model_repository/ssd/1/model.onnx
 
 Rendered at that size the photos hold detail in every pixel, which enlarged ones do not. Each is
