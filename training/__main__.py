@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
 def _run(command: str, arguments: list[str]) -> int:
     module_name, settings_name, _ = COMMANDS[command]
     if command not in WITHOUT_TENSORFLOW:
-        _start_tensorflow()
+        start_tensorflow()
     import tyro  # here, so that even its absence is one sentence
 
     module = importlib.import_module(f"training.{module_name}")
@@ -69,7 +69,7 @@ def _run(command: str, arguments: list[str]) -> int:
     return module.run(settings)
 
 
-def _start_tensorflow() -> None:
+def start_tensorflow() -> None:
     """Import TensorFlow without the notices it writes as it starts and looks for CUDA.
 
     They come before its log level holds, so the error stream itself is closed to them; set

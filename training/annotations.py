@@ -516,8 +516,20 @@ def find_file(name: str, roots: Iterable[Path], ends: bool = False) -> Path | No
     return next((path for path in paths if is_file(path)), None)
 
 
-def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+def by_split(directory: Path, paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Files of annotations by the split that their name tells, or their folder's."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        names = (split_name(part, "") for part in path.relative_to(directory).parts[::-1])
+        split = next(filter(None, names), ALL if len(paths) == 1 else path.stem)
+        found.setdefault(split, []).append(path)
+    return found
+
+
+def files_below(folder: Path, suffixes: Sequence[str] = ()) -> list[Path]:
     """Files in a folder and its folders, in a fixed order, without hidden ones.
+
+    suffixes: in lower case; none given: all.
 
     A folder in it may be a link; deeper ones are not followed, for they may lead round in circles.
     """
@@ -527,7 +539,8 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         for place, folders, files in os.walk(top):
             folders[:] = [name for name in folders if not _is_hidden(name)]
             found += [Path(place) / name for name in files if not _is_hidden(name)]
-    return sorted(path for path in found if path.suffix.lower() in suffixes and is_file(path))
+    wanted = (path for path in found if not suffixes or path.suffix.lower() in suffixes)
+    return sorted(path for path in wanted if is_file(path))
 
 
 def _is_hidden(name: str) -> bool:

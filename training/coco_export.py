@@ -100,6 +100,7 @@ def _relative(path: Path, folder: Path) -> str:
 
 def _read(settings: CocoSettings) -> Dataset:
     folders = settings.open()
+    folders.check_files()
     print("\n".join(folders.notes()))
     if settings.rename:
         folders.check_renames(folders.splits())

@@ -140,6 +140,12 @@ def run(settings: EvaluateSettings) -> int:
         _check_report(settings.report)
     manifest = records.load_manifest(settings.records, settings.split)
     truth = read_truth(manifest)
+    if not is_measurable(truth):
+        raise TrainingError(
+            f"{settings.records}: nothing to measure: none of the {len(truth)} images of "
+            f"{settings.split} has an object to find; annotate some, or hold out others with "
+            "`python -m training records --resplit`"
+        )
     detected = _detections(settings, manifest)
     metrics = score(truth, detected, manifest.labels)
     metrics = labelled(metrics, manifest, _trained_on(settings))
@@ -214,6 +220,11 @@ def read_truth(manifest: records.Manifest) -> list[Truth]:
 
     examples = records.dataset(manifest).map(annotation).prefetch(tf.data.AUTOTUNE)
     return [_truth(example) for example in examples.as_numpy_iterator()]
+
+
+def is_measurable(truth: list[Truth]) -> bool:
+    """Whether there is an object to find: without one mAP is 0 whatever was learned."""
+    return any(not image.difficult.all() for image in truth)
 
 
 def _truth(example: dict[str, Any]) -> Truth:

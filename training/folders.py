@@ -24,10 +24,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
 import tyro
 
-from training import annotations, coco, resemblance, voc, yolo
+from training import annotations, coco, csv_labels, resemblance, tfrecord, voc, yolo
 from training.annotations import (
     ALL,
     BadSplitError,
@@ -42,6 +43,10 @@ from training.annotations import (
 )
 
 FORMATS: tuple[ModuleType, ...] = (voc, yolo, coco)
+# Made of one of those as a rule, so they count where there is none.
+DERIVED: tuple[ModuleType, ...] = (csv_labels, tfrecord)
+NAMES = {"voc": voc, "yolo": yolo, "coco": coco, "csv": csv_labels, "tfrecord": tfrecord}
+Format = Literal["auto", "voc", "yolo", "coco", "csv", "tfrecord"]
 ORDER = ("train", "val", "trainval", "test")
 POOLS = ("train", "trainval", ALL)  # what val is held out of: the first that there is
 DEPTHS = range(1, 5)  # of VOC2007 below an archive's own folders
@@ -51,20 +56,41 @@ RESPLIT = ("train", "val", "trainval", ALL)  # what is split anew: all that ther
 HELD_OUT = {"train": ("val", "test"), "trainval": ("test",), "val": ("test",)}
 
 
-def open_folder(directory: Path) -> annotations.Folder:
+def open_folder(directory: Path, form: Format = "auto") -> annotations.Folder:
     """The folder in the format that its layout tells; DataError where none or several fit."""
     if not directory.is_dir():
         raise DataError(f"{directory}: no such folder")
+    if form != "auto":
+        return NAMES[form].Folder(directory)
+    return _form(directory).Folder(directory)
+
+
+def _form(directory: Path) -> ModuleType:
     found = [form for form in FORMATS if form.fits(directory)]
     if len(found) > 1:
         names = " and ".join(form.Folder.format for form in found)
-        raise DataError(f"{directory}: {names} in one folder; move one of them to its own")
-    if not found and coco.json_files(directory):
+        raise DataError(
+            f"{directory}: {names} in one folder; move one of them to its own, or give --format"
+        )
+    if not found and coco.json_files(directory) and not tfrecord.files(directory):
         found = [coco]
+    found = found or [form for form in DERIVED if form.fits(directory)][:1]
     if not found:
-        layouts = "".join(f"\n  {form.Folder.format}: {form.LAYOUT}" for form in FORMATS)
+        forms = (*FORMATS, *DERIVED)
+        layouts = "".join(f"\n  {form.Folder.format}: {form.LAYOUT}" for form in forms)
         raise DataError(f"{directory}: no layout that is known here; looked for{layouts}")
-    return found[0].Folder(directory)
+    return found[0]
+
+
+def _passed_over(folder: annotations.Folder) -> str:
+    """What of another format is in there, in words; empty where nothing is."""
+    forms = [form for form in DERIVED if form.Folder.format != folder.format]
+    found = {name: form.files(folder.directory) for name, form in NAMES.items() if form in forms}
+    if folder.format not in {form.Folder.format for form in FORMATS} or not any(found.values()):
+        return ""
+    files = ", ".join(folder.relative(path) for paths in found.values() for path in paths[:3])
+    names = " or ".join(f"--format {name}" for name, paths in found.items() if paths)
+    return f"; not read, as they hold the same as a rule: {files} ({names} reads them instead)"
 
 
 def within(directory: Path) -> list[Path]:
@@ -77,7 +103,8 @@ def within(directory: Path) -> list[Path]:
     if years := sorted(path.parent for path in parts if voc.is_vocs(path.parent)):
         return years
     folders = [path for path in directory.iterdir() if path.is_dir() and path.name[0] != "."]
-    known = voc.fits(directory) or coco.json_files(directory)
+    forms = (voc, *DERIVED)
+    known = coco.json_files(directory) or any(form.fits(directory) for form in forms)
     return [directory] if known or len(folders) != 1 else within(folders[0])
 
 
@@ -98,6 +125,8 @@ class FolderSettings:
     """Another seed holds out other images."""
     resplit: bool = False
     """Hold out by ratio even where a folder has its own val."""
+    format: Format = "auto"
+    """Format of all the folders; auto: what the layout of each tells."""
     resized: Resized = "unknown"
     """Where a photo has another size than its annotation says: yes, it was resized since, so boxes
     are scaled; no, that size is wrong and boxes fit as they are; unknown leaves the photo out."""
@@ -116,6 +145,7 @@ class FolderSettings:
             self.resplit,
             self.resized,
             self.group_by,
+            self.format,
         )
 
 
@@ -258,6 +288,7 @@ class Folders:
     resized: as `annotations.Folder`.
     group_by: a regular expression; images of a folder where it finds the same are held out
         together.
+    form: the format of all of them, or auto.
 
     Raises DataError where a folder cannot be used or the settings are not acceptable.
     """
@@ -271,15 +302,17 @@ class Folders:
         resplit: bool = False,
         resized: Resized = "unknown",
         group_by: str = "",
+        form: Format = "auto",
     ) -> None:
         if not 0 <= val <= 1:
             raise DataError(f"--val: expected a share of 0 to 1, found {val}")
         self._group_by = _parse_pattern(group_by)
         self._rename = _parse_renames(rename)
-        directories = [found for directory in directories for found in within(directory)]
+        if form == "auto":
+            directories = [found for directory in directories for found in within(directory)]
         names = _folder_names(directories)
         self._sources = [
-            Source(name, open_folder(directory), val, seed, resplit, self._group_by)
+            Source(name, open_folder(directory, form), val, seed, resplit, self._group_by)
             for name, directory in zip(names, directories, strict=True)
         ]
         for source in self._sources:
@@ -301,7 +334,7 @@ class Folders:
 
         Raises DataError where --group-by finds nothing.
         """
-        notes = [source.note() for source in self._sources]
+        notes = [source.note() + _passed_over(source.folder) for source in self._sources]
         entries = [(source, entry) for _, source, entry in self._entries(self.splits())]
         if self._group_by and entries and not any(s.group(entry) for s, entry in entries):
             raise DataError(
@@ -309,6 +342,15 @@ class Folders:
                 f"{entries[0][1].image_id!r}"
             )
         return notes
+
+    def check_files(self) -> None:
+        """DataError where images are in records, so that nothing can name them as files."""
+        for source in self._sources:
+            if source.folder.format == tfrecord.Folder.format:
+                raise DataError(
+                    f"{source.folder.directory}: its images are in TFRecords and have no files; "
+                    "name the folder that the records were made of"
+                )
 
     def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
         """A split, from all folders that have it; `labels` as in `annotations.Folder.read`.

@@ -86,6 +86,9 @@ class Trainer:
             self.checkpoint.read(str(newest)).assert_existing_objects_matched()
         self.val = self._val_split()
         self.truth = evaluate.read_truth(self.val) if self.val else []
+        if self.val and not evaluate.is_measurable(self.truth):
+            print(f"{settings.records}: no object in val, so nothing to measure: no mAP")
+            self.val = None
         self.trained_on = TrainedOn()
         if self.val and self.is_chief:
             self.trained_on = run_folder.trained_on(settings.output)

@@ -36,6 +36,20 @@ def test_nothing_annotated() -> None:
     assert metrics.per_class == {}
 
 
+def test_nothing_to_measure() -> None:
+    assert not evaluate.is_measurable([_truth([]), _truth([0], [True])])
+    assert evaluate.is_measurable([_truth([]), _truth([0, 1], [True, False])])
+
+
+def test_split_with_nothing_to_measure(test_data: Path, tmp_path: Path) -> None:
+    """mAP was 0.000, as of a network that finds nothing."""
+    folder = test_data / "cases/T5-val-empty"
+    assert records.run(records.RecordsSettings((folder,), tmp_path)) == 0
+    settings = evaluate.EvaluateSettings(tmp_path, detections=tmp_path / "none.json")
+    with pytest.raises(TrainingError, match="nothing to measure: none of the 2 images of val"):
+        evaluate.run(settings)
+
+
 def test_everything_right() -> None:
     metrics = evaluate.score([_truth([0, 1])], [_detected(BOXES, [0, 1], [0.9, 0.8])], LABELS)
     assert (metrics.map50, metrics.map) == pytest.approx((1.0, 1.0))
