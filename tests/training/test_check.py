@@ -128,7 +128,8 @@ def test_bad_split_does_not_hide_the_rest(folder: Path, capsys: pytest.CaptureFi
 def test_folder_that_cannot_be_checked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert check.run(check.CheckSettings((tmp_path,))) == 1
+    (tmp_path / "other").mkdir()
+    assert check.run(check.CheckSettings((tmp_path / "other",))) == 1
     assert "no layout that is known here; looked for\n  Pascal VOC:" in capsys.readouterr().err
     assert check.run(check.CheckSettings((folder / "no",))) == 1
     assert "no such folder" in capsys.readouterr().err

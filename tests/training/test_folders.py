@@ -165,7 +165,8 @@ def test_folder_of_no_format(tmp_path: Path) -> None:
     with pytest.raises(annotations.DataError) as caught:
         open_folder(tmp_path)
     lines = str(caught.value).splitlines()
-    assert [line.split(":")[0].strip() for line in lines[1:]] == ["Pascal VOC", "YOLO", "COCO"]
+    names = [line.split(":")[0].strip() for line in lines[1:]]
+    assert names == ["Pascal VOC", "YOLO", "COCO", "CSV", "TFRecord"]
 
 
 def test_folder_of_two_formats(rendered: Path, tmp_path: Path) -> None:
