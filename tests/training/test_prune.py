@@ -210,23 +210,24 @@ def _loss(network: keras.Model, batch: _Batch) -> float:
 def test_importance_is_the_squared_slope_of_the_loss(
     batch: _Batch, group: str, scaled: list[str]
 ) -> None:
-    """Against the difference that a factor close to 1 makes."""
+    """Against the difference that a factor close to 1 makes, where it makes most of one."""
     network = model.build(SSD_COMPACT, CLASSES)
-    found = prune.importance(network, SSD_COMPACT, channels.trace(network), [batch])
+    found = prune.importance(network, SSD_COMPACT, channels.trace(network), [batch])[group]
+    channel = int(found.argmax())
     losses = []
     for factor in (0.98, 1.02):
         kept = {name: network.get_layer(name).get_weights() for name in scaled}
         for name, weights in kept.items():
             changed = [x.copy() for x in weights]
             for weight in changed[:2]:
-                weight[..., 5] *= factor
+                weight[..., channel] *= factor
             network.get_layer(name).set_weights(changed)
         losses.append(_loss(network, batch))
         for name, weights in kept.items():
             network.get_layer(name).set_weights(weights)
     slope = (losses[1] - losses[0]) / 0.04
-    assert found[group][5] == pytest.approx(slope**2, rel=0.2)
-    assert found[group][5] > 1e-8
+    assert found[channel] == pytest.approx(slope**2, rel=0.2)
+    assert found[channel] > 1e-8
 
 
 def test_a_dead_channel_has_no_importance(batch: _Batch) -> None:
