@@ -519,10 +519,10 @@ class Folders:
             place = self._image_place(source, item.image_path)
             digest = self._digest(item.image_path)
             if digest in held_out:
-                other, where = held_out[digest]
+                other, where, made_too = held_out[digest]
                 message = f"the same picture as {where}, which is in {other}"
                 fatal_for: FatalFor = "nothing" if split == "val" else "image"
-                made = source.is_made(split) and source.is_made(other)
+                made = source.is_made(split) and made_too
                 kind: Kind = "duplicate image" if made else "leakage"
                 yield _twin(item, Problem(place, None, kind, message, fatal_for))
             elif digest in seen:
@@ -532,10 +532,18 @@ class Folders:
                 yield item
             seen.setdefault(digest, place)
 
-    def _held_out(self, split: str) -> dict[str, tuple[str, str]]:
-        """Digests of the images that must not be in this split, and in which and where they are."""
+    def _held_out(self, split: str) -> dict[str, tuple[str, str, bool]]:
+        """Digests of the images that must not be in this split.
+
+        Returns:
+            For each the split that it is in, where it lies, and whether that split was made here.
+        """
         return {
-            self._digest(entry.image_path): (other, self._image_place(source, entry.image_path))
+            self._digest(entry.image_path): (
+                other,
+                self._image_place(source, entry.image_path),
+                source.is_made(other),
+            )
             for other, source, entry in self._entries(HELD_OUT.get(split, ()))
             if entry.image_path is not None
         }
