@@ -9,14 +9,28 @@ PYTHON := $(shell for p in python3.12 python3.11 python3; do \
 	2>/dev/null && echo $$p && break; done)
 endif
 BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest --durations=20
+COMPUTING := tests/training tests/benchmarks tests/model_repository
 
-.PHONY: demo test lint
+.PHONY: demo test lint test-computing test-serving test-others
 
 demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
 
-test: .venv/.test lint
-	$(BIN)/python -m pytest
+# Most tests of servers wait, those of training compute: so they run beside each other.
+test: .venv/.test
+	@echo "Lint and three runs of tests beside each other, each printed when it ends: half an hour on 2 cores"
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=3 \
+		lint test-computing test-serving test-others
+
+test-computing: .venv/.test
+	$(PYTEST) $(COMPUTING)
+
+test-serving: .venv/.test
+	$(PYTEST) tests/serving
+
+test-others: .venv/.test
+	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving)
 
 lint: .venv/.test
 	$(BIN)/ruff check .
