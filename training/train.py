@@ -205,7 +205,9 @@ def _check_ranges(settings: TrainSettings) -> None:
 
 def _open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest) -> None:
     """Writes run.json, or checks that an existing run is this one."""
-    before = run_folder.trained_on(settings.start_from) if settings.start_from else NOTHING
+    begun = (settings.output / "run.json").exists()
+    source = None if begun else settings.start_from  # which may have moved since
+    before = run_folder.trained_on(source) if source else NOTHING
     description = {
         "settings": _plain(settings),
         "preset": dataclasses.asdict(preset),
@@ -214,7 +216,7 @@ def _open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifes
         "trained_on": before.also(manifest).to_dict(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
-    if (settings.output / "run.json").exists():
+    if begun:
         _continue_run(settings.output, description)
     else:
         settings.output.mkdir(parents=True, exist_ok=True)

@@ -327,6 +327,9 @@ def test_weights_to_start_from_are_not_read_again(
     weights = dataclasses.replace(settings, imagenet_weights=tmp_path / "vgg16.h5")
     train._open_run(weights, PRESET, manifest)
     assert "run has begun already: --imagenet-weights" in capsys.readouterr().out
+    moved = dataclasses.replace(settings, start_from=tmp_path / "moved since")
+    train._open_run(moved, PRESET, manifest)
+    assert "run has begun already: --start-from" in capsys.readouterr().out
 
 
 def test_more_epochs_extend_a_complete_run(
