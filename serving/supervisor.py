@@ -93,7 +93,7 @@ class Supervisor:
     def run(self) -> None:
         """Start, supervise until `stopping` is set, drain, end, and clean up."""
         try:
-            self._start()
+            self._start_first()
             self.ready.set()
             while not self.stopping.wait(TICK):
                 self._look_on()
@@ -119,6 +119,26 @@ class Supervisor:
         if self._control is None:
             raise ServingError("the server was not started")
         return self._control
+
+    def _start_first(self) -> None:
+        """Start; once more where a signal ended tritonserver, for that says nothing of the models.
+
+        On a busy machine Triton 2.51 aborts now and then as it starts: a lock in shared memory was
+        not to be had in time (boost::interprocess::lock_exception).
+
+        Raises:
+            StartError: as `_start`.
+        """
+        try:
+            self._start()
+        except StartError:
+            code = self.process.exit_code()
+            if self.stopping.is_set() or code is None or code >= 0:
+                raise
+            self._report(f"tritonserver {describe_exit(code)} as it started: starting it again")
+            self._end_process()
+            self._plan.region.clear()
+            self._start()
 
     def _start(self) -> None:
         """Start the process and wait for a real inference.

@@ -360,6 +360,22 @@ def count(watched: Watched, start: str) -> int:
     return sum(line.startswith(start) for line in watched.lines)
 
 
+def test_server_that_a_signal_ends_as_it_starts_is_started_once_more(
+    project_repository: Path,
+) -> None:
+    own = Watched(project_repository)
+    own.server.launch()
+    try:
+        wait_until(lambda: own.server._supervisor._process is not None)
+        os.kill(own.server.process.pid, signal.SIGABRT)
+        wait_until(lambda: own.server.is_ready or own.server.has_ended)
+        assert own.server.failure is None
+        assert own.infer() == "OK"
+        assert count(own, "tritonserver was ended by signal 6 as it started") == 1
+    finally:
+        own.server.stop()
+
+
 def test_server_that_does_not_start_again_is_tried_until_it_does(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
