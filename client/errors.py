@@ -44,7 +44,8 @@ CONNECTION = {
     "GOAWAY": BROKEN_OFF,
     "disconnected without": BROKEN_OFF,
     "UNEXPECTED_EOF": BROKEN_OFF,
-    "failed to connect": "no connection could be made",
+    "endpoint is not connected": BROKEN_OFF,
+    "failed to connect": "no connection could be made ({said})",
 }
 
 
@@ -140,8 +141,9 @@ def _first_line(message: str) -> str:
 def _unavailable(said: str, address: str, protocol: str) -> ServerUnavailable:
     for fragment, meaning in CONNECTION.items():
         if fragment in said:
+            reason = meaning.format(protocol=protocol, said=said)
             return ServerUnavailable(
-                f"no Triton server answers at {address}: {meaning.format(protocol=protocol)}. "
+                f"no Triton server answers at {address}: {reason}. "
                 "Start one with `python -m serving up`, or give the address of another."
             )
     return ServerUnavailable(f"the server at {address} takes no requests now: {said}")

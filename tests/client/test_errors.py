@@ -24,6 +24,12 @@ def explained(status: str, message: str | None) -> errors.DetectorError:
         ("UNAVAILABLE", "Socket closed", errors.ServerUnavailable, "the connection broke off"),
         (
             "UNAVAILABLE",
+            "failed to connect: Too many open files",
+            errors.ServerUnavailable,
+            "no connection could be made (failed to connect: Too many open files)",
+        ),
+        (
+            "UNAVAILABLE",
             "Server is stopping",
             errors.ServerUnavailable,
             "10.0.0.1:8001 takes no requests now: Server is stopping",

@@ -284,6 +284,7 @@ def test_https_without_the_right_certificates_is_told(
 def test_a_http_server_without_tls_is_told_apart(server: EmbeddedServer) -> None:
     with (
         Detector(f"https://{server.http_url}") as detector,
-        pytest.raises(ServerUnavailable, match="broke off"),  # how it answers a handshake
+        # How it answers a handshake; seldom, on a busy machine, it ends it before it began.
+        pytest.raises(ServerUnavailable, match=r"broke off|no connection could be made"),
     ):
         detector.detect(b"image")
