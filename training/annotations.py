@@ -280,6 +280,12 @@ class Folder(abc.ABC):
         """Annotations that belong to no image of any split."""
         return []
 
+    def require_split(self, split: str) -> None:
+        """BadSplitError where no file is of this split."""
+        if split not in self.splits():
+            message = f"no file of a split {split}; splits here: {', '.join(self.splits())}"
+            raise BadSplitError(self.directory, ".", message)
+
     def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
         """A split, with every image decoded once to know that it decodes.
 

@@ -117,10 +117,7 @@ class Folder(annotations.Folder):
         return [Problem(name, None, "bad split", message, "nothing") for name in names]
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
-        if split not in self._paths:
-            here = ", ".join(self.splits())
-            message = f"no file of a split {split}; splits here: {here}"
-            raise BadSplitError(self.directory, ".", message)
+        self.require_split(split)
         if split not in self._read_splits:
             self._read_splits[split] = self._read_file(split, self._paths[split])
         return self._read_splits[split]

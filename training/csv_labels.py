@@ -65,9 +65,7 @@ class Folder(annotations.Folder):
         return list(self._paths)
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
-        if split not in self._paths:
-            message = f"no file of a split {split}; splits here: {', '.join(self.splits())}"
-            raise BadSplitError(self.directory, ".", message)
+        self.require_split(split)
         return [entry for path in self._paths[split] for entry in self._entries(path)], []
 
     def _entries(self, path: Path) -> list[Entry]:

@@ -77,9 +77,7 @@ class Folder(annotations.Folder):
         return path.is_relative_to(self._unpacked) or super().within(path)
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
-        if split not in self._paths:
-            message = f"no file of a split {split}; splits here: {', '.join(self.splits())}"
-            raise BadSplitError(self.directory, ".", message)
+        self.require_split(split)
         if split not in self._read_splits:
             paths = self._paths[split]
             self._read_splits[split] = [entry for path in paths for entry in self._entries(path)]
