@@ -67,10 +67,12 @@ def test_a_sound_server(scheme: str, server: EmbeddedServer, doctor: Doctor) -> 
     url = scheme + (server.http_url if scheme == "http://" else server.grpc_url)
     code, findings = doctor(url)
     assert code == 0
-    assert {finding["mark"] for finding in findings.values()} == {"ok"}
     assert list(findings) == [
         "connection", "server", "versions", "inference", "labels", "latency", "clock"
     ]  # fmt: skip
+    marks = {subject: finding["mark"] for subject, finding in findings.items()}
+    assert marks.pop("latency") in ("ok", "warning")  # by what else this machine does just now
+    assert set(marks.values()) == {"ok"}
     assert findings["versions"]["text"] == "ensemble: preprocess 1, ssd 2, postprocess 1"
     assert findings["labels"]["text"] == "RBC, WBC, Platelets"
     facts = findings["latency"]["facts"]
