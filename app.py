@@ -33,7 +33,7 @@ from gradio.exceptions import ServerFailedToStartError
 from starlette.middleware import Middleware
 
 from client import Detector, DetectorError, InvalidParameter
-from client.security_options import SecurityOptions
+from client.transports.security_options import SecurityOptions
 from demo import page as pages
 from demo import uploads, views
 from demo.correction_editor import correction_editor
@@ -100,7 +100,12 @@ def triton(settings: AppSettings) -> Iterator[str]:
         yield settings.url
         return
     # Only here: a page for a server elsewhere needs neither these packages nor Linux.
-    from serving.server import EmbeddedServer, ServerSettings, ServingError, SlowStartError
+    from serving.server.server import (
+        EmbeddedServer,
+        ServerSettings,
+        ServingError,
+        SlowStartError,
+    )
 
     server = ServerSettings(
         repository=settings.repository,

@@ -19,7 +19,7 @@ import tyro
 
 from training import fit, train
 from training.errors import TrainingError
-from training.presets import SSD_COMPACT
+from training.network.presets import SSD_COMPACT
 
 FINAL = "as shipped"
 # name: (fields of the preset, fields of the settings)

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.pipeline import LABELS, Documented, Pipeline
 from client import Box, Detection, Result
-from serving.evaluation import SCORE_THRESHOLD, read_evaluation, score
+from serving.release.evaluation import SCORE_THRESHOLD, read_evaluation, score
 
 
 def expected(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.contestants import Target
 from benchmarks.line import ROOT
-from serving.tritonserver import KEPT_MEMORY
+from serving.server.tritonserver import KEPT_MEMORY
 
 NAMES = ("FastAPI", "LitServe", "BentoML", "Ray Serve", "MLServer", "PyTriton")
 MAKE_ENVIRONMENT = (

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from benchmarks import processes
 from benchmarks.line import ROOT, Worker, WorkerError
-from serving.tritonserver import KEPT_MEMORY
+from serving.server.tritonserver import KEPT_MEMORY
 
 START_SECONDS = 180.0
 STARTS = 3  # attempts; PyTriton gives its own processes one second to find each other

@@ -29,8 +29,13 @@ from benchmarks.figures import spread
 from benchmarks.large_photos import nearest
 from client import Detector, Result
 from client.tensors import result_of
-from serving.evaluation import SCORE_THRESHOLD, EvaluationSet, read_evaluation, score
-from serving.server import EmbeddedServer, ServerSettings
+from serving.release.evaluation import (
+    SCORE_THRESHOLD,
+    EvaluationSet,
+    read_evaluation,
+    score,
+)
+from serving.server.server import EmbeddedServer, ServerSettings
 
 SHOWN = 0.5  # score from which the ensemble answers by default
 QUALITY = cv2.IMWRITE_JPEG_QUALITY

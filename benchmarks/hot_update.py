@@ -31,9 +31,9 @@ from tqdm import tqdm
 from client import Detector, DetectorError, Result
 from serving.control import sample_photo
 from serving.errors import ServingError
-from serving.promote import RollbackSettings, rollback
-from serving.publish import PublishSettings, publish
-from serving.server import EmbeddedServer, ServerSettings
+from serving.release.promote import RollbackSettings, rollback
+from serving.release.publish import PublishSettings, publish
+from serving.server.server import EmbeddedServer, ServerSettings
 from tests.serving.tiny_network import write_artifact
 
 ROOT = Path(__file__).parent.parent

@@ -27,8 +27,8 @@ from benchmarks import accuracy, machine
 from benchmarks.figures import spread
 from benchmarks.pipeline import REPOSITORY, Pipeline, preprocessing
 from client import Detector
-from serving.evaluation import EvaluationSet, read_evaluation, score
-from serving.server import EmbeddedServer, ServerSettings
+from serving.release.evaluation import EvaluationSet, read_evaluation, score
+from serving.server.server import EmbeddedServer, ServerSettings
 
 NEAR = 100  # pixels; a box whose nearest one is farther away counts as lost
 SHOWN = 0.5  # score from which boxes are compared, as the ensemble answers by default

@@ -31,7 +31,7 @@ import grpc
 from tritonclient.grpc import service_pb2
 
 from benchmarks import http2, line
-from serving.load import METHOD, serialise
+from serving.tuning.load_generator import METHOD, serialise
 
 PATIENCE = 120.0  # seconds without any answer until a generator gives up
 SAMPLE = 20  # every so many answers one is read and compared with what it should be

@@ -24,8 +24,12 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks import machine
-from training import evaluate, onnx_network, quantize, records, variant
-from training.simplify import simplify
+from training.data import records
+from training.evaluation import evaluate
+from training.export import precisions as variant
+from training.export import quantize
+from training.export.simplify import simplify
+from training.network import onnx_network
 
 WARM_UP = 5  # rounds
 

@@ -34,10 +34,19 @@ import numpy as np
 import onnxruntime
 import tyro
 
-from training import channels, evaluate, export, fit, model, prune, records, run_folder, train
-from training.channels import Channels
+from training import (
+    fit,
+    prune,
+    run_folder,
+    train,
+)
+from training.data import records
 from training.errors import TrainingError
-from training.presets import SSD_COMPACT, Preset, Widths
+from training.evaluation import evaluate
+from training.export import export
+from training.network import channels, model
+from training.network.channels import Channels
+from training.network.presets import SSD_COMPACT, Preset, Widths
 
 PRETRAINING_EPOCHS = 12
 WHOLE, MORE, RANDOM, NARROW = (

@@ -23,7 +23,10 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks.figures import spread
-from training import augmentation, decoding, evaluate, input_pipeline, onnx_network, records
+from training import augmentation, input_pipeline
+from training.data import decoding, records
+from training.evaluation import evaluate
+from training.network import onnx_network
 
 SHOWN = 0.5  # score from which boxes are compared, as the ensemble answers by default
 LOST = 10.0  # pixels of the network's input; a box whose nearest one is farther away counts as lost

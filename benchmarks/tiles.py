@@ -24,8 +24,13 @@ from benchmarks import machine
 from benchmarks.figures import spread
 from client import Box, Detection, Detector, Result
 from client.tiles import detect_tiled, windows
-from serving.evaluation import SCORE_THRESHOLD, EvaluationSet, read_evaluation, score
-from serving.server import EmbeddedServer, ServerSettings
+from serving.release.evaluation import (
+    SCORE_THRESHOLD,
+    EvaluationSet,
+    read_evaluation,
+    score,
+)
+from serving.server.server import EmbeddedServer, ServerSettings
 
 SHOWN = 0.5  # score from which the ensemble answers by default
 Detect = Callable[[bytes], Result]

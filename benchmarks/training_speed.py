@@ -77,7 +77,9 @@ def _trainer(name: str, folder: Path, default_boxes: Path | None) -> Any:
     """A trainer of this commit or, for `--before`, of one whose `train` still held it."""
     import tensorflow as tf
 
-    from training import presets, records, train
+    from training import train
+    from training.data import records
+    from training.network import presets
 
     preset, options = presets.SSD_COMPACT, dict[str, Any]()
     if "before" not in name:
@@ -122,7 +124,9 @@ def _train(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], 
 
 
 def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
-    from training import input_pipeline, presets, records
+    from training import input_pipeline
+    from training.data import records
+    from training.network import presets
 
     preset = presets.SSD_COMPACT
     if default_boxes and "before" not in name:

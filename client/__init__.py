@@ -22,8 +22,8 @@ from client.errors import (
     ServerError,
     ServerUnavailable,
 )
-from client.local import LocalDetector
-from client.security import Security
+from client.local.detector import LocalDetector
+from client.transports.security import Security
 
 __all__ = [
     "AsyncDetector",

@@ -9,8 +9,8 @@ from io import TextIOWrapper
 
 import tyro
 
-from client import doctor
-from client.command import Detect, run
+from client.detect.command import Detect, run
+from client.doctor import doctor
 from client.errors import DetectorError, InvalidParameter
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 and the signal's number, as a shell counts

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from client import canary
-from client.addresses import parse
-from client.deadline import Deadline
 from client.detection import Result
 from client.errors import (
     DetectorError,
@@ -25,12 +23,14 @@ from client.errors import (
     explained,
 )
 from client.images import DEFAULT_LIMIT, LARGEST_LIMIT, Image, encoded, name_of
-from client.retries import Budget, Retries
 from client.runtime import Runtime
-from client.security import Security
-from client.servers import Server, Servers
 from client.tensors import result_of
-from client.transport import Request
+from client.transports.addresses import parse
+from client.transports.base import Request
+from client.transports.deadline import Deadline
+from client.transports.retries import Budget, Retries
+from client.transports.security import Security
+from client.transports.servers import Server, Servers
 
 CanaryKey = str | Callable[[Any], str] | None
 logger = logging.getLogger("client.detector")
@@ -81,7 +81,7 @@ class BaseDetector:
                 docs/client.md. Empty: the stable model answers.
             security: certificates and an API key.
             retries: how often a request is tried again at most, while servers are unavailable and
-                the timeout allows; 0: never. See client.retries.
+                the timeout allows; 0: never. See client.transports.retries.
             max_bytes: of one encoded image; a larger one is not sent.
 
         Raises:

@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from client import grpc_transport
-from client.addresses import Address
 from client.errors import InvalidParameter
-from client.security import Security
-from client.transport import Transport
+from client.transports import grpc as grpc_transport
+from client.transports.addresses import Address
+from client.transports.base import Transport
+from client.transports.security import Security
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class TaskLock:
 
 def _http() -> Any:
     try:
-        from client import http_transport  # only here: gRPC needs none of it
+        from client.transports import http as http_transport
     except ImportError as error:
         raise InvalidParameter(
             f"http:// and https:// need a package more ({error}): pip install 'httpcore2[asyncio]'"

@@ -17,8 +17,8 @@ from google.protobuf.message import Message
 from tritonclient.grpc import InferenceServerClient, InferenceServerClientPlugin, service_pb2
 from tritonclient.utils import InferenceServerException
 
-from client.addresses import Address, parse
-from client.security import Security
+from client.transports.addresses import Address, parse
+from client.transports.security import Security
 
 STATUSES = {
     400: "INVALID_ARGUMENT",

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from client import Detector, Result
-from client.addresses import parse
 from client.server_api import connect
 from client.service import Totals, describe, step_times, totals
+from client.transports.addresses import parse
 
 SECONDS = 1.0  # that asking may take, beside a request that may take longer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from client.photos import SUFFIXES, VIDEO_SUFFIXES
+from client.detect.files import SUFFIXES, VIDEO_SUFFIXES
 
 HERE = Path(__file__).resolve().parent
 # Of events: no spinner over the page, no endpoint for programs.

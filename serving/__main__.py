@@ -7,15 +7,25 @@ from typing import Any
 
 import tyro
 
-from serving import compare
-from serving.compare import CompareSettings
 from serving.errors import ServingError
-from serving.listing import ReleasesSettings, releases
-from serving.promote import PromoteSettings, RollbackSettings, promote, rollback
-from serving.publish import CanarySettings, PublishSettings, canary, publish
-from serving.server import ServerSettings
-from serving.tune import TuneSettings, tune
-from serving.up import up
+from serving.release import compare
+from serving.release.compare import CompareSettings
+from serving.release.listing import ReleasesSettings, releases
+from serving.release.promote import (
+    PromoteSettings,
+    RollbackSettings,
+    promote,
+    rollback,
+)
+from serving.release.publish import (
+    CanarySettings,
+    PublishSettings,
+    canary,
+    publish,
+)
+from serving.server.server import ServerSettings
+from serving.server.up import up
+from serving.tuning.tune import TuneSettings, tune
 
 
 @dataclass(frozen=True)

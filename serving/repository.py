@@ -38,7 +38,14 @@ from client.canary import VERSION as CANARY_VERSION
 from client.versions import NEWEST, live_version, pin_of
 from serving.artifact import Artifact, Signature
 from serving.errors import MissingFileError, PublishError
-from serving.store import CONFIG, VARIANTS, Store, is_config, is_under, variant_path
+from serving.store.base import (
+    CONFIG,
+    VARIANTS,
+    Store,
+    is_config,
+    is_under,
+    variant_path,
+)
 
 TEMPLATE = Path(__file__).parent.parent / "model_repository"  # the one this project ships
 NETWORK_FILE = "model.onnx"

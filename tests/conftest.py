@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
 
 PROJECT = Path(__file__).parent.parent
 CHROMIUM_OPTIONS = [

@@ -14,7 +14,7 @@ import pytest
 
 import app
 from client import Detector
-from serving.server import EmbeddedServer, SlowStartError
+from serving.server.server import EmbeddedServer, SlowStartError
 from tests.demo.program import PROJECT, Program, free_port
 
 

@@ -1,9 +1,9 @@
 """SECURITY.md names a test for each promise; each is there, under that name."""
 
 import re
-from pathlib import Path
 
-PROJECT = Path(__file__).parent.parent
+from tests.conftest import PROJECT
+
 FILE = re.compile(r"\]\((tests/[\w/]+\.py)\)((?: (?:`\w+`,? ?)+)?)")
 
 

@@ -9,10 +9,11 @@ import pytest
 from defusedxml import ElementTree
 
 from client import Detection, Detector
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
+from tests.conftest import PROJECT
 
-SAMPLES = Path(__file__).parent.parent / "samples"
-NETWORK = Path(__file__).parent.parent / "model_repository" / "ssd"
+SAMPLES = PROJECT / "samples"
+NETWORK = PROJECT / "model_repository" / "ssd"
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from training import boxes
+from training.network import boxes
 
 # "None" is one of the paper's options: the whole image. 0 stands for a crop of any overlap.
 _MIN_IOUS = (-1.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)

@@ -11,8 +11,8 @@ average where only the optimizer can get at it.
 import keras
 import tensorflow as tf
 
-from training import model
-from training.presets import Preset
+from training.network import model
+from training.network.presets import Preset
 
 
 def start(network: keras.Model, preset: Preset, classes: int) -> keras.Model:

@@ -19,10 +19,16 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 
-from training import records, run_folder
-from training.default_boxes import box_shapes, default_boxes
+from training import run_folder
+from training.data import records
 from training.errors import TrainingError
-from training.presets import PRESETS, BoxShapes, Preset, PresetName
+from training.network.default_boxes import box_shapes, default_boxes
+from training.network.presets import (
+    PRESETS,
+    BoxShapes,
+    Preset,
+    PresetName,
+)
 
 # Sides of a default box in cells of its feature map; the paper's are 0.9 to 6.
 LEAST_CELLS, MOST_CELLS = 1.5, 6.0

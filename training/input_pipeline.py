@@ -16,9 +16,11 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from training import augmentation, decoding, matching, random_access, records
-from training.default_boxes import default_boxes
-from training.presets import Preset
+from training import augmentation
+from training.data import decoding, random_access, records
+from training.network import matching
+from training.network.default_boxes import default_boxes
+from training.network.presets import Preset
 
 # Shorter side of a window in input sizes from which on a JPEG is decoded at 1/2, 1/4 and 1/8.
 _REDUCED_FROM = (4.0, 5.0, 10.0)

@@ -9,8 +9,8 @@ from typing import Any
 
 import keras
 
+from training.network.presets import Preset
 from training.precision import Precision
-from training.presets import Preset
 
 
 class _Summed:

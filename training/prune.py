@@ -24,13 +24,15 @@ import tyro
 from keras import layers
 from tqdm import tqdm
 
-from training import channels, checkpoints, input_pipeline, model, records, run_folder
-from training.channels import Channels
-from training.default_boxes import default_boxes
+from training import checkpoints, input_pipeline, run_folder
+from training.data import records
+from training.data.trained_on import TrainedOn
 from training.errors import TrainingError
-from training.loss import multibox_loss
-from training.presets import Preset
-from training.trained_on import TrainedOn
+from training.network import channels, model
+from training.network.channels import Channels
+from training.network.default_boxes import default_boxes
+from training.network.loss import multibox_loss
+from training.network.presets import Preset
 
 # Channels that go at once. ONNX Runtime computes 16 at a time where the CPU has AVX-512 (8 with
 # AVX2) and fills up what is missing: 56 channels take as long as 64, 48 take 0.59 of it.

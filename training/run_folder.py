@@ -15,10 +15,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from training import checkpoints, disk, events, model, records
+from training import checkpoints, disk, events
+from training.data import records
+from training.data.trained_on import TrainedOn, of_facts
 from training.errors import TrainingError
-from training.presets import Preset
-from training.trained_on import TrainedOn, of_facts
+from training.network import model
+from training.network.presets import Preset
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -17,11 +17,22 @@ import keras
 import tensorflow as tf
 import tyro
 
-from training import checkpoints, fit, records, run_folder, strategy
+from training import (
+    checkpoints,
+    fit,
+    run_folder,
+    strategy,
+)
+from training.data import records
+from training.data.trained_on import NOTHING
 from training.errors import TrainingError
+from training.network.presets import (
+    PRESETS,
+    Preset,
+    PresetName,
+    Widths,
+)
 from training.precision import Precision
-from training.presets import PRESETS, Preset, PresetName, Widths
-from training.trained_on import NOTHING
 from training.trainer import Trainer
 
 

@@ -16,22 +16,21 @@ from tqdm import tqdm
 from training import (
     average,
     checkpoints,
-    evaluate,
-    imagenet,
     input_pipeline,
-    model,
     optimizer,
     precision,
-    records,
     run_folder,
     strategy,
 )
-from training.default_boxes import default_boxes
+from training.data import records
+from training.data.trained_on import TrainedOn
 from training.errors import TrainingError
-from training.loss import multibox_loss
-from training.presets import Preset
+from training.evaluation import evaluate
+from training.network import imagenet, model
+from training.network.default_boxes import default_boxes
+from training.network.loss import multibox_loss
+from training.network.presets import Preset
 from training.progress import Progress
-from training.trained_on import TrainedOn
 
 if TYPE_CHECKING:
     from training.train import Schedule, TrainSettings
@@ -354,7 +353,7 @@ class Trainer:
         metrics = evaluate.labelled(metrics, val, self.trained_on)
         self.map50 = {metrics.names[0]: f"{metrics.map50:.3f}"}
         if self.is_chief:
-            from training import report  # here: matplotlib takes a second to load
+            from training.evaluation import report
 
             epoch = self.schedule.epoch(self.step)
             tqdm.write(f"epoch {epoch}\n{evaluate.table(metrics)}")
@@ -366,7 +365,7 @@ class Trainer:
     def _write_report(
         self, val: records.Manifest, detected: list[evaluate.Detected], metrics: evaluate.Metrics
     ) -> None:
-        from training import report
+        from training.evaluation import report
 
         folder, tensorboard = self.settings.output / "report", self.settings.output / "tensorboard"
         page = report.write(folder, val, self.truth, detected, metrics, tensorboard)

@@ -7,8 +7,6 @@ import pytest
 
 from benchmarks import clients, served_precisions
 
-PROJECT = Path(__file__).parents[2]
-
 
 def test_clients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "clients.json"

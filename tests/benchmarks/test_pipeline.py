@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import accuracy, bare, pipeline
 from client import Detector
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 
 NETWORK = pipeline.REPOSITORY / "ssd" / "2" / "model.onnx"  # the one that is served
 

@@ -10,8 +10,9 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from benchmarks import uncut
+from tests.conftest import PROJECT
 
-REPOSITORY = Path(__file__).parents[2] / "model_repository"
+REPOSITORY = PROJECT / "model_repository"
 
 
 @pytest.mark.parametrize("batch", [1, 3])

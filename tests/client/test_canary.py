@@ -30,7 +30,7 @@ from client import (
 )
 from client.canary import Canary
 from client.runtime import Threads, finish
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
 from tests.client.conftest import Service, Tensors, answer_tensors
 from tests.conftest import PROJECT
 from tests.serving.tiny_network import network

@@ -11,7 +11,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from client import AsyncDetector, DeadlineExceeded, Detector, Result
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
 from tests.conftest import PROJECT
 from tests.model_repository.conftest import png
 

@@ -23,7 +23,7 @@ from client import (
 )
 from client.images import Image
 from client.ordered import WINDOW
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.conftest import Service, Tensors, answer_tensors, save_photo, serve, turned
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
+from tests.conftest import PROJECT
 
-PAGE = Path(__file__).parents[2] / "docs" / "client.md"
+PAGE = PROJECT / "docs" / "client.md"
 PROGRAMS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 ADDRESS = "127.0.0.1:8001"
 

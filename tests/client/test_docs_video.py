@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.clips import read_clip, save_clip
+from tests.conftest import PROJECT
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = PROJECT / "docs"
 
 
 @pytest.mark.parametrize("page", ["video.md", "large-images.md"])

@@ -5,10 +5,12 @@ Neither has it from the other: the client is installed alone, and so is a model'
 
 from pathlib import Path
 
-from client import image_header, images, model_folder
-from training import decoding
+from client import image_header, images
+from client.local import model_folder
+from tests.conftest import PROJECT
+from training.data import decoding
 
-REPOSITORY = Path(__file__).parents[2] / "model_repository"
+REPOSITORY = PROJECT / "model_repository"
 
 
 def test_it_is_the_servers() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client import Detector
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.conftest import PROJECT
 
 ADDRESS = "127.0.0.1:8001"

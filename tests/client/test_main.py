@@ -18,9 +18,9 @@ from pycocotools.cocoeval import COCOeval
 
 from client import Detection
 from client.__main__ import main
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.conftest import Service, answer_tensors, save_photo
-from training import check, coco_export
+from training.data import check, coco_export
 
 COMMAND = [sys.executable, "-m", "client", "detect"]
 

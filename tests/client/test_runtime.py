@@ -64,8 +64,8 @@ async def test_a_tasks_lock_is_waited_for_no_longer_than_asked() -> None:
 def test_without_the_package_http_is_refused_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delitem(sys.modules, "client.http_transport", raising=False)
-    monkeypatch.delattr("client.http_transport", raising=False)
+    monkeypatch.delitem(sys.modules, "client.transports.http", raising=False)
+    monkeypatch.delattr("client.transports.http", raising=False)
     monkeypatch.setitem(sys.modules, "httpcore2", None)
     with pytest.raises(InvalidParameter, match=r"pip install 'httpcore2\[asyncio\]'"):
         Detector("http://127.0.0.1:8000")

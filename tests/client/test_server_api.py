@@ -4,7 +4,7 @@ from tritonclient.utils import InferenceServerException
 from client import InvalidParameter
 from client.server_api import connect
 from client.service import describe, totals
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 
 
 def test_http_tells_what_grpc_tells(server: EmbeddedServer) -> None:

@@ -8,7 +8,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from client import Detector
 from client.service import Ensemble, Service, Settings, Step, describe, labels, step_times, totals
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.conftest import serve
 from tests.client.telling import Telling
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from client import Box, Detection, Detector, InvalidImage, InvalidParameter, Result, tiles
 from client.tiles import Window, detect_tiled
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.bombs import huge_png
 from tests.client.conftest import turned
 

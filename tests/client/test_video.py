@@ -23,7 +23,7 @@ from client import (
     video,
 )
 from client.frames import Frame, VideoFile
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.clips import number_of, numbered, read_clip, save_clip
 from tests.client.conftest import Service, answer_tensors
 

@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
 from tests.demo.program import PROJECT, Forwarder, Program
 
 WAIT_MILLISECONDS = 20_000  # for what the page is to show, on a busy machine

@@ -17,7 +17,8 @@ from pathlib import Path
 import grpc
 from tritonclient.grpc import service_pb2
 
-PROJECT = Path(__file__).parents[2]
+from tests.conftest import PROJECT
+
 SAMPLES = sorted((PROJECT / "samples").glob("*.jpg"))
 SLOW = b"slow"
 INFER = "/inference.GRPCInferenceService/ModelInfer"

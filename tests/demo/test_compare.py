@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from client import Detector, Result
 from demo.compare import comparison
 from demo.facts import Facts
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.demo.actions import choose_tab, drop, payload, set_slider
 from tests.demo.program import SAMPLES, Forwarder
 

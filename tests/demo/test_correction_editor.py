@@ -17,10 +17,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from client import Box, Detection, Result
 from demo.correction_editor import Opened, answer, correction_editor, found_boxes
 from demo.corrections import CorrectedBox, Corrections, image_id
+from tests.conftest import PROJECT
 from tests.demo.program import free_port
-from training.folders import Folders
+from training.data.folders import Folders
 
-PROJECT = Path(__file__).parent.parent.parent
 LABELS = ("RBC", "WBC", "Platelets", "<b>bold</b>")
 WIDTH, HEIGHT = 640, 480
 FOUND = (

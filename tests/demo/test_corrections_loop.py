@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from demo.corrections import Corrections
-from training import records, smears
+from training.data import records
+from training.render import smears
 
 LABELS = ("RBC", "WBC", "Platelets")
 

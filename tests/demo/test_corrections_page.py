@@ -24,11 +24,11 @@ from playwright.sync_api import Browser, Page, expect
 import app
 from client import Detector
 from demo.corrections import image_id
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.demo.actions import choose_tab, drop, drop_photo, payload, reencoded, set_slider
 from tests.demo.program import PROJECT, Program
-from training.annotations import Annotation
-from training.folders import Folders
+from training.data.annotations import Annotation
+from training.data.folders import Folders
 
 LABELS = ("RBC", "WBC", "Platelets")
 

@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from client import Detector
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.demo.actions import (
     drop,
     drop_photo,

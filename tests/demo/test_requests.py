@@ -15,7 +15,7 @@ from client import Box, Detection, Detector, Result
 from demo.camera import FRAME_LIMIT, frames_to
 from demo.page import on_show
 from demo.photos import drawing
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.demo.program import PROJECT
 
 SAMPLE = PROJECT / "samples" / "smear-1.jpg"

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 from client import Detector
 from demo import video
 from demo.video import annotated
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.clips import elsewhere, growing, misleading, numbered, save_clip
 from tests.demo.actions import choose_tab, drop, payload, wait_until
 from tests.demo.program import Forwarder

@@ -13,10 +13,10 @@ import yaml
 
 from demo.video import VIDEO_LIMIT
 from demo.visitors import VisitorOptions
+from tests.conftest import PROJECT
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = ROOT / "compose.yaml"
-GPU = ROOT / "deploy" / "docker" / "compose.gpu.yaml"
+COMPOSE = PROJECT / "compose.yaml"
+GPU = PROJECT / "deploy" / "docker" / "compose.gpu.yaml"
 YAMLLINT = "{extends: default, rules: {line-length: {max: 100}, document-start: disable}}"
 
 
@@ -80,7 +80,7 @@ def test_the_page_may_keep_less_than_its_memory_holds(services: dict[str, Any]) 
 def test_builds_here_from_files_that_exist(services: dict[str, Any]) -> None:
     for service in services.values():
         assert "image" not in service  # with a name, Compose asks Docker Hub for it first
-        context = ROOT / service["build"]["context"]
+        context = PROJECT / service["build"]["context"]
         assert (context / service["build"]["dockerfile"]).is_file()
 
 
@@ -89,12 +89,12 @@ def test_mounts_the_repository_read_only(services: dict[str, Any]) -> None:
     assert volume["source"] == "${MODEL_REPOSITORY:-./model_repository}"
     assert volume["target"] == "/models"
     assert volume["read_only"] is True
-    assert (ROOT / "model_repository").is_dir()
+    assert (PROJECT / "model_repository").is_dir()
 
 
 def test_waits_for_a_real_inference_before_the_page_starts(services: dict[str, Any]) -> None:
     assert services["app"]["depends_on"] == {"triton": {"condition": "service_healthy"}}
-    dockerfile = (ROOT / services["triton"]["build"]["dockerfile"]).read_text()
+    dockerfile = (PROJECT / services["triton"]["build"]["dockerfile"]).read_text()
     assert "HEALTHCHECK" in dockerfile
     assert "healthcheck.py" in dockerfile
 

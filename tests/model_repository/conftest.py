@@ -7,7 +7,6 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,7 +16,9 @@ from google.protobuf import json_format, text_format
 from PIL import Image
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-REPOSITORY = Path(__file__).parents[2] / "model_repository"
+from tests.conftest import PROJECT
+
+REPOSITORY = PROJECT / "model_repository"
 
 
 class Tensor:

@@ -8,7 +8,9 @@ import pytest
 from google.protobuf import json_format, text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-REPOSITORY = Path(__file__).parents[2] / "model_repository"
+from tests.conftest import PROJECT
+
+REPOSITORY = PROJECT / "model_repository"
 MODELS = ["preprocess", "ssd", "postprocess", "ensemble"]
 ConfigOf = Callable[[str], dict[str, Any]]
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from client import Detector, DetectorError, LocalDetector
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
+from tests.conftest import PROJECT
 
-PROJECT = Path(__file__).parents[2]
 REPOSITORY = PROJECT / "model_repository"
 ORIENTATION = 0x0112  # EXIF's tag
 PARAMETERS: list[dict[str, Any]] = [

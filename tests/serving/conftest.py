@@ -11,9 +11,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.conftest import PROJECT
 from tests.serving.tiny_network import LABELS, write_artifact
-
-PROJECT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 
 from client import Detector, DetectorError
 from serving.control import sample_photo
-from serving.release import ReleaseSettings, begin
-from serving.server import EmbeddedServer
-from serving.switch import Switch
+from serving.release.rollout import Switch
+from serving.release.session import ReleaseSettings, begin
+from serving.server.server import EmbeddedServer
 
 
 class Service:

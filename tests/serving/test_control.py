@@ -4,7 +4,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from serving.control import Control, sample_photo
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 
 
 def test_nobody_there() -> None:

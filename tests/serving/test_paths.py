@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client import Detector
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
 
 ODD = "My Projects; größe & $(touch obeyed) 'x'"
 

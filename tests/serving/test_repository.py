@@ -27,7 +27,7 @@ from serving.repository import (
     with_pin,
     with_policy,
 )
-from serving.store import open_store
+from serving.store.address import open_store
 
 SHIPPED = open_store(TEMPLATE)
 POLICY = (TEMPLATE / "ssd" / "config.pbtxt").read_text()

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from training import records, smears
+from training.data import records
+from training.render import smears
 
 # Before TensorFlow starts: it cannot be split later.
 tf.config.set_logical_device_configuration(

@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from training import onnx_network
+from tests.conftest import PROJECT
+from training.network import onnx_network
 
-SHIPPED = Path(__file__).parent.parent.parent / "model_repository" / "ssd" / "1" / "model.onnx"
+SHIPPED = PROJECT / "model_repository" / "ssd" / "1" / "model.onnx"
 
 
 def load(path: Path) -> onnx.ModelProto:

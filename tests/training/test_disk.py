@@ -10,9 +10,18 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import SmallDisk
-from training import checkpoints, disk, model, prune, records, run_folder, smears, train
+from training import (
+    checkpoints,
+    disk,
+    prune,
+    run_folder,
+    train,
+)
 from training.__main__ import main
-from training.presets import SSD_COMPACT
+from training.data import records
+from training.network import model
+from training.network.presets import SSD_COMPACT
+from training.render import smears
 
 TINY = Path(__file__).with_name("tiny_training.py")
 LEFT = [0, 50_000, 150_000]  # bytes: it stops at the first file, or among them

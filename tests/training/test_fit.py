@@ -6,10 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import boxes, fit, outcomes, train
-from training.default_boxes import boxes_per_cell, default_boxes
+from training import fit, train
 from training.errors import TrainingError
-from training.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset
+from training.evaluation import outcomes
+from training.network import boxes
+from training.network.default_boxes import boxes_per_cell, default_boxes
+from training.network.presets import (
+    PRESETS,
+    SSD300_VGG16,
+    SSD_COMPACT,
+    Preset,
+)
 
 SIZES = np.repeat([[0.05, 0.07], [0.2, 0.2], [0.4, 0.5]], 20, axis=0)
 

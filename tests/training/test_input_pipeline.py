@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import decoding, input_pipeline, records
-from training.presets import SSD_COMPACT
+from training import input_pipeline
+from training.data import decoding, records
+from training.network.presets import SSD_COMPACT
 
 
 @pytest.fixture(scope="module")

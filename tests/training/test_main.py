@@ -34,5 +34,6 @@ def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_checking_needs_no_tensorflow() -> None:
-    code = "import sys, training.check, training.smears; sys.exit('tensorflow' in sys.modules)"
+    imports = "import sys, training.data.check, training.render.smears"
+    code = f"{imports}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,22 +13,21 @@ import tensorflow as tf
 from keras import layers
 
 from training import (
-    channels,
     checkpoints,
-    evaluate,
-    export,
     input_pipeline,
-    model,
     prune,
-    records,
     run_folder,
     train,
 )
-from training.channels import Channels, Ends
-from training.default_boxes import default_boxes
+from training.data import records
 from training.errors import TrainingError
-from training.loss import multibox_loss
-from training.presets import SSD_COMPACT, Preset
+from training.evaluation import evaluate
+from training.export import export
+from training.network import channels, model
+from training.network.channels import Channels, Ends
+from training.network.default_boxes import default_boxes
+from training.network.loss import multibox_loss
+from training.network.presets import SSD_COMPACT, Preset
 
 CLASSES = 3
 

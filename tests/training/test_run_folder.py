@@ -7,9 +7,10 @@ import pytest
 import tensorflow as tf
 
 from tests.training.tiny_training import backbone
-from training import checkpoints, model, run_folder
+from training import checkpoints, run_folder
 from training.errors import TrainingError
-from training.presets import PRESETS, SSD_COMPACT, Preset
+from training.network import model
+from training.network.presets import PRESETS, SSD_COMPACT, Preset
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)

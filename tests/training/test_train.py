@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import model, records, run_folder, train
+from training import run_folder, train
+from training.data import records
 from training.errors import TrainingError
-from training.presets import SSD_COMPACT, Preset
+from training.network import model
+from training.network.presets import SSD_COMPACT, Preset
 
 STEPS = 4
 # Plain gradient descent: Adam would hide a gradient of the wrong size.

@@ -12,9 +12,9 @@ import sys
 import tensorflow as tf
 from keras import layers
 
-from training import model
 from training.__main__ import main
-from training.presets import PRESETS, SSD_COMPACT, Preset
+from training.network import model
+from training.network.presets import PRESETS, SSD_COMPACT, Preset
 from training.progress import Progress
 
 

@@ -11,7 +11,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from tritonclient.grpc import service_pb2
 
 from client import Detector
-from serving.server import EmbeddedServer
+from serving.server.server import EmbeddedServer
 from tests.client.examples.conftest import ENVIRONMENT, EXAMPLES, Command
 from tests.conftest import PROJECT
 

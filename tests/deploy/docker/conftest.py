@@ -6,16 +6,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
 
-from serving.prerequisites import check_machine, choose_ports
-from serving.process import Stub, find_stubs
-from serving.shared_memory import Region
-from serving.tritonserver import Wheel, assemble_backends, environment, make_stub_environment
+from serving.server.prerequisites import check_machine, choose_ports
+from serving.server.process import Stub, find_stubs
+from serving.server.shared_memory import Region
+from serving.server.tritonserver import (
+    Wheel,
+    assemble_backends,
+    environment,
+    make_stub_environment,
+)
+from tests.conftest import PROJECT
 
-ROOT = Path(__file__).parents[3]
 KEY = "a-key-for-the-tests-only"
 
 
@@ -86,10 +90,10 @@ def start(wheel: Wheel, region: Region, ports: dict[str, int]) -> subprocess.Pop
     variables = environment(wheel, make_stub_environment(region.folder / "stubs"))
     variables["PATH"] += f"{os.pathsep}{wheel.executable.parent}"
     variables["TRITON_ADMIN_KEY"] = KEY
-    variables["TRITON_MODEL_REPOSITORY"] = str(ROOT / "model_repository")
+    variables["TRITON_MODEL_REPOSITORY"] = str(PROJECT / "model_repository")
     command = [
         "sh",
-        str(ROOT / "deploy" / "docker" / "serve.sh"),
+        str(PROJECT / "deploy" / "docker" / "serve.sh"),
         f"--backend-directory={backends}",
         f"--backend-config=python,shm-region-prefix-name={region.prefix}",
         "--exit-timeout-secs=2",
@@ -97,7 +101,7 @@ def start(wheel: Wheel, region: Region, ports: dict[str, int]) -> subprocess.Pop
         *(f"--{protocol}-address=127.0.0.1" for protocol in ports),
     ]
     with (region.folder / "log").open("wb") as log:
-        pipe = subprocess.PIPE  # of which the stubs ask for an end: serving/stub_start.py
+        pipe = subprocess.PIPE  # of which the stubs ask for an end: serving/server/stub_start.py
         return subprocess.Popen(command, env=variables, stdin=pipe, stdout=log, stderr=log)
 
 

@@ -22,11 +22,11 @@ import dockerfile
 import pytest
 from docker.utils.build import exclude_paths
 
-from serving.prerequisites import choose_ports
+from serving.server.prerequisites import choose_ports
+from tests.conftest import PROJECT
 
-ROOT = Path(__file__).parents[3]
-TRITON = ROOT / "deploy" / "docker" / "triton.Dockerfile"
-APP = ROOT / "deploy" / "docker" / "app.Dockerfile"
+TRITON = PROJECT / "deploy" / "docker" / "triton.Dockerfile"
+APP = PROJECT / "deploy" / "docker" / "app.Dockerfile"
 FILES = pytest.mark.parametrize("file", [TRITON, APP], ids=lambda file: file.name)
 
 
@@ -57,19 +57,19 @@ class Image:
 
 def context() -> set[str]:
     """The files that .dockerignore lets through to the builder, as Docker reads it."""
-    patterns = (ROOT / ".dockerignore").read_text().splitlines()
-    return set(exclude_paths(str(ROOT), patterns))
+    patterns = (PROJECT / ".dockerignore").read_text().splitlines()
+    return set(exclude_paths(str(PROJECT), patterns))
 
 
 def copy(sources: list[str], target: Path, sent: set[str]) -> None:
     """COPY: a folder's content goes into the target, a file beside the others in it."""
     for source in sources:
-        files = [name for name in sent if (ROOT / name).is_file() and is_under(name, source)]
+        files = [name for name in sent if (PROJECT / name).is_file() and is_under(name, source)]
         assert files, f"COPY {source}: nothing there that .dockerignore lets through"
         for name in files:
             place = target / (Path(name).relative_to(source) if name != source else Path(name).name)
             place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, place)
+            shutil.copy2(PROJECT / name, place)
 
 
 def is_under(name: str, source: str) -> bool:
@@ -137,7 +137,7 @@ def test_does_not_run_as_root(file: Path) -> None:
 
 
 def test_context_holds_what_the_images_need_and_nothing_else() -> None:
-    files = {name for name in context() if (ROOT / name).is_file()}
+    files = {name for name in context() if (PROJECT / name).is_file()}
     tops = {
         "app.py",
         "client",
@@ -180,7 +180,7 @@ def test_triton_image_gets_the_pinned_versions(triton: Image) -> None:
     script = "import cv2, numpy, PIL; print(numpy.__version__, cv2.__version__, PIL.__version__)"
     command = [str(triton.python), "-c", script]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    pins = dict(line.split("==") for line in (PROJECT / "constraints.txt").read_text().split())
     opencv = pins["opencv-python-headless"].rsplit(".", 1)[0]  # its package counts builds, too
     assert found == [pins["numpy"], opencv, pins["pillow"]]
 
@@ -189,7 +189,7 @@ def test_pinned_versions_exist_for_the_images_python(tmp_path: Path) -> None:
     """Triton's image has Python 3.12; this machine may have another."""
     wanted = ["--python-version", "3.12", "--only-binary", ":all:", "--target", str(tmp_path)]
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet"]
-    packages = ["-c", str(ROOT / "constraints.txt"), "numpy", "opencv-python-headless", "pillow"]
+    packages = ["-c", str(PROJECT / "constraints.txt"), "numpy", "opencv-python-headless", "pillow"]
     subprocess.run([*pip, *wanted, *packages], check=True, timeout=120)
 
 

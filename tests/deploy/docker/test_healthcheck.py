@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
-from pathlib import Path
 from typing import Protocol
 
 import pytest
 
-HEALTHCHECK = Path(__file__).parents[3] / "deploy" / "docker" / "healthcheck.py"
+from tests.conftest import PROJECT
+
+HEALTHCHECK = PROJECT / "deploy" / "docker" / "healthcheck.py"
 
 
 class Stub(Protocol):

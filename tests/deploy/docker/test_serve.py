@@ -12,9 +12,10 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from serving.errors import PrerequisiteError
-from serving.prerequisites import check_admin_key
+from serving.server.prerequisites import check_admin_key
+from tests.conftest import PROJECT
 
-SERVE = Path(__file__).parents[3] / "deploy" / "docker" / "serve.sh"
+SERVE = PROJECT / "deploy" / "docker" / "serve.sh"
 INDEX = "/v2/repository/index"
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.server import ServerSettings
-from serving.supervisor import TRITON_EXIT_SECONDS
+from serving.server.server import ServerSettings
+from serving.server.supervisor import TRITON_EXIT_SECONDS
+from tests.conftest import PROJECT
 
-ROOT = Path(__file__).parents[3]
-UNIT = ROOT / "deploy" / "systemd" / "ssd-on-triton.service"
+UNIT = PROJECT / "deploy" / "systemd" / "ssd-on-triton.service"
 INSTALLED = "/opt/ssd-on-triton"
 NEWER = {"RestartSteps", "RestartMaxDelaySec"}  # systemd 254
 
@@ -36,7 +36,7 @@ def service() -> configparser.SectionProxy:
 def unit(tmp_path: Path) -> Path:
     """The unit as if this checkout were the installation, which is seen to be whole."""
     path = tmp_path / UNIT.name
-    path.write_text(UNIT.read_text().replace(INSTALLED, str(ROOT)))
+    path.write_text(UNIT.read_text().replace(INSTALLED, str(PROJECT)))
     return path
 
 
@@ -71,11 +71,11 @@ def test_its_command_serves_and_ends_with_a_signal(tmp_path: Path) -> None:
     variable, _, repository = settings["Environment"].partition("=")
     variables = {
         **os.environ,
-        variable: repository.replace(INSTALLED, str(ROOT)),
+        variable: repository.replace(INSTALLED, str(PROJECT)),
         "SSD_OPTIONS": "--http-port=0 --grpc-port=0 --metrics-port=0",
         "TRITON_ADMIN_KEY": "k" * 32,
     }
-    text = settings["ExecStart"].replace(INSTALLED, str(ROOT))
+    text = settings["ExecStart"].replace(INSTALLED, str(PROJECT))
     command = " ".join(
         variables[word[1:]]
         if word[0] == "$" and word[1] != "{"
@@ -83,7 +83,7 @@ def test_its_command_serves_and_ends_with_a_signal(tmp_path: Path) -> None:
         for word in text.split()
     )
     with subprocess.Popen(
-        shlex.split(command), env=variables, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        shlex.split(command), env=variables, stdout=subprocess.PIPE, text=True, cwd=PROJECT
     ) as process:
         assert process.stdout
         for line in process.stdout:
@@ -102,8 +102,8 @@ def test_it_is_given_the_time_to_drain() -> None:
 
 def test_paths_are_those_of_one_installation() -> None:
     """A stranger finds each of them in the documentation."""
-    told = (ROOT / "docs" / "serving.md").read_text()
+    told = (PROJECT / "docs" / "serving.md").read_text()
     found = re.findall(r"(?<![\w.])/(?:opt|etc)/[\w./-]+", UNIT.read_text())
     for path in {path.rstrip(".,;") for path in found}:
         inside = path.removeprefix(f"{INSTALLED}/")
-        assert path in told or (ROOT / inside).exists(), path
+        assert path in told or (PROJECT / inside).exists(), path

@@ -17,9 +17,8 @@ from onnx import TensorProto, helper
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving import cores
-from serving.server import EmbeddedServer, ServerSettings
+from serving.server.server import EmbeddedServer, ServerSettings
 
-PROJECT = Path(__file__).parents[4]
 Load = Callable[..., grpc_client.InferenceServerClient]
 
 

@@ -1,0 +1,1 @@
+"""The command `detect`: photos, folders, videos and cameras in, results out."""

@@ -1,0 +1,1 @@
+"""The command `doctor`: what is right and wrong with a server."""

@@ -1,0 +1,1 @@
+"""The detector without a server: the steps of a model repository in this process."""

@@ -1,0 +1,106 @@
+"""`serving promote` and `serving rollback`: another version, already placed, becomes live."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from serving.errors import PublishError
+from serving.release.rollout import Switch
+from serving.release.session import (
+    KEEP,
+    ReleaseSettings,
+    begin,
+    prune,
+    tell,
+    tell_removed,
+)
+from serving.repository import State, versions
+
+VERSION = tyro.conf.arg(metavar="VERSION", help_behavior_hint="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromoteSettings(ReleaseSettings):
+    """Make the canary, or a version that is there, live."""
+
+    version: Annotated[int | None, tyro.conf.Positional, VERSION] = None
+    """Version to make live; none: the canary."""
+    keep: int = KEEP
+    """Versions that stay. The live one, the one before it and pinned ones stay in any case."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackSettings(ReleaseSettings):
+    """End the canary; without one, make the version live that was so before."""
+
+    version: Annotated[int | None, tyro.conf.Positional, VERSION] = None
+    """Version to go back to; none: the one before. Without a canary only."""
+
+
+def promote(settings: PromoteSettings) -> None:
+    """Make a version live. Prints what was done.
+
+    Raises:
+        ServingError: nothing was changed.
+    """
+    with begin(settings, "promote") as switch:
+        before = switch.state()
+        version = settings.version if settings.version is not None else before.canary
+        if version is None:
+            raise PublishError(f"{settings.model} has no canary to promote: name a version")
+        if before.canary not in (None, version):
+            raise PublishError(f"version {before.canary} is a canary: promote or roll back that")
+        go(switch, settings, before, version)
+        tell_removed(prune(switch, settings.keep))
+
+
+def rollback(settings: RollbackSettings) -> None:
+    """End the canary, or go back a version. Prints what was done.
+
+    Raises:
+        ServingError: nothing was changed.
+    """
+    with begin(settings, "rollback") as switch:
+        before = switch.state()
+        if before.canary is None:
+            version = settings.version
+            version = version_before(switch, before.live) if version is None else version
+            go(switch, settings, before, version, back=True)
+        elif settings.version is None:
+            switch.run(before, State(before.live))
+            done = f"the canary, version {before.canary}, has ended, version {before.live} is live"
+            tell(settings, done)
+        else:
+            raise PublishError(f"version {before.canary} is a canary: roll back that first")
+
+
+def go(
+    switch: Switch, settings: ReleaseSettings, before: State, version: int, back: bool = False
+) -> None:
+    """Make a version live that is there and is not live."""
+    there = versions(switch.store, switch.task)
+    if version not in there:
+        raise PublishError(
+            f"{settings.repository} has no version {version} of {switch.task.network}, only "
+            f"{', '.join(map(str, there))}"
+        )
+    if version == before.live:
+        raise PublishError(f"version {version} is live already")
+    switch.run(before, State(version), back=back)
+    tell(settings, f"version {version} is live, before it {before.live}")
+
+
+def version_before(switch: Switch, live: int) -> int:
+    """The version that was live before this one."""
+    lived = list(switch.record.lived)
+    if lived[-1:] == [live]:  # else it was copied in
+        del lived[-1]
+    there = versions(switch.store, switch.task)
+    known = [version for version in lived if version in there and version != live]
+    known = known or [version for version in there if version < live]
+    if not known:
+        raise PublishError(
+            f"no version was live before {live}: name one of {', '.join(map(str, there))}"
+        )
+    return known[-1]

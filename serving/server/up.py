@@ -1,0 +1,104 @@
+"""`serving up`: runs the embedded server in the foreground until a signal ends it."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from tritonclient.utils import InferenceServerException
+
+from serving.cores import usable_cores
+from serving.errors import first_line
+from serving.server.server import EmbeddedServer, ServerSettings, SlowStartError
+
+POLL = 0.1  # seconds
+SHIPPED_CORES = 2  # that the configurations without a variant suit
+BETTER = "`python -m serving tune` finds better settings"
+
+
+class Signals:
+    """Counts the signals that end a program instead of dying of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        self.count += 1
+
+
+def up(settings: ServerSettings) -> None:
+    """Serve until a signal; a second one gives up requests in flight.
+
+    Raises:
+        ServingError: it could not start, or ended although nobody asked.
+    """
+    signals = Signals()
+    server = EmbeddedServer(settings, say)
+    server.launch()
+    say(f"starting tritonserver over {settings.repository}" + describe_log(server))
+    wait(lambda: server.is_ready or server.has_ended or signals.count > 0)
+    if server.is_ready:
+        describe(server)
+    wait(lambda: server.has_ended or signals.count > 0)
+    if not server.has_ended:
+        finish(server, signals)
+    server.stop()
+    if isinstance(server.failure, SlowStartError):
+        raise SlowStartError(f"{server.failure}: give it longer with --start-seconds")
+    if server.failure:
+        raise server.failure
+    say("stopped")
+
+
+def describe(server: EmbeddedServer) -> None:
+    """Say what is served where, now that a real inference has succeeded."""
+    settings = server.settings
+    try:
+        with server.control() as control:
+            models = ", ".join(dict.fromkeys(control.models("READY")))
+    except InferenceServerException as error:  # it died just now, and is started again
+        models = first_line(error)
+    say(f"ready: a real inference through {', '.join(server.photo_models)} succeeded")
+    say(f"  models   {models}")
+    say(f"  gRPC     {server.grpc_url}")
+    say(f"  HTTP     http://{server.http_url}")
+    say(f"  metrics  http://{server.metrics_url}/metrics")
+    if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
+        say(f"  admin key for loading and unloading models: {server.admin_key}")
+    if settings.model_config_name:
+        say(f"  variant  {settings.model_config_name}")
+    elif (cores := usable_cores()) > SHIPPED_CORES:
+        say(f"  the configurations suit {SHIPPED_CORES} cores, here are {cores}: {BETTER}")
+    if settings.watch:
+        say(f"  watching {settings.repository} for changes")
+    say("stop with Ctrl-C or SIGTERM: requests in flight are finished first")
+
+
+def describe_log(server: EmbeddedServer) -> str:
+    """Where the log goes, as the end of a sentence."""
+    return f", its log: {server.log_file}" if server.log_file else ""
+
+
+def finish(server: EmbeddedServer, signals: Signals) -> None:
+    """Drain; a further signal cuts that short."""
+    say(f"stopping: requests in flight have up to {server.settings.drain_seconds:.0f} s")
+    server.request_stop()
+    wait(lambda: server.has_ended or signals.count > 1)
+    server.request_stop()
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Look again and again: unlike a lock this lets signal handlers run at once."""
+    while not condition():
+        time.sleep(POLL)
+
+
+def say(line: str) -> None:
+    """One line to the terminal, at once; a disk that is full or a reader that left ends nothing."""
+    with suppress(OSError):
+        print(line, file=sys.stdout, flush=True)

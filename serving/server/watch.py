@@ -1,0 +1,120 @@
+"""Sees which models of a repository changed, once the change has come to rest."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from serving.errors import StoreError
+from serving.repository import read_config, version_numbers
+from serving.store.base import Store, counts
+from serving.store.folder import FolderStore
+
+FOLDER_SECONDS = 1.0  # between two looks at a folder
+STORE_SECONDS = 5.0  # between two looks at an object store
+
+Snapshot = dict[str, dict[str, str]]  # by model: the stamps of its files
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What is to be done, or to be told."""
+
+    changed: list[str] = field(default_factory=list)  # models that are new or differ
+    gone: list[str] = field(default_factory=list)
+    arrived: dict[str, int] = field(default_factory=dict)  # newest version, if new, by model
+    trouble: str | None = None  # why the repository cannot be read now; "" when it can be again
+
+
+class Watch:
+    """Compares the repository with what it was. `changes` may be called as often as wanted.
+
+    It looks in a thread of its own: a store that hangs must not keep the caller waiting.
+    """
+
+    def __init__(self, store: Store, variant: str = "") -> None:
+        self._store = store
+        self._variant = variant
+        self._seconds = FOLDER_SECONDS if isinstance(store, FolderStore) else STORE_SECONDS
+        self._known: Snapshot = {}
+        self._last: Snapshot = {}
+        self._trouble = ""
+        self._next = 0.0
+        self._thread: threading.Thread | None = None
+        self._answer: Snapshot | StoreError | None = None
+
+    def begin(self, files: Mapping[str, str]) -> None:
+        """Take this as the state that is loaded."""
+        self._known = self._last = group(files)
+
+    def config(self, model: str) -> ModelConfig:
+        """What a model's config.pbtxt says, or the variant of it that the server reads.
+
+        Raises:
+            ServingError: it is missing or malformed.
+        """
+        return read_config(self._store, model, self._variant)
+
+    def versions(self, model: str) -> set[int]:
+        """The numbers of a model's version folders at the last look."""
+        return version_numbers(self._last.get(model, {}))
+
+    def changes(self) -> Changes:
+        """What changed since the last answer that told of a change.
+
+        A change counts when two looks in a row agree, so that a copy in progress can end.
+        """
+        if self._thread is None:
+            if time.monotonic() >= self._next:
+                self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                self._thread.start()
+        elif not self._thread.is_alive():
+            self._thread = None
+            self._next = time.monotonic() + self._seconds
+            return self._judge()
+        return Changes()
+
+    def _look(self) -> None:
+        try:
+            files = self._store.files()
+            if self._known and not files:  # a folder that is not mounted looks so
+                raise StoreError(f"{self._store.address} is gone or empty")
+            self._answer = group(files)
+        except StoreError as error:
+            self._answer = error
+
+    def _judge(self) -> Changes:
+        now = self._answer
+        if not isinstance(now, dict):
+            return self._tell(str(now))
+        changes = self._tell("")
+        settled, self._last = now == self._last, now
+        if not settled or now == self._known:
+            return changes
+        known, self._known = self._known, now
+        changed = sorted(model for model in now if now[model] != known.get(model))
+        arrived = {m: max(version_numbers(now[m]), default=0) for m in changed}
+        arrived = {
+            m: n
+            for m, n in arrived.items()
+            if n > max(version_numbers(known.get(m, {})), default=0)
+        }
+        return Changes(changed, sorted(known.keys() - now.keys()), arrived, changes.trouble)
+
+    def _tell(self, trouble: str) -> Changes:
+        """The trouble of this look if it is not that of the last one."""
+        before, self._trouble = self._trouble, trouble
+        return Changes(trouble=None if bool(before) == bool(trouble) else trouble)
+
+
+def group(files: Mapping[str, str]) -> Snapshot:
+    """The stamps by model. What has no config.pbtxt is no model."""
+    files = {path: stamp for path, stamp in files.items() if counts(path, hidden=False)}
+    models = {path.split("/")[0] for path in files if path.count("/") == 1}
+    return {
+        model: {path: stamp for path, stamp in files.items() if path.startswith(f"{model}/")}
+        for model in models
+        if f"{model}/config.pbtxt" in files
+    }

@@ -1,0 +1,1 @@
+"""Where a model repository lies: a folder, or objects in S3, Google's or Azure's storage."""

@@ -1,0 +1,135 @@
+"""The last known files of a repository, in a folder of this machine."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from serving.backoff import Backoff
+from serving.errors import StoreError
+from serving.store.base import Store
+
+LONGEST_PAUSE = 30.0  # seconds between two attempts while the store is away
+AWAY_PATIENCE = 2.0  # seconds that nobody waits longer for a store that was away last
+
+
+class Copy:
+    """The files of a store in a local folder, as they were when the store was last there.
+
+    Args:
+        store: what is copied.
+        folder: for it alone, on the same file system as its parent; made if it does not exist.
+        report: takes a line when the store goes away, and when it is back.
+        patience: seconds that a look may take, for a disk that hangs; None: as long as it takes.
+        seconds: between two looks; None: only when asked, and after growing pauses while away.
+        looked: called after each look.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        report: Callable[[str], None],
+        patience: float | None = None,
+        seconds: float | None = None,
+        looked: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder = folder
+        self.files: Mapping[str, str] = {}  # each one's stamp, by its path
+        self.away = False  # the store, at the last look
+        self._store = store
+        self._report = report
+        self._patience = patience
+        self._seconds = seconds
+        self._looked = looked
+        self._pauses = Backoff(LONGEST_PAUSE)
+        self._time = 0  # of the last change, in whole seconds
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="copy", daemon=True)
+
+    def start(self) -> None:
+        """Look from time to time from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Look no more, and write nothing more."""
+        self._over.set()
+        self._wake.set()
+        if self._lock.acquire(timeout=AWAY_PATIENCE):
+            self._lock.release()
+
+    def refresh(self) -> None:
+        """Look now. A store that was away last is not waited for until it is given up."""
+        if self.away and self._lock.locked():  # a look that nobody waits for any more
+            return
+        look = threading.Thread(target=self._look, name="look", daemon=True)
+        look.start()
+        look.join(AWAY_PATIENCE if self.away else self._patience)
+        if look.is_alive() and not self.away:
+            self._judge("it does not answer")
+
+    def update(self) -> None:
+        """Bring the copy up to date.
+
+        Raises:
+            StoreError: the store is away. The copy is what it was.
+        """
+        now = self._store.files(hidden=True)
+        if not now and self.files:  # a folder that is not mounted looks so
+            raise StoreError(f"{self._store.address} is gone or empty")
+        changed = [path for path, stamp in now.items() if self.files.get(path) != stamp]
+        fresh = self._fetch(changed)
+        for path in changed:
+            (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / path).replace(self.folder / path)
+        gone, self.files = self.files.keys() - now.keys(), now
+        for path in gone:
+            (self.folder / path).unlink(missing_ok=True)
+
+    def _fetch(self, paths: list[str]) -> Path:
+        """Fetch files to a place where nobody reads them yet."""
+        fresh = self.folder.with_name(f"{self.folder.name}-fresh")
+        shutil.rmtree(fresh, ignore_errors=True)
+        if paths:  # Triton sees by the time, in whole seconds, that something changed
+            self._time = max(self._time + 1, int(time.time()))
+        for path in paths:
+            data = self._store.read(path)
+            if self._over.is_set():
+                raise StoreError("the server has ended")
+            (fresh / path).parent.mkdir(parents=True, exist_ok=True)
+            (fresh / path).write_bytes(data)
+            os.utime(fresh / path, (self._time, self._time))
+        return fresh
+
+    def _keep(self) -> None:
+        while not self._over.is_set():
+            pause = self._pauses.pause() if self.away and not self._seconds else self._seconds
+            self._wake.wait(pause)
+            self._wake.clear()
+            self._look()
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._over.is_set():
+                return
+            try:
+                self.update()
+                trouble = ""
+            except (StoreError, OSError) as error:
+                trouble = str(error)
+            self._judge(trouble)
+
+    def _judge(self, trouble: str) -> None:
+        """After a look: the store is away, for this reason, or there."""
+        changed, self.away = bool(trouble) != self.away, bool(trouble)
+        self._looked()
+        if changed:
+            address = self._store.address
+            last = f"going on with the last copy of {address}: {trouble}"
+            self._report(last if trouble else f"{address} is there again")
+            self._pauses.reset()
+            self._wake.set()  # the pauses between two looks are others now

@@ -1,0 +1,138 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from client import DetectorError, InvalidParameter
+from client.local import model_folder
+from serving.repository import canary_config, read_task, with_pin, with_policy
+from serving.store.address import open_store
+from tests.conftest import PROJECT
+
+SHIPPED = PROJECT / "model_repository"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A copy of the shipped repository, with nothing in its networks."""
+    copy = shutil.copytree(
+        SHIPPED, tmp_path / "models", ignore=shutil.ignore_patterns("model.onnx")
+    )
+    return Path(copy)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    """An artifact of which no file has content."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("model.onnx", "labels.txt", "card.json"):
+        (folder / name).touch()
+    return folder
+
+
+def edit(path: Path, change: Callable[[str], str]) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def test_the_parts_of_a_repository(repository: Path) -> None:
+    found = model_folder.read(repository)
+
+    assert found.name == "ensemble"
+    assert found.preprocess.version == repository / "preprocess" / "1"
+    assert found.network == repository / "ssd" / "2" / "model.onnx"
+    assert found.postprocess.version == repository / "postprocess" / "1"
+    assert found.labels == repository / "postprocess" / "labels.txt"
+    assert found.preprocess.parameters == {"max_pixels": "64000000"}
+    assert found.postprocess.output_dims("detection_boxes") == [100, 4]
+
+
+def test_the_version_is_the_one_that_is_served(repository: Path) -> None:
+    def version() -> str:
+        return model_folder.read(repository).network.parent.name
+
+    ensemble, network = (repository / name / "config.pbtxt" for name in ("ensemble", "ssd"))
+    edit(network, lambda text: with_policy(text, frozenset({1})))
+    assert version() == "1"
+    edit(network, lambda text: with_policy(text, frozenset({1, 2})))
+    assert version() == "2"
+    edit(ensemble, lambda text: with_pin(text, "ssd", 1))
+    assert version() == "1"
+
+
+def test_a_version_or_a_canary_may_be_named(repository: Path) -> None:
+    task = read_task(open_store(repository), "ensemble")
+    text = canary_config((repository / "ensemble" / "config.pbtxt").read_text(), task, 1, 0.1)
+    (repository / "ensemble_canary" / "1").mkdir(parents=True)
+    (repository / "ensemble_canary" / "config.pbtxt").write_text(text)
+
+    assert model_folder.read(repository, version=1).network.parent.name == "1"
+    canary = model_folder.read(repository, "ensemble_canary")
+    assert (canary.name, canary.network.parent.name) == ("ensemble_canary", "1")
+
+
+def test_the_network_may_have_another_file_name(repository: Path) -> None:
+    edit(repository / "ssd" / "config.pbtxt", lambda t: t + '\ndefault_model_filename: "a.onnx"')
+
+    assert model_folder.read(repository).network.name == "a.onnx"
+
+
+def test_an_artifact_has_the_steps_that_are_shipped(artifact: Path) -> None:
+    found = model_folder.read(artifact)
+
+    assert found.name == "mine"
+    assert (found.network, found.labels) == (artifact / "model.onnx", artifact / "labels.txt")
+    assert found.preprocess.version == SHIPPED / "preprocess" / "1"
+
+
+def test_an_artifact_without_the_shipped_steps(
+    artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_folder, "SHIPPED", Path("/nowhere/model_repository"))
+
+    with pytest.raises(InvalidParameter, match=r"not at /nowhere/model_repository: .*publish"):
+        model_folder.read(artifact)
+
+
+def test_what_is_neither(tmp_path: Path) -> None:
+    with pytest.raises(InvalidParameter, match="nowhere: no such folder"):
+        model_folder.read(tmp_path / "nowhere")
+    with pytest.raises(InvalidParameter, match=r"neither .* it holds nothing"):
+        model_folder.read(tmp_path)
+    with pytest.raises(InvalidParameter, match=r"neither .* it holds 1, 2, config\.pbtxt"):
+        model_folder.read(SHIPPED / "ssd")
+    (tmp_path / "model.onnx").touch()
+    with pytest.raises(InvalidParameter, match=r"neither .*labels\.txt\): it holds model\.onnx$"):
+        model_folder.read(tmp_path)
+
+
+def test_what_a_folder_does_not_hold(repository: Path, artifact: Path) -> None:
+    with pytest.raises(InvalidParameter, match="has no model cells, only ensemble, postprocess,"):
+        model_folder.read(repository, "cells")
+    with pytest.raises(InvalidParameter, match=r"must be an ensemble .* found no steps"):
+        model_folder.read(repository, "ssd")
+    with pytest.raises(InvalidParameter, match="ssd: version 3 expected, found 1, 2"):
+        model_folder.read(repository, version=3)
+    with pytest.raises(InvalidParameter, match="mine is an artifact, which has no version 1"):
+        model_folder.read(artifact, version=1)
+    shutil.rmtree(repository / "preprocess" / "1")
+    with pytest.raises(InvalidParameter, match=r"preprocess: version 1 .* found no version folder"):
+        model_folder.read(repository)
+
+
+def test_a_malformed_configuration(repository: Path) -> None:
+    edit(repository / "ssd" / "config.pbtxt", lambda text: text + "}")
+
+    with pytest.raises(DetectorError, match=r"ssd/config\.pbtxt cannot be read: "):
+        model_folder.read(repository)
+
+
+def test_labels_are_lines_as_the_server_splits_them(tmp_path: Path) -> None:
+    path = tmp_path / "labels.txt"
+    with pytest.raises(DetectorError, match=r"labels\.txt is missing"):
+        model_folder.read_labels(path)
+    path.write_bytes(b"")
+    assert model_folder.read_labels(path) == ()
+    path.write_bytes("é\r\na\u2028b\n".encode() + b"\xff\n")
+    assert model_folder.read_labels(path) == ("é", "a\u2028b", "\ufffd")

@@ -1,0 +1,270 @@
+"""An artifact becomes a version or a task of its own; a refused one leaves no trace."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import tritonclient.grpc as grpc_client
+
+from serving import repository as layout
+from serving.errors import BusyError, PublishError, StoreError
+from serving.release.publish import (
+    CanarySettings,
+    PublishSettings,
+    canary,
+    publish,
+)
+from serving.server.server import EmbeddedServer, ServerSettings
+from serving.store.address import open_store
+from training.export.quantize import to_float16, to_int8
+
+UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 100.0}
+
+
+def release(artifact: Path, repository: Path | str, **settings: Any) -> None:
+    """`serving publish` without the trials that take long."""
+    publish(
+        PublishSettings(artifact=artifact, repository=str(repository), **{**UNTRIED, **settings})
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything in and beside the repository."""
+    files = [path for path in folder.parent.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder.parent)): path.read_bytes() for path in files}
+
+
+def int8(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The network in 8 bits, calibrated on noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    return to_int8(network, [noise])
+
+
+def detect(url: str, photo: Path, model: str = "ensemble") -> grpc_client.InferResult:
+    """One photo through a plain Triton client."""
+    image = grpc_client.InferInput("image", [1, 1], "BYTES")
+    image.set_data_from_numpy(np.array([[photo.read_bytes()]], dtype=object))
+    with grpc_client.InferenceServerClient(url) as client:
+        return client.infer(model, [image], client_timeout=20)
+
+
+def test_new_repository_for_other_labels_and_size_is_served(
+    make_artifact: Callable[..., Path], tmp_path: Path, smear: Path
+) -> None:
+    target = tmp_path / "new" / "models"
+    release(make_artifact(["crack", "hole"], size=96, keep=30), target)
+    assert [path.name for path in target.parent.iterdir()] == ["models"]
+    with EmbeddedServer(ServerSettings(target)) as server:
+        result = detect(server.grpc_url, smear)
+    height, width = result.as_numpy("image_size")[0]
+    assert result.as_numpy("num_detections")[0, 0] == 1
+    assert result.as_numpy("detection_labels")[0, 0] == b"crack"
+    np.testing.assert_allclose(
+        result.as_numpy("detection_boxes")[0, 0],
+        [width / 4, height / 4, width * 3 / 4, height * 3 / 4],
+        atol=0.5,
+    )
+
+
+def test_two_tasks_side_by_side(
+    make_artifact: Callable[..., Path], repository: Path, smear: Path
+) -> None:
+    cracks = make_artifact(["crack", "hole"], size=96, keep=30)
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        running = {"url": server.grpc_url, "admin_key": server.admin_key}
+        release(cracks, repository, model="road", new=True, private_server=True, **running)
+        release(make_artifact(["crack", "hole"], size=96, keep=30, score=0.7), repository,
+                model="road", **running)  # fmt: skip
+        cells = detect(server.grpc_url, smear)
+        road = detect(server.grpc_url, smear, "road")
+    assert cells.as_numpy("detection_labels")[0, 0] in (b"RBC", b"WBC")
+    assert road.as_numpy("detection_labels")[0, 0] == b"crack"
+    assert round(float(road.as_numpy("detection_scores")[0, 0]), 2) == 0.7
+    assert layout.tasks(open_store(repository)) == ["ensemble", "road"]
+    with EmbeddedServer(ServerSettings(repository)) as server:  # both again from the start
+        assert detect(server.grpc_url, smear, "road").as_numpy("num_detections")[0, 0] == 1
+
+
+def test_next_version(
+    make_artifact: Callable[..., Path], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = make_artifact()
+    release(artifact, repository)
+    release(artifact, repository)
+    versions = {path.name for path in (repository / "ssd").iterdir() if path.name.isdecimal()}
+    assert versions == {"1", "2", "3"}
+    placed = (repository / "ssd" / "3" / "model.onnx").read_bytes()
+    assert placed == (artifact / "model.onnx").read_bytes()
+    assert "version 3 is live, before it 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("convert", [int8, to_float16], ids=["int8", "float16"])
+def test_other_precisions_of_the_shipped_network(
+    convert: Callable[[onnx.ModelProto], onnx.ModelProto],
+    make_artifact: Callable[..., Path],
+    repository: Path,
+    smear: Path,
+) -> None:
+    """The private trial and all; the float32 network is live before."""
+    artifact = make_artifact()
+    onnx.save(convert(onnx.load(repository / "ssd" / "1" / "model.onnx")), artifact / "model.onnx")
+    release(artifact, repository, private_server=True)
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        found = detect(server.grpc_url, smear)
+    assert found.as_numpy("num_detections")[0, 0] > 10
+    assert (repository / "ssd" / "2" / "model.onnx").is_file()
+
+
+def test_old_versions_go_but_no_pinned_one(
+    make_artifact: Callable[..., Path], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = make_artifact()
+    release(artifact, repository)
+    pinned = (repository / "ensemble" / "config.pbtxt").read_text()
+    (repository / "mine" / "1").mkdir(parents=True)
+    (repository / "mine" / "1" / ".keep").touch()
+    text = layout.with_pin(pinned, "ssd", 2).replace('name: "ensemble"', 'name: "mine"')
+    (repository / "mine" / "config.pbtxt").write_text(text)
+    for _ in range(3):
+        release(artifact, repository, keep=2)
+    versions = {path.name for path in (repository / "ssd").iterdir() if path.name.isdecimal()}
+    assert versions == {"2", "4", "5"}
+    assert "removed: version 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["RBC", "WBC", "Other"]}, "another task is another --repository"),
+        ({"labels": ["WBC", "RBC", "Platelets"]}, "train in that order: .*--labels RBC WBC"),
+        ({"size": 96}, r"images=\(300, 300, 3\).*images=\(96, 96, 3\)"),
+        ({"keep": 30}, r"boxes=\(30, 4\)"),
+    ],
+)
+def test_another_task_is_refused(
+    changes: dict, words: str, make_artifact: Callable[..., Path], repository: Path
+) -> None:
+    artifact = make_artifact(**changes)
+    before = contents(repository)
+    with pytest.raises(PublishError, match=words):
+        release(artifact, repository)
+    assert contents(repository) == before
+
+
+def test_mistyped_model_makes_no_task(make_artifact: Callable[..., Path], repository: Path) -> None:
+    artifact = make_artifact()
+    before = contents(repository)
+    with pytest.raises(PublishError, match="has no model ensmble, only ensemble, postprocess"):
+        release(artifact, repository, model="ensmble")
+    with pytest.raises(PublishError, match="has ensemble already: publish without --new"):
+        release(artifact, repository, new=True)
+    with pytest.raises(PublishError, match="--model must be letters"):
+        release(artifact, repository, model="a/b", new=True)
+    assert contents(repository) == before
+
+
+def test_bad_artifact_makes_no_repository(
+    make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact = make_artifact(score=float("inf"))
+    with pytest.raises(PublishError, match="not finite"):
+        release(artifact, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_new_repository_and_a_server_contradict(
+    make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(PublishError, match="publish without --url"):
+        release(make_artifact(), tmp_path / "models", url="127.0.0.1:1")
+
+
+def test_server_away_leaves_the_repository(
+    make_artifact: Callable[..., Path], repository: Path
+) -> None:
+    artifact = make_artifact()
+    before = contents(repository)
+    with pytest.raises(PublishError, match=r"127\.0\.0\.1:1 is no server that takes orders"):
+        release(artifact, repository, url="127.0.0.1:1")
+    assert contents(repository) == before
+
+
+def test_folder_that_is_no_repository(make_artifact: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(PublishError, match="has no model ensemble, only nothing"):
+        release(make_artifact(), tmp_path / "photos")
+
+
+def test_running_server_serves_the_version(
+    make_artifact: Callable[..., Path], repository: Path, smear: Path
+) -> None:
+    artifact = make_artifact()
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        release(artifact, repository, url=server.grpc_url, admin_key=server.admin_key)
+        result = detect(server.grpc_url, smear)
+        assert result.as_numpy("num_detections")[0, 0] == 1
+        with pytest.raises(PublishError, match="takes orders: This protocol is restricted"):
+            release(artifact, repository, url=server.grpc_url, admin_key="a-wrong-key")
+        assert not (repository / "ssd" / "3").exists()
+
+
+def test_server_over_another_repository(
+    make_artifact: Callable[..., Path], repository: Path, server: EmbeddedServer
+) -> None:
+    artifact = make_artifact()
+    words = [r"version 2 is live, but .*models does not hold it", r"does it serve .*as it was"]
+    for each in words:
+        before = contents(repository)
+        with pytest.raises(PublishError, match=each):
+            release(artifact, repository, url=server.grpc_url, admin_key=server.admin_key)
+        assert contents(repository) == before
+        shutil.copytree(repository / "ssd" / "1", repository / "ssd" / "2", dirs_exist_ok=True)
+
+
+def test_second_publisher_is_told_who_is_at_work(
+    make_artifact: Callable[..., Path], repository: Path
+) -> None:
+    artifact = make_artifact()
+    with open_store(repository).lock("publish the other one"):
+        before = contents(repository)
+        with pytest.raises(BusyError, match="publish the other one"):
+            release(artifact, repository)
+        assert contents(repository) == before
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_share_out_of_range(share: float, repository: Path) -> None:
+    with pytest.raises(PublishError, match="--share must be 0 to 1"):
+        canary(CanarySettings(repository=str(repository), share=share))
+
+
+def test_share_without_a_canary(repository: Path) -> None:
+    with pytest.raises(PublishError, match="runs no canary of ensemble: name the artifact"):
+        canary(CanarySettings(repository=str(repository), share=0.5))
+
+
+def test_no_release_beside_a_canary(make_artifact: Callable[..., Path], repository: Path) -> None:
+    artifact = make_artifact()
+    settings = CanarySettings(artifact=artifact, repository=str(repository), **UNTRIED)
+    canary(settings)
+    for again in (lambda: release(artifact, repository), lambda: canary(settings)):
+        with pytest.raises(PublishError, match="version 2 is a canary of ensemble: promote it"):
+            again()
+
+
+def test_template_missing(
+    make_artifact: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "TEMPLATE", tmp_path / "absent")
+    with pytest.raises(PublishError, match="the repository to start from is missing"):
+        release(make_artifact(), tmp_path / "models")
+
+
+def test_malformed_address(make_artifact: Callable[..., Path]) -> None:
+    with pytest.raises(StoreError, match="is no address of a model repository"):
+        release(make_artifact(), "s3:/bucket")

@@ -1,0 +1,94 @@
+"""Publishers as real processes: killed under load, and two at once."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from serving import history
+from serving.repository import read_task, versions
+from serving.server.server import EmbeddedServer, ServerSettings
+from serving.store.address import open_store
+from tests.serving.service import Service
+from tests.serving.tiny_network import network
+
+KILLS = 4
+SECONDS = (1.5, 6.0)  # from a publisher's start to its end by force
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """One `python -m serving publish`."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "serving", "publish", *arguments, "--slowdown", "100"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture
+def service(repository: Path) -> Iterator[Service]:
+    """A server over a copy of the shipped repository, with a network that finds something."""
+    file = repository / "ssd" / "1" / "model.onnx"
+    file.write_bytes(network(300, 400, 3, score=0.95).SerializeToString())
+    with EmbeddedServer(ServerSettings(repository)) as server:
+        yield Service(repository, server)
+
+
+def test_killed_under_load(service: Service, make_artifact: Callable[..., Path]) -> None:
+    seconds = random.Random(4)
+    where = [f"--repository={service.repository}", f"--url={service.server.grpc_url}"]
+    where += [f"--admin-key={service.server.admin_key}", "--no-private-server"]
+    artifacts = [str(make_artifact(score=0.9 - 0.1 * n)) for n in range(KILLS + 1)]
+    with service.used():
+        for artifact in artifacts[:-1]:
+            publisher = start(artifact, *where)
+            time.sleep(seconds.uniform(*SECONDS))
+            publisher.send_signal(signal.SIGKILL)
+            publisher.communicate()
+            service.score()
+        last = start(artifacts[-1], *where)
+        told, _ = last.communicate(timeout=60)
+        assert last.returncode == 0, told
+    store = open_store(service.repository)
+    assert round(service.score(), 1) == 0.5
+    assert [path.name for path in service.repository.parent.glob(".*")] == []
+    task = read_task(store, "ensemble")
+    record = history.read(store, "ensemble")
+    assert record.unfinished is None
+    there = versions(store, task)
+    assert there == list(range(1, len(there) + 1))
+    assert there[-1] == record.highest == record.lived[-1]
+    service.wait_until_ready(5)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def address(request: pytest.FixtureRequest, repository: Path) -> str:
+    """A repository."""
+    if request.param == "folder":
+        return str(repository)
+    address = str(request.getfixturevalue("s3"))
+    open_store(address).create(repository)
+    return address
+
+
+def test_two_at_once(address: str, make_artifact: Callable[..., Path]) -> None:
+    """The trial in a private server takes longer than an object store's lock is watched."""
+    artifacts = [str(make_artifact(score=score)) for score in (0.8, 0.7)]
+    publishers = [start(artifact, f"--repository={address}") for artifact in artifacts]
+    told = [publisher.communicate(timeout=60)[0] for publisher in publishers]
+    codes = [publisher.returncode for publisher in publishers]
+    assert sorted(codes) == [0, 1], told
+    loser, winner = codes.index(1), codes.index(0)
+    assert "version 2 is live, before it 1" in told[winner]
+    expected = f"{address} is being changed by "
+    assert expected in told[loser]
+    assert f"(process {publishers[winner].pid}) for publish {artifacts[winner]}" in told[loser]
+    store = open_store(address)
+    assert versions(store, read_task(store, "ensemble")) == [1, 2]
+    assert store.read("ssd/2/model.onnx") == Path(artifacts[winner], "model.onnx").read_bytes()

@@ -1,0 +1,121 @@
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from training.evaluation import evaluate, outcomes, pictures
+from training.evaluation.evaluate import Detected, Truth
+from training.evaluation.outcomes import Curve
+
+LABELS = ("cell", "speck")
+BOXES = np.array([[10, 10, 50, 50], [60, 60, 90, 80]], np.float32)
+PHOTO = np.full((100, 200, 3), 200, np.uint8)
+CURVE = Curve(np.array([0.9, 0.5]), np.array([1, 1]), np.array([0, 1]), 2)
+NO_CURVE = Curve(np.zeros(0), np.zeros(0, int), np.zeros(0, int), 0)
+
+
+def _panels(
+    classes: list[int], found: list[int], labels: tuple[str, ...] = LABELS, side: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+    count, difficult = len(classes), np.zeros(len(classes), bool)
+    truth = Truth("a", 200, 100, BOXES[:count], np.array(classes, int), difficult)
+    detected = Detected("a", BOXES[: len(found)], np.full(len(found), 0.9), np.array(found, int))
+    matches = evaluate.score([truth], [detected], labels).matches["a"][0]
+    outcome = outcomes.outcome(truth, detected, matches, 0.5)
+    return pictures.panels(PHOTO, truth, detected, outcome, labels, (side, side))
+
+
+def test_nothing_to_draw_leaves_the_photo_as_it_is() -> None:
+    for panel in _panels([], []):
+        np.testing.assert_array_equal(panel, PHOTO)
+
+
+def _near(panel: np.ndarray, colour: str) -> np.ndarray:
+    wanted = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    return np.abs(panel.astype(int) - wanted).max(axis=-1) < 40
+
+
+def test_boxes_stand_where_they_belong() -> None:
+    for panel in _panels([0], [0], side=400):
+        assert panel.shape == (200, 400, 3)
+        rows, columns = np.nonzero(_near(panel[25:], pictures.colour(0)))  # below the plate
+        assert rows.max() + 25 == pytest.approx(100, abs=2)
+        assert (columns.min(), columns.max()) == pytest.approx((20, 100), abs=2)
+
+
+def test_mistakes_are_told_without_colour() -> None:
+    """A right box has one thin line, a missed one dashes, a false one a cross inside."""
+    right, missed, false = _panels([0], [0])[0], _panels([0], [])[0], _panels([], [0])[1]
+    lower_edge = slice(20, 40), slice(49, 52)
+    inside = slice(20, 40), slice(20, 40)
+
+    def ink(panel: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
+        return _near(panel.transpose(1, 0, 2)[place], pictures.colour(0)).any(axis=1)
+
+    assert ink(right, lower_edge).all()
+    assert ink(missed, lower_edge).any()
+    assert not ink(missed, lower_edge).all()
+    assert not ink(right, inside).any()
+    assert ink(false, inside).any()
+
+
+def test_marks_name_what_happened() -> None:
+    truth = Truth("a", 100, 100, BOXES, np.array([0, 1]), np.array([False, True]))
+    detected = Detected("a", BOXES, np.array([0.9, 0.8]), np.array([1, 1]))
+    matches = evaluate.score([truth], [detected], LABELS).matches["a"][0]
+    outcome = outcomes.outcome(truth, detected, matches, 0.5)
+    words = [text for *_, text in pictures._truth_marks(truth, detected, outcome, LABELS)]
+    assert words == ["difficult speck", "✗ cell, taken for speck"]
+    words = [text for *_, text in pictures._detection_marks(truth, detected, outcome, LABELS)]
+    assert words == ["difficult speck 0.80", "✗ speck 0.90, is cell"]
+
+
+def test_with_more_classes_than_colours_every_box_is_named() -> None:
+    many = tuple(f"kind {k}" for k in range(30))
+    assert pictures.colour(29) in pictures.COLOURS
+    assert pictures._name(many, 29) == "kind 29"
+    assert pictures._name(LABELS, 1) == ""
+
+
+def _words(path: Path) -> str:
+    """The text of an SVG that follows the page's colours."""
+    text = path.read_text(encoding="utf-8")
+    assert "currentColor" in text
+    assert "prefers-color-scheme:dark" in text
+    assert pictures._INK not in text
+    return " ".join(ElementTree.fromstring(text).itertext())
+
+
+@pytest.mark.parametrize("curve", [CURVE, NO_CURVE])
+def test_precision_and_recall(tmp_path: Path, curve: Curve) -> None:
+    pictures.precision_recall(tmp_path / "a.svg", "a < b", 0, [curve, NO_CURVE], 0.5)
+    words = _words(tmp_path / "a.svg")
+    assert "a < b" in words
+    assert "IoU 0.75" in words
+    assert "score 0.50" in words
+
+
+@pytest.mark.parametrize("count", [0, 2, 30])
+def test_f1(tmp_path: Path, count: int) -> None:
+    labels = [f"kind {k}" for k in range(count)]
+    pictures.f1_over_threshold(tmp_path / "a.svg", dict.fromkeys(range(count), CURVE), labels, 0.25)
+    words = _words(tmp_path / "a.svg")
+    assert "0.25" in words
+    assert ("kind 1" in words) == (count == 2)
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_history(tmp_path: Path, log: bool) -> None:
+    steps = np.arange(1, 100)
+    lines = {"loss": (steps, 5.0 / steps), "one": (steps[:1], np.ones(1))}
+    pictures.history(tmp_path / "a.svg", "Loss", lines, log)
+    words = _words(tmp_path / "a.svg")
+    assert "Loss" in words
+    assert "step" in words
+
+
+def test_a_plot_is_the_same_file_every_time(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        pictures.precision_recall(tmp_path / name, "cell", 0, [CURVE, CURVE], 0.5)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

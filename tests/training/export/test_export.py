@@ -1,0 +1,197 @@
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+
+from training import run_folder, train
+from training.errors import TrainingError
+from training.evaluation import evaluate
+from training.export import export
+from training.export import precisions as variant
+from training.network import model, onnx_network
+from training.network.presets import PRESETS
+
+LABELS = ["RBC", "WBC", "Platelets"]
+
+
+@pytest.fixture(scope="module")
+def trained(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two steps, evaluated once."""
+    output = tmp_path_factory.mktemp("run") / "cells"
+    settings = train.TrainSettings(
+        records_folder, output, epochs=1, batch_size=4, evaluate_every=1, checkpoint_every=1
+    )
+    assert train.run(settings) == 0
+    return output
+
+
+@pytest.fixture(scope="module")
+def artifact(trained: Path) -> Path:
+    folder = trained.parent / "artifact"
+    assert export.run(export.ExportSettings(trained, folder, keep=100)) == 0
+    return folder
+
+
+def test_artifact_is_complete(artifact: Path) -> None:
+    names = {path.name for path in artifact.iterdir()}
+    assert names == {"saved_model", "model.onnx", "labels.txt", "card.json"}
+    assert (artifact / "labels.txt").read_text().split() == LABELS
+    card = json.loads((artifact / "card.json").read_text())
+    assert card["preset"] == "ssd_compact"
+    metrics = card["metrics"]
+    assert (metrics["split"], metrics["images"], metrics["trained_on"]) == ("val", 4, 0)
+    assert card["default_boxes"]["count"] == 8732
+    assert card["sha256"] == hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
+    assert str(Path.cwd()) not in (artifact / "card.json").read_text()
+
+
+def test_onnx_has_the_tensors_of_the_seam(artifact: Path) -> None:
+    session = onnxruntime.InferenceSession(artifact / "model.onnx")
+    tensors = {x.name: (x.type, x.shape) for x in (*session.get_inputs(), *session.get_outputs())}
+    assert tensors == {
+        "images": ("tensor(uint8)", ["batch", 300, 300, 3]),
+        "boxes": ("tensor(float)", ["batch", 100, 4]),
+        "scores": ("tensor(float)", ["batch", 100, 3]),
+    }
+
+
+def test_a_lone_onnx_file_explains_itself(artifact: Path) -> None:
+    graph = onnx.load(artifact / "model.onnx")
+    metadata = {entry.key: entry.value for entry in graph.metadata_props}
+    assert json.loads(metadata["labels"]) == LABELS
+    assert metadata["preset"] == "ssd_compact"
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_saved_model_and_onnx_agree_with_keras(trained: Path, artifact: Path, batch: int) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (batch, 300, 300, 3), np.uint8)
+    network, preset, _ = run_folder.load_network(trained)
+    keras_rows = _rows(model.Detector(network, preset, 100)(tf.constant(images)))
+    served = tf.saved_model.load(artifact / "saved_model").signatures["serving_default"]
+    session = onnxruntime.InferenceSession(artifact / "model.onnx")
+    outputs = session.run(["boxes", "scores"], {"images": images})
+    others = [
+        _rows(served(images=tf.constant(images))),
+        _rows(dict(zip(("boxes", "scores"), outputs, strict=True))),
+    ]
+    for rows in others:
+        for one, other in zip(keras_rows, rows, strict=True):
+            assert onnx_network.row_difference(one, other, slack=1e-4) < 1e-4
+            assert onnx_network.row_difference(other, one, slack=1e-4) < 1e-4
+
+
+def _rows(outputs: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([outputs["boxes"], outputs["scores"]], axis=-1)
+
+
+def test_a_graph_that_gives_nan_agrees_with_nothing(artifact: Path, tmp_path: Path) -> None:
+    graph = onnx.load(artifact / "model.onnx")
+    for initializer in graph.graph.initializer:
+        values = onnx.numpy_helper.to_array(initializer)
+        if values.dtype == np.float32 and values.size > 10_000:
+            spoilt = np.full_like(values, np.nan)
+            initializer.CopyFrom(onnx.numpy_helper.from_array(spoilt, initializer.name))
+    onnx.save(graph, tmp_path / "model.onnx")
+    detector = model.Detector(model.build(PRESETS["ssd_compact"], 3), PRESETS["ssd_compact"], 100)
+    assert export.largest_difference(detector, tmp_path / "model.onnx", 300) == np.inf
+
+
+def test_metrics_of_other_weights_are_not_the_cards(trained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    assert run_folder.read_metrics(run) is not None
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"step": 1}))
+    assert run_folder.read_metrics(run) is None
+
+
+def test_an_artifact_is_not_overwritten(trained: Path, artifact: Path) -> None:
+    with pytest.raises(TrainingError, match="exists already"):
+        export.run(export.ExportSettings(trained, artifact))
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_another_precision(
+    trained: Path,
+    records_folder: Path,
+    tmp_path: Path,
+    precision: variant.Precision,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, keep=100, precision=precision)
+    assert export.run(settings) == 0
+    assert {path.name for path in folder.iterdir()} == {"model.onnx", "labels.txt", "card.json"}
+    card = json.loads((folder / "card.json").read_text())
+    printed = capsys.readouterr().out
+    for name, metrics in (("float32", card["metrics_float32"]), (precision, card["metrics"])):
+        both = rf"{metrics['mAP@0.5']:.3f} +{metrics['mAP@[.5:.95]']:.3f}"
+        assert re.search(rf"\n{name} +{both}", printed)
+    assert f"ONNX in {precision}" in printed
+    metadata = {e.key: e.value for e in onnx.load(folder / "model.onnx").metadata_props}
+    assert metadata["precision"] == card["precision"] == precision
+    assert json.loads(metadata["metrics"]) == card["metrics"]
+    assert card["sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    assert ("calibration" in card) == (precision == "int8")
+    measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
+    assert evaluate.run(measured) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found == card["metrics"]
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_another_precision_without_a_val_split(
+    trained: Path,
+    records_folder: Path,
+    tmp_path: Path,
+    precision: variant.Precision,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The photos trained on are enough to make it; only its mAP is not known."""
+    copy = Path(shutil.copytree(records_folder, tmp_path / "records"))
+    (copy / "val.json").unlink()
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, precision=precision, records=copy)
+    assert export.run(settings) == 0
+    assert f"records holds no val split: mAP in {precision} is not known" in capsys.readouterr().out
+    card = json.loads((folder / "card.json").read_text())
+    assert card["metrics"] is None
+    assert "metrics_float32" not in card
+    assert onnx_network.load(folder / "model.onnx").labels == tuple(LABELS)
+
+
+def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, precision="int8", records=tmp_path / "none")
+    with pytest.raises(TrainingError, match=r"none are not there.*with --records"):
+        export.run(settings)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_exports(name: str, tmp_path: Path) -> None:
+    preset = PRESETS[name]
+    detector = model.Detector(model.build(preset, 2), preset, 50)
+    export.write(tmp_path, detector, preset, ("a", "b"), {"preset": name})
+    assert (tmp_path / "model.onnx").stat().st_size > 1e6
+
+
+def test_evaluation_of_a_run(
+    trained: Path, records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = evaluate.EvaluateSettings(
+        records_folder, run=trained, report=tmp_path / "report", json=True
+    )
+    assert evaluate.run(settings) == 0
+    printed = capsys.readouterr()
+    metrics = json.loads(printed.out)
+    stored = json.loads((trained / "metrics.json").read_text())
+    assert metrics["mAP@0.5"] == pytest.approx(stored["mAP@0.5"], abs=1e-6)
+    assert re.search(r"4 images in \d+\.\d s\nreport: .*/report/index.html\n$", printed.err)
+    assert (tmp_path / "report" / "training-loss.svg").is_file()

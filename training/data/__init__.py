@@ -1,0 +1,1 @@
+"""Annotated folders in the formats that people have, checked, and written as TFRecords."""

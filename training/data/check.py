@@ -1,0 +1,122 @@
+"""Tells what annotated folders hold and what is wrong with them. Needs no TensorFlow."""
+
+import collections
+import dataclasses
+import sys
+
+import numpy as np
+
+from training.data import annotations
+from training.data.annotations import (
+    BadSplitError,
+    DataError,
+    Dataset,
+    Problem,
+)
+from training.data.folders import Folders, FolderSettings
+
+QUANTILES = {"smallest": 0.0, "10%": 0.1, "middle": 0.5, "90%": 0.9, "largest": 1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckSettings(FolderSettings):
+    """Report what annotated folders hold and what is wrong with them.
+
+    A problem is what is left out or wrong, and gives the exit code 1. A remark is what `records`
+    copes with without loss. The formats are told apart by their layout.
+    """
+
+    _: dataclasses.KW_ONLY
+    splits: tuple[str, ...] = ()
+    """Names of the splits to look at; none given: all."""
+    strict: bool = False
+    """Exit with 1 for remarks, too."""
+
+
+def run(settings: CheckSettings) -> int:
+    """Print the report; 0 where there is no problem (with `strict`: no remark either), else 1."""
+    try:
+        problems = _report(settings.open(), settings)
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if settings.folders else 2
+    print("\n".join(_verdict(problems)))
+    return 1 if any(settings.strict or not problem.is_remark for problem in problems) else 0
+
+
+def _report(folders: Folders, settings: CheckSettings) -> list[Problem]:
+    """Print a report per split; the problems of all of them, each once."""
+    print("\n".join(folders.notes()))
+    splits = settings.splits or tuple(folders.splits())
+    folders.check_renames(splits)
+    problems: list[Problem] = []
+    for split in splits:
+        try:
+            dataset = folders.read(split, settings.labels or None)
+        except BadSplitError as error:
+            print(f"{split}: not readable")
+            problems.append(_refusal(error, error.file))
+            continue
+        print("\n".join(_split_lines(dataset)))
+        problems += dataset.problems
+    if set(folders.splits()) <= set(splits):
+        problems += folders.strays()
+    try:
+        folders.datasets(settings.splits, settings.labels)
+    except BadSplitError as error:
+        problems.append(_refusal(error, error.file))
+    except DataError as error:
+        problems.append(_refusal(error, "records"))
+    return list(dict.fromkeys(problems))
+
+
+def _refusal(error: DataError, file: str) -> Problem:
+    """That `records` would not go on; what led to it is told in detail anyway."""
+    return Problem(file, None, "bad split", str(error).partition("\n")[0], "split")
+
+
+def _split_lines(dataset: Dataset) -> list[str]:
+    empty = sum(not item.labels for item in dataset.annotations)
+    lines = [
+        f"{dataset.split}: {len(dataset.annotations)} images"
+        + (f", {empty} of them without boxes" if empty else "")
+    ]
+    if not dataset.labels:
+        return lines
+    width = max(len(label) for label in dataset.labels)
+    heads = [f"{'':{width}}", "boxes", "difficult", *(f"{head:>9}" for head in QUANTILES)]
+    lines.append("  " + "  ".join(heads) + "  (width x height, pixels)")
+    lines += [f"  {label:{width}}  {_class_text(dataset, label)}" for label in dataset.labels]
+    return lines
+
+
+def _class_text(dataset: Dataset, label: str) -> str:
+    chosen = [np.array([name == label for name in a.labels], bool) for a in dataset.annotations]
+    pairs = list(zip(dataset.annotations, chosen, strict=True))
+    boxes_xyxy = np.concatenate([np.zeros((0, 4)), *(a.boxes_xyxy[which] for a, which in pairs)])
+    difficult = sum(int(a.difficult[which].sum()) for a, which in pairs)
+    text = f"{len(boxes_xyxy):5}  {difficult:9}"
+    return f"{text}  {_sizes_text(boxes_xyxy)}" if len(boxes_xyxy) else text
+
+
+def _sizes_text(boxes_xyxy: np.ndarray) -> str:
+    sizes = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]
+    quantiles = np.quantile(sizes, list(QUANTILES.values()), axis=0)  # [5, 2]
+    return "  ".join(f"{f'{width:.0f}x{height:.0f}':>9}" for width, height in quantiles)
+
+
+def _verdict(problems: list[Problem]) -> list[str]:
+    remarks = [problem for problem in problems if problem.is_remark]
+    grave = [problem for problem in problems if not problem.is_remark]
+    told = [*_told("problem", grave), *_told("remark", remarks)]
+    return told if grave else [*told, "nothing is wrong"]
+
+
+def _told(level: str, problems: list[Problem]) -> list[str]:
+    """The heading of a level, and what is of it; nothing where there is none."""
+    if not problems:
+        return []
+    kinds = collections.Counter(problem.fatal_for for problem in problems)
+    counts = ", ".join(f"{annotations.CONSEQUENCE[key]}: {kinds[key]}" for key in kinds)
+    heading = f"{len(problems)} {level}{'s' * (len(problems) > 1)} ({counts})"
+    return [heading, *annotations.describe(problems)]

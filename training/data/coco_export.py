@@ -1,0 +1,123 @@
+"""Writes a split of annotated folders as one COCO JSON file. Needs no TensorFlow.
+
+The neutral format: what `serving` measures a served model with, and what other tools read.
+
+Out: `images` with file_name relative to the JSON file's folder, width and height in pixels;
+`categories` in the order of the labels, ids from 1; `annotations` with bbox x, y, width, height in
+pixels of the upright image, edges counted from 0. VOC's `difficult` becomes `iscrowd`.
+
+Format: https://cocodataset.org/#format-data
+"""
+
+import collections
+import dataclasses
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from training import disk
+from training.data import annotations
+from training.data.annotations import DataError, Dataset
+from training.data.folders import FolderSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoSettings(FolderSettings):
+    """Write a split of annotated folders as one COCO JSON file; the images stay where they are.
+
+    The formats are told apart by their layout.
+    """
+
+    output: Path
+    """File to write, ending in .json; it must not exist."""
+    _: dataclasses.KW_ONLY
+    split: str = "val"
+    """Name of the split."""
+
+
+def run(settings: CocoSettings) -> int:
+    """Write the file and print a report; 0 where it stands, else 1."""
+    try:
+        _check_output(settings.output)
+        dataset = _read(settings)
+        write(dataset, settings.output)
+        _report(dataset, settings.output)
+    except (DataError, OSError) as error:
+        print(f"error: {disk.sentence(error)}", file=sys.stderr)
+        return 1 if settings.folders else 2
+    return 0
+
+
+def write(dataset: Dataset, output: Path) -> None:
+    """Write a split; the file is there once it is whole.
+
+    Raises DataError where there is nothing to write, or the file is there already.
+    """
+    annotations.check_usable(dataset)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_coco(dataset, output.parent), indent=1)
+    _check_output(output)
+    disk.write(output, text)
+
+
+def to_coco(dataset: Dataset, folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """A split as COCO's three lists, with file names seen from `folder`."""
+    names = [_relative(annotation.image_path, folder) for annotation in dataset.annotations]
+    ids = itertools.count(1)
+    return {
+        "images": [
+            {"id": number, "file_name": name, "width": item.width, "height": item.height}
+            for number, (name, item) in enumerate(zip(names, dataset.annotations, strict=True), 1)
+        ],
+        "categories": [
+            {"id": number, "name": label} for number, label in enumerate(dataset.labels, 1)
+        ],
+        "annotations": [
+            {"id": next(ids), "image_id": number, **_object(item, row, dataset.labels)}
+            for number, item in enumerate(dataset.annotations, 1)
+            for row in range(len(item.labels))
+        ],
+    }
+
+
+def _object(item: annotations.Annotation, row: int, labels: tuple[str, ...]) -> dict[str, Any]:
+    x1, y1, x2, y2 = item.boxes_xyxy[row].tolist()
+    return {
+        "category_id": labels.index(item.labels[row]) + 1,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "area": (x2 - x1) * (y2 - y1),
+        "iscrowd": int(item.difficult[row]),
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Seen from a folder; links among the folders are followed, for `..` goes up behind them."""
+    real = os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118 (both are text)
+    return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
+
+
+def _read(settings: CocoSettings) -> Dataset:
+    folders = settings.open()
+    folders.check_files()
+    print("\n".join(folders.notes()))
+    if settings.rename:
+        folders.check_renames(folders.splits())
+    return folders.read(settings.split, settings.labels or None)
+
+
+def _check_output(output: Path) -> None:
+    if output.exists():
+        raise DataError(f"{output} exists already: choose another --output")
+    if output.suffix != ".json":
+        raise DataError(f"--output: expected a file that ends in .json, found {output}")
+
+
+def _report(dataset: Dataset, output: Path) -> None:
+    counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
+    boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
+    print(f"{output}: {dataset.split}, {len(dataset.annotations)} images; {boxes}")
+    for line in annotations.describe(dataset.problems):
+        print(f"  {line}")

@@ -1,0 +1,67 @@
+"""Image files to upright pixels, by the very code that decodes in front of the served network.
+
+In: a file's bytes: JPEG, PNG, BMP, WebP or TIFF, recognised by content, of several frames or pages
+the first. Out: uint8 RGB [H, W, 3], upright, and what the file says of itself.
+
+One rule says how a picture is turned, in training, serving and client: EXIF's orientation, in a
+JPEG's APP1 segment or a PNG's or WebP's EXIF chunk, and TIFF's own. XMP and a PNG's text "Raw
+profile type exif" turn nothing: browsers and OpenCV do not look at them, Pillow alone does.
+"""
+
+import dataclasses
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+
+from training.data import resemblance
+
+PREPROCESS = Path(__file__).parents[2] / "model_repository/preprocess/1"
+MAX_PIXELS = 64_000_000  # as in preprocess/config.pbtxt
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInfo:
+    """What decoding a file told: its upright size in pixels, its format, its orientation."""
+
+    width: int
+    height: int
+    format: str  # JPEG, PNG, BMP, WebP or TIFF
+    orientation: int  # EXIF, 1 to 8; 5 and above swap width and height
+    look: bytes = b""  # as `resemblance.look` tells it
+
+
+def _load(name: str) -> ModuleType:
+    """A module of preprocess by its bare name, as its siblings import it in Triton."""
+    module = sys.modules[name] = ModuleType(name)
+    SourceFileLoader(name, str(PREPROCESS / f"{name}.py")).exec_module(module)
+    return module
+
+
+_header, _preprocessing = _load("image_header"), _load("preprocessing")
+ImageError: type[ValueError] = _header.ImageError
+cv2.setLogLevel(0)  # whoever asked hears of a bad file; OpenCV need not print it too
+
+
+def decode(encoded: bytes) -> tuple[np.ndarray, ImageInfo]:
+    """Decode a file in full, for a header alone does not tell whether the pixels are there.
+
+    Raises ImageError for what is none of the formats, truncated, damaged or of too many pixels.
+    """
+    kind = _header.image_format(encoded)
+    header = _header.read_header(kind, encoded, MAX_PIXELS)
+    pixels = _preprocessing.decode(kind, encoded, header, 1)
+    picture = _preprocessing.upright(pixels, header.orientation)
+    height, width = picture.shape[:2]
+    picture = np.ascontiguousarray(picture)
+    look = resemblance.look(picture)
+    return picture, ImageInfo(width, height, kind, header.orientation, look)
+
+
+def served(encoded: bytes, size: int) -> np.ndarray:
+    """What preprocess makes of a file for the network: uint8 RGB [size, size, 3], upright."""
+    image, _ = _preprocessing.read_image(encoded, size, size, MAX_PIXELS)
+    return np.ascontiguousarray(image)

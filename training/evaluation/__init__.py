@@ -1,0 +1,1 @@
+"""How good a network is: mAP, what became of each object, and the report."""

@@ -1,0 +1,278 @@
+"""Pictures of annotated and detected boxes, and the report's plots, with matplotlib.
+
+Mistakes are told by line and word, never by colour alone: what is right has a thin line, a missed
+object a dashed one, a false detection a crossed box, a difficult object a dotted one. Colours name
+the class. The plots are SVG that follow the reader's light or dark page.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+from training.evaluation.outcomes import (
+    IOUS,
+    THRESHOLDS,
+    Curve,
+    Outcome,
+)
+
+if TYPE_CHECKING:
+    from training.evaluation.evaluate import Detected, Truth
+
+# Okabe and Ito's palette: told apart with every kind of colour vision.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
+_INK = "#010203"  # stands for the page's text colour until the SVG is written
+_DPI = 100
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "training",  # the same plot is the same file
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.color": _INK,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "legend.frameon": False,
+} | dict.fromkeys(
+    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
+)
+_THEME = (
+    "<style>svg{color:#1c2128}text{font-family:system-ui,sans-serif!important}"
+    "@media(prefers-color-scheme:dark){svg{color:#dfe5ec}}</style>"
+)
+
+
+def colour(k: int) -> str:
+    """The class's colour; those past the palette begin it again."""
+    return COLOURS[k % len(COLOURS)]
+
+
+# ---------------------------------------------------------------- photos
+
+
+def panels(
+    image: np.ndarray,
+    truth: "Truth",
+    detected: "Detected",
+    outcome: Outcome,
+    labels: Sequence[str],
+    side: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The annotated boxes, and the shown detections, each drawn on a copy of the image.
+
+    Args:
+        image: uint8 [H, W, 3], RGB, of the size that the boxes are in.
+        outcome: which of them are mistakes.
+        side: the copies' longer side is brought between these two, pixels.
+
+    Returns:
+        two images uint8 [h, w, 3], RGB.
+    """
+    longest = max(image.shape[:2])
+    scale = float(np.clip(longest, *side)) / longest
+    size = tuple(max(1, round(scale * extent)) for extent in image.shape[1::-1])
+    photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return (
+        _photo(photo, _truth_marks(truth, detected, outcome, labels), scale),
+        _photo(photo, _detection_marks(truth, detected, outcome, labels), scale),
+    )
+
+
+_Mark = tuple[np.ndarray, int, str, str]  # box xyxy, class, line, text
+
+
+def _truth_marks(
+    truth: "Truth", detected: "Detected", outcome: Outcome, labels: Sequence[str]
+) -> list[_Mark]:
+    taken = {row: detected.classes[outcome.shown[place]] for row, place in outcome.confused}
+    marks = []
+    for row, (box, k) in enumerate(zip(truth.boxes_xyxy, truth.classes, strict=True)):
+        if truth.difficult[row]:
+            marks.append((box, k, "dotted", f"difficult {labels[k]}"))
+        elif row in taken:
+            marks.append((box, k, "dashed", f"✗ {labels[k]}, taken for {labels[taken[row]]}"))
+        elif outcome.missed[row]:
+            marks.append((box, k, "dashed", f"✗ missed {labels[k]}"))
+        else:
+            marks.append((box, k, "solid", _name(labels, k)))
+    return _mistakes_last(marks)
+
+
+def _detection_marks(
+    truth: "Truth", detected: "Detected", outcome: Outcome, labels: Sequence[str]
+) -> list[_Mark]:
+    really = {place: truth.classes[row] for row, place in outcome.confused}
+    marks = []
+    for place, row in reversed(list(enumerate(outcome.shown))):  # the best on top
+        k, score = detected.classes[row], f"{detected.scores[row]:.2f}"
+        if place in really:
+            text, line = f"✗ {labels[k]} {score}, is {labels[really[place]]}", "crossed"
+        elif outcome.false[place]:
+            text, line = f"✗ false {labels[k]} {score}", "crossed"
+        elif outcome.right[place]:
+            text, line = f"{_name(labels, k)} {score}".strip(), "solid"
+        else:
+            text, line = f"difficult {labels[k]} {score}", "dotted"
+        marks.append((detected.boxes_xyxy[row], k, line, text))
+    return _mistakes_last(marks)
+
+
+def _mistakes_last(marks: list[_Mark]) -> list[_Mark]:
+    return sorted(marks, key=lambda mark: mark[2] in ("dashed", "crossed"))
+
+
+def _name(labels: Sequence[str], k: int) -> str:
+    """Empty where the colour alone names the class."""
+    return labels[k] if len(labels) > len(COLOURS) else ""
+
+
+def _photo(photo: np.ndarray, marks: list[_Mark], scale: float) -> np.ndarray:
+    height, width = photo.shape[:2]
+    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
+    canvas = FigureCanvasAgg(figure)
+    figure.figimage(photo, zorder=-1)  # pixel by pixel, below the boxes
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axes.set_axis_off()
+    for box_xyxy, k, line, text in marks:
+        _mark(axes, box_xyxy * scale, colour(k), line)
+        _plate(axes, box_xyxy * scale, text, colour(k), line)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _mark(axes: Axes, box_xyxy: np.ndarray, edge: str, line: str) -> None:
+    x1, y1, x2, y2 = box_xyxy
+    mistake = line in ("dashed", "crossed")
+    style = line if line in ("dashed", "dotted") else "solid"
+    stroke: dict[str, Any] = {"color": edge, "lw": 2.2 if mistake else 1.3, "linestyle": style}
+    # A light edge around a mistake's line keeps it apart from whatever it lies on.
+    halo = [patheffects.withStroke(linewidth=4.2, foreground="white")] if mistake else []
+    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, path_effects=halo, **stroke))
+    if line == "crossed":
+        for ends in ((y1, y2), (y2, y1)):
+            axes.plot((x1, x2), ends, color=edge, lw=0.9, alpha=0.8)
+
+
+def _plate(axes: Axes, box_xyxy: np.ndarray, text: str, fill: str, line: str) -> None:
+    if not text:
+        return
+    mistake = line in ("dashed", "crossed")
+    height, width = axes.get_ylim()[0], axes.get_xlim()[1]
+    size = 7.5 if mistake else 6.0
+    long = len(text) * size * 0.9  # pixels, about
+    axes.text(
+        float(np.clip(box_xyxy[0], 2, max(2.0, width - long))),
+        float(np.clip(box_xyxy[1] - 2, 2.2 * size, height)),
+        text,
+        color="white" if mistake or _is_dark(fill) else "black",
+        fontsize=size,
+        verticalalignment="bottom",
+        bbox={
+            "facecolor": "#16191d" if mistake else fill,
+            "edgecolor": "none",
+            "pad": 1.2,
+            "alpha": 0.92 if mistake else 0.8,
+        },
+    )
+
+
+def _is_dark(colour: str) -> bool:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue < 140
+
+
+# ---------------------------------------------------------------- plots
+
+
+@matplotlib.rc_context(_STYLE)
+def precision_recall(path: Path, name: str, k: int, curves: Sequence[Curve], best: float) -> None:
+    """One class: COCO's precision over recall for each of IOUS, and the point at `best`."""
+    figure = _figure(4.4, 3.6)
+    axes = figure.subplots()
+    for curve, iou, style in zip(curves, IOUS, ("-", (0, (4, 2))), strict=True):
+        recall, precision = curve.envelope()
+        axes.step(recall, precision, where="pre", color=colour(k), linestyle=style,
+                  label=f"IoU {iou}")  # fmt: skip
+    point = curves[0].at(np.array([best]))
+    axes.plot(point.recall, point.precision, "o", color=_INK, ms=5, label=f"score {best:.2f}")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title=name)
+    axes.legend(loc="lower left", fontsize=9)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(_STYLE)
+def f1_over_threshold(
+    path: Path, curves: dict[int, Curve], labels: Sequence[str], best: float
+) -> None:
+    """F1 of every class over the score threshold, their mean, and where that is highest."""
+    figure = _figure(5.2, 3.6)
+    axes = figure.subplots()
+    rates = {k: curve.at(THRESHOLDS).f1 for k, curve in curves.items() if curve.truths}
+    few = len(rates) <= len(COLOURS)  # else grey lines behind their mean
+    for k, f1 in rates.items():
+        look: dict[str, Any] = (
+            {"color": colour(k), "label": labels[k]} if few else {"color": _INK, "alpha": 0.2}
+        )
+        axes.plot(THRESHOLDS, f1, lw=1.5, **look)
+    if len(rates) > 1:
+        mean = np.mean(list(rates.values()), axis=0)
+        axes.plot(THRESHOLDS, mean, color=_INK, lw=2.2, label="mean")
+    axes.axvline(best, color=_INK, lw=1, linestyle=":")
+    axes.annotate(f"{best:.2f}", (best, 0.02), (4, 0), textcoords="offset points")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold", ylabel="F1")
+    axes.set_title("F1 over score threshold")
+    if rates and few:
+        axes.legend(loc="lower left", fontsize=9)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(_STYLE)
+def history(
+    path: Path, title: str, lines: dict[str, tuple[np.ndarray, np.ndarray]], log: bool = False
+) -> None:
+    """Scalars over training steps: for each name (steps [N], values [N])."""
+    figure = _figure(5.2, 3.2)
+    axes = figure.subplots()
+    for k, (name, (steps, values)) in enumerate(lines.items()):
+        few: dict[str, Any] = {"marker": "o", "ms": 3} if len(steps) < 30 else {}
+        axes.plot(steps, values, color=colour(k), lw=1.3, label=name, **few)
+    axes.set(title=title, xlabel="step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    if log:
+        axes.set_yscale("log", subs=[])
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
+    if len(lines) > 1:
+        axes.legend(fontsize=9)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")  # inches
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """An SVG whose ink is the page's text colour, light or dark."""
+    text = io.StringIO()
+    nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(text, format="svg", metadata=nothing)
+    svg = text.getvalue().replace(_INK, "currentColor")
+    path.write_text(svg.replace("<defs>", f"{_THEME}<defs>", 1), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""SSD itself: default boxes, matching, loss, the networks and what they start from."""

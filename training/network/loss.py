@@ -1,0 +1,81 @@
+"""Multibox loss: boxes of the matched default boxes, classes with hard negative mining.
+
+SSD (arXiv 1512.02325), section 2.2 "Training objective" (equations 1 to 3) and "Hard negative
+mining"; beside the paper's losses, GIoU (arXiv 1902.09630) for boxes and focal loss
+(arXiv 1708.02002) for classes.
+"""
+
+import tensorflow as tf
+
+from training.network import boxes
+from training.network.matching import BACKGROUND
+from training.network.presets import Preset
+
+NEGATIVES_PER_POSITIVE = 3
+FOCUS = 2.0  # gamma of the focal loss, its paper's section 4.1
+
+
+def multibox_loss(
+    predicted_offsets: tf.Tensor,
+    logits: tf.Tensor,
+    offsets: tf.Tensor,
+    targets: tf.Tensor,
+    default_cxcywh: tf.Tensor,
+    preset: Preset,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Per image; divide by the number of matches of the *global* batch.
+
+    Dividing is left to the caller, because under several replicas the count must be summed over
+    all of them first: only then do N replicas give the numbers of one.
+
+    Args:
+        predicted_offsets: float32 [B, A, 4].
+        logits: float32 [B, A, 1 + C], background first.
+        offsets: float32 [B, A, 4], from `matching.match`.
+        targets: int32 [B, A], from `matching.match`.
+        default_cxcywh: float32 [A, 4].
+        preset: which losses.
+
+    Returns:
+        (localisation, classification, matches), each float32 [B], summed over an image's boxes.
+    """
+    positive = targets > BACKGROUND
+    # What is not matched is masked before the exponentials too, or their gradient may be NaN.
+    predicted = tf.where(positive[..., None], predicted_offsets, 0.0)
+    if preset.box_loss == "giou":
+        localisation = 1.0 - boxes.giou(
+            boxes.decode(predicted, default_cxcywh), boxes.decode(offsets, default_cxcywh)
+        )
+    else:
+        localisation = _smooth_l1(predicted - offsets)
+    entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(targets, 0), logits)
+    if preset.class_loss == "focal":
+        chosen = targets >= BACKGROUND
+        entropy *= (1.0 - tf.exp(-entropy)) ** FOCUS  # exp(-entropy) is the target's probability
+    else:
+        chosen = positive | _hard_negatives(entropy, targets)
+    return (
+        preset.box_weight * tf.reduce_sum(tf.where(positive, localisation, 0.0), axis=1),
+        tf.reduce_sum(tf.where(chosen, entropy, 0.0), axis=1),
+        tf.reduce_sum(tf.cast(positive, tf.float32), axis=1),
+    )
+
+
+def _smooth_l1(difference: tf.Tensor) -> tf.Tensor:
+    """Fast R-CNN, equation 3, summed over the four offsets: [B, A, 4] -> [B, A]."""
+    size = tf.abs(difference)
+    return tf.reduce_sum(tf.where(size < 1.0, 0.5 * size**2, size - 0.5), axis=-1)
+
+
+def _hard_negatives(entropy: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+    """The background boxes with the largest loss, three for each match of their image: [B, A].
+
+    An image without a match keeps three of them, so that it still teaches what background is.
+    """
+    negative = tf.where(targets == BACKGROUND, tf.stop_gradient(entropy), -1.0)
+    matches = tf.reduce_sum(tf.cast(targets > BACKGROUND, tf.int32), axis=1)
+    wanted = NEGATIVES_PER_POSITIVE * tf.maximum(matches, 1)
+    ranked = tf.sort(negative, axis=1, direction="DESCENDING")
+    last = tf.minimum(wanted, tf.shape(ranked)[1]) - 1
+    smallest = tf.gather(ranked, last, batch_dims=1)[:, None]
+    return (negative >= smallest) & (negative >= 0.0)

@@ -1,0 +1,1 @@
+"""Blood smears drawn by a program: photos with exact boxes, without a data set."""
