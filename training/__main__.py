@@ -15,15 +15,15 @@ from training.errors import TrainingError
 
 # command: (module, its settings, what it does)
 COMMANDS = {
-    "check": ("check", "CheckSettings", "say what annotated folders hold and what is wrong"),
-    "records": ("records", "RecordsSettings", "write annotated folders as sharded TFRecords"),
-    "coco": ("coco_export", "CocoSettings", "write a split as one COCO JSON, to evaluate with"),
+    "check": ("data.check", "CheckSettings", "say what annotated folders hold and what is wrong"),
+    "records": ("data.records", "RecordsSettings", "write annotated folders as sharded TFRecords"),
+    "coco": ("data.coco_export", "CocoSettings", "write a split as one COCO JSON, to evaluate with"),
     "fit": ("fit", "FitSettings", "fit default boxes to the data"),
     "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
     "prune": ("prune", "PruneSettings", "make a run's network smaller and faster, to train on"),
-    "evaluate": ("evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),
-    "export": ("export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
-    "render": ("smears", "RenderSettings", "render annotated blood smears to try all this with"),
+    "evaluate": ("evaluation.evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),
+    "export": ("export.export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
+    "render": ("render.smears", "RenderSettings", "render annotated blood smears to try all this with"),
 }
 WITHOUT_TENSORFLOW = ("check", "coco", "render")
 

@@ -157,5 +157,5 @@ def test_split_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_needs_no_tensorflow() -> None:
-    code = "import sys; from training import check; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, training.data.check; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
