@@ -8,8 +8,6 @@ a copy made for the browser, so that formats browsers cannot show (TIFF) work as
     python app.py --embedded      starts a Triton server too
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

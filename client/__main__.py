@@ -1,7 +1,5 @@
 """`python -m client detect PHOTO...` and `python -m client doctor URL`"""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

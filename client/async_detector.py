@@ -1,7 +1,5 @@
 """AsyncDetector: images in, results out, for programs with an event loop."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Literal, Self, Unpack, overload
 

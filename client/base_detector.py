@@ -4,8 +4,6 @@ one image -> encoded -> stable model or canary -> a server -> Result
                                ^ on failure, once   ^ again, where that is safe
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Callable, Sequence

@@ -14,8 +14,6 @@ another version draws anew. Version and share are parameters of the canary's con
     parameters { key: "canary_share"   value { string_value: "0.1" } }
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import time

@@ -1,7 +1,5 @@
 """What a detector answers: boxes in pixels of the upright original, best first."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Detector: images in, results out, for programs with threads or none."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal, Self, Unpack, overload

@@ -3,8 +3,6 @@
 Images are uint8 BGR [H, W, 3], OpenCV's own order.
 """
 
-from __future__ import annotations
-
 import colorsys
 import io
 import math

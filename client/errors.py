@@ -13,8 +13,6 @@ are the same whether the server was asked by gRPC or by HTTP.
 
 # ruff: noqa: N818 (an error's name says what is the case, as httpx's do)
 
-from __future__ import annotations
-
 import re
 
 from tritonclient.utils import InferenceServerException

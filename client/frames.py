@@ -4,8 +4,6 @@ A camera is named by whoever runs the program. A file may be anybody's: it is kn
 bytes, its name means nothing, and a process of its own reads it (`client.video_reader`).
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """From what a caller has, a path, an encoded file's bytes or an array, to the bytes to send."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

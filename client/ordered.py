@@ -1,7 +1,5 @@
 """Many tasks at once, their outcomes in the order of the tasks, in bounded memory."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait

@@ -1,7 +1,5 @@
 """Many tasks of an event loop at once, their outcomes in order, in bounded memory."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import (

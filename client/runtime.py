@@ -5,8 +5,6 @@ What both do is written once, as coroutines. Under `Tasks` they run in an event 
 `finish` runs them to their end as if they were plain functions.
 """
 
-from __future__ import annotations
-
 import asyncio
 import threading
 import time

@@ -4,8 +4,6 @@ By gRPC it is tritonclient that asks. Its HTTP client answers in other types and
 one request, so `RestServer` asks by HTTP, under the same names and with the same answers.
 """
 
-from __future__ import annotations
-
 import json
 from http.client import HTTPException
 from typing import Any, Self, TypeVar

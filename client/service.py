@@ -11,8 +11,6 @@ statistics are open, unless the server restricts them. What it does not tell is 
 of the labels is not told at all; `labels` finds them in answers.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

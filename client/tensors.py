@@ -11,8 +11,6 @@
 | detection_labels | BYTES [1, M] | UTF-8 |
 """
 
-from __future__ import annotations
-
 import math
 import operator
 import struct

@@ -8,8 +8,6 @@ The network sees a picture at its input size, 300 x 300 pixels: an object of 60 
                     a neighbour, if it is no larger than the overlap
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace

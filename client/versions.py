@@ -1,7 +1,5 @@
 """Which version of a model the configurations of a repository serve (Triton's ModelConfig)."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig

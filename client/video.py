@@ -1,7 +1,5 @@
 """Videos through a detector: several frames under way at once, boxes drawn, JSON lines."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time
@@ -230,7 +228,7 @@ def _answered(frame: Frame, answer: Future[Result]) -> tuple[Frame, Result]:
     return frame, answer.result()
 
 
-def _progress(source: Source) -> tqdm[Any]:
+def _progress(source: Source) -> "tqdm[Any]":
     return tqdm(
         total=source.total or None, unit="frame", desc=source.name, disable=None, leave=False
     )

@@ -11,8 +11,6 @@ Out: a line of JSON {"fps", "total", "width", "height"}; then for each frame a l
      "turn": quarters, counterclockwise, until it is upright. Less where the file is damaged.
 """
 
-from __future__ import annotations
-
 import json
 import signal
 import sys

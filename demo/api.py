@@ -1,7 +1,5 @@
 """The page as a service: `/detect` for programs that speak Gradio's protocol (docs/demo.md)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

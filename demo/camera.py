@@ -1,7 +1,5 @@
 """Frames of the visitor's own camera: the browser sends one, and the next when it is answered."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import time

@@ -5,8 +5,6 @@ with "model", the ensemble that was asked. Which boxes belong together depends o
 that is found out there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

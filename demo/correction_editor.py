@@ -9,8 +9,6 @@ and it sends back the event "save" with {"image", "boxes"}. Nothing of that is b
 is the one that the server remembers for this visitor, and `demo.corrections` checks every box.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

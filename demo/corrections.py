@@ -14,8 +14,6 @@ includes the last pixel: `training.data.voc` reads exactly these boxes again.
 Raises: `CorrectionError`, with a sentence for the person who made the correction.
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

@@ -5,8 +5,6 @@ must be for something that this page uses, under a name of this page's, from thi
 sent it, and no larger than it need be. Uploads must have room (`demo.uploads`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ipaddress

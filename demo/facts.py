@@ -1,7 +1,5 @@
 """Which server and which versions answered, and where the time of an answer went."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the page says when something went wrong: a headline and a text, never a stack trace."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

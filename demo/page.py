@@ -1,7 +1,5 @@
 """The page: its tabs, its sliders, and what happens when somebody touches them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

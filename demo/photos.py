@@ -17,8 +17,6 @@ before or after non-maximum suppression is the same; so is a limit on the number
 IoU threshold is the server's alone: with another one it is asked again.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Photos as the browser gets them, the colours of classes, and photos with the boxes drawn."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ video that was made. Gradio removes what is an hour old. When room is needed ear
 touched longest ago makes way. There is one page a process, and so one folder and one limit.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -4,8 +4,6 @@ Sent to the browser: {"progress": {"frames", "total", "rate"}} while it runs, th
 "facts"}, or {"message"}.
 """
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import time

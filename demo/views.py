@@ -1,7 +1,5 @@
 """The scripts and the style of the page, and the places where the scripts draw."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

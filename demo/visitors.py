@@ -1,7 +1,5 @@
 """The options of `app.py` for a page that others can reach."""
 
-from __future__ import annotations
-
 import os
 import socket
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`python app.py` starts, says in one sentence what is wrong, and stops. Its page: tests/demo."""
 
-from __future__ import annotations
-
 import shutil
 import site
 import socket

@@ -17,13 +17,25 @@ from training.errors import TrainingError
 COMMANDS = {
     "check": ("data.check", "CheckSettings", "say what annotated folders hold and what is wrong"),
     "records": ("data.records", "RecordsSettings", "write annotated folders as sharded TFRecords"),
-    "coco": ("data.coco_export", "CocoSettings", "write a split as one COCO JSON, to evaluate with"),
+    "coco": (
+        "data.coco_export",
+        "CocoSettings",
+        "write a split as one COCO JSON, to evaluate with",
+    ),
     "fit": ("fit", "FitSettings", "fit default boxes to the data"),
     "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
     "prune": ("prune", "PruneSettings", "make a run's network smaller and faster, to train on"),
-    "evaluate": ("evaluation.evaluate", "EvaluateSettings", "mAP of a run, or of a server's detections"),
+    "evaluate": (
+        "evaluation.evaluate",
+        "EvaluateSettings",
+        "mAP of a run, or of a server's detections",
+    ),
     "export": ("export.export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
-    "render": ("render.smears", "RenderSettings", "render annotated blood smears to try all this with"),
+    "render": (
+        "render.smears",
+        "RenderSettings",
+        "render annotated blood smears to try all this with",
+    ),
 }
 WITHOUT_TENSORFLOW = ("check", "coco", "render")
 

@@ -6,8 +6,6 @@ A photo that fails is told on the error stream, and the others go on. A failure 
 itself with each of them, such as a server that is away, ends the run.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Which photos the command line reads, and the names of what it makes of them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path

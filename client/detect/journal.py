@@ -6,8 +6,6 @@ order in which they became known; of several lines of a photo the last one holds
 it has its end: what is left of one that a kill cut off is dropped.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path

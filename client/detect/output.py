@@ -6,8 +6,6 @@ name when it is whole. So a run can end at any moment: what has its name is whol
 knows where to go on. It stays for as long as photos failed, to try these again.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """How the command line tells its results: a table for people, or one JSON document."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from abc import ABC, abstractmethod

@@ -3,8 +3,6 @@
 A video that cannot be read to its end is told on the error stream, and the others go on.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from datetime import datetime

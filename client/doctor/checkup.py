@@ -4,8 +4,6 @@ The order is that of a request's way: the connection, the server, its models, a 
 cannot be looked at because something before it is wrong is left out.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import re

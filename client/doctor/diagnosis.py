@@ -1,7 +1,5 @@
 """From what failed to a sentence about it, and another one about what to do."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, Literal
 

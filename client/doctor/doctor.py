@@ -1,7 +1,5 @@
 """The command `doctor`: what is right and wrong with a server, as a list for people or as JSON."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from collections import Counter

@@ -5,8 +5,6 @@ frame of HTTP/2, the HTTP port and the metrics with HTTP/1.1, an encrypted one w
 at all.
 """
 
-from __future__ import annotations
-
 import socket
 import ssl
 import threading

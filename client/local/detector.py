@@ -10,8 +10,6 @@ It runs the repository's own preprocess and postprocess, and its network with th
 embedded server has: so the boxes are those of that server on this machine, to the last bit.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial

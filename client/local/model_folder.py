@@ -6,8 +6,6 @@ ensemble names the three steps; each is known by the tensor that it takes: `imag
 steps are those of the repository that this project ships, as they are when it is published.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 

@@ -7,8 +7,6 @@ program itself, may have the same names. Nothing is written either: a folder `__
 an update to a server that watches the repository.
 """
 
-from __future__ import annotations
-
 import builtins
 import sys
 from pathlib import Path

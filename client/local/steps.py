@@ -4,8 +4,6 @@ The first and the last are the code of the repository itself. Each keeps nothing
 threads may share them.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import ModuleType
 from typing import Any

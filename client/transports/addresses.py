@@ -1,7 +1,5 @@
 """Where servers are: host:port or a URL, one or several."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

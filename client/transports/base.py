@@ -1,7 +1,5 @@
 """What carries requests to one server, whatever the protocol, for threads or for tasks."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Protocol
 

@@ -1,7 +1,5 @@
 """The one deadline of a call, which everything done for it shares."""
 
-from __future__ import annotations
-
 import time
 
 

@@ -4,8 +4,6 @@ The stubs and messages are tritonclient's. Its client is left out: it copies eac
 and what it raises and returns would have to be translated back.
 """
 
-from __future__ import annotations
-
 import asyncio
 from abc import abstractmethod
 from typing import Any

@@ -6,8 +6,6 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 A request that is given up has its connection closed.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -154,7 +152,7 @@ class AsyncHttp(Http):
 class _Network(httpcore2.SyncBackend):
     """Connections that keep to a deadline, however little arrives at a time."""
 
-    def connect_tcp(self, *args: Any, **kwargs: Any) -> _Stream:
+    def connect_tcp(self, *args: Any, **kwargs: Any) -> "_Stream":
         return _Stream(super().connect_tcp(*args, **kwargs))
 
 
@@ -184,7 +182,7 @@ class _Stream(httpcore2.NetworkStream):
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
-    ) -> _Stream:
+    ) -> "_Stream":
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, timeout))
 
     def get_extra_info(self, info: str) -> Any:

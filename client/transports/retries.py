@@ -11,8 +11,6 @@ detection changes nothing on the server, so it does no harm if one that broke of
   book, Handling Overload; gRPC's retry throttling, gRFC A6).
 """
 
-from __future__ import annotations
-
 import random
 import threading
 import time

@@ -1,7 +1,5 @@
 """TLS in both directions, and the key that opens a server."""
 
-from __future__ import annotations
-
 import os
 import re
 import ssl

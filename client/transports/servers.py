@@ -6,8 +6,6 @@ request finds out whether it is well again, and the others go on without it. Whe
 all are tried.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """A small gRPC server in this process that speaks Triton's protocol and says what a test wants."""
 
-from __future__ import annotations
-
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence

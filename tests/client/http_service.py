@@ -1,7 +1,5 @@
 """A small HTTP server in this process that answers what a test wants."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The small gRPC server of conftest.py, which also tells of itself as a Triton does."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

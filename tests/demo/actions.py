@@ -1,7 +1,5 @@
 """What people do on the page, and what they see."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Between them stands a forwarder that keeps the images as they arrive, and that c
 put back, or made slow.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The demo program as people start it, and a forwarder to stand between it and Triton."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """The page with a keyboard, a screen reader, and on a phone."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path

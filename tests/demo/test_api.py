@@ -1,7 +1,5 @@
 """`/detect`, as programs call it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The visitor's camera, which is a file here."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The live version and its canary, side by side."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The editor of corrections on a page of its own, in a real Chromium."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

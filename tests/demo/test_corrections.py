@@ -1,7 +1,5 @@
 """What is stored of corrections, read again by `training`, and what is refused."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

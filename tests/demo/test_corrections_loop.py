@@ -1,7 +1,5 @@
 """From corrections on the page to the records of the next training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -5,8 +5,6 @@ The picture for docs/corrections.md:
     SCREENSHOT=docs/images/corrections.png pytest tests/demo/test_corrections_page.py -k screenshot
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

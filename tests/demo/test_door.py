@@ -1,7 +1,5 @@
 """What is let in to the page, and what is refused in a sentence, whoever asks."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import json

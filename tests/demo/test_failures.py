@@ -1,7 +1,5 @@
 """What goes wrong is told in plain sentences, in the place of the result."""
 
-from __future__ import annotations
-
 import re
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A page that asks who comes: nothing but the login is there before it."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One photo and several: boxes, counts, sliders, downloads."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

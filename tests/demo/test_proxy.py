@@ -1,7 +1,5 @@
 """The page behind the nginx of docs/demo.md, at a sub-path and under another name."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """What a browser may send to the page's own functions, and what it may not."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import Iterator

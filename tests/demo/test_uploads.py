@@ -1,7 +1,5 @@
 """What the page keeps, and what makes way."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

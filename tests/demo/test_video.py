@@ -1,7 +1,5 @@
 """A clip in, the clip with boxes out, and it plays."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from itertools import cycle

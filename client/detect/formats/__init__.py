@@ -4,8 +4,6 @@ Each writer takes the entries of a journal, in the order of the photos, and read
 it needs rather than hold them: a run may have any number of photos.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -8,8 +8,6 @@ holds the truth. In both a bbox is x, y, width, height in pixels of the upright 
 Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-results
 """
 
-from __future__ import annotations
-
 import json
 import os
 import posixpath

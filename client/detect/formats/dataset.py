@@ -4,8 +4,6 @@ Training reads such folders: detections can so become pseudo labels, or a first 
 annotations.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """Detections as text files of one line each: JSON Lines and CSV."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterable

@@ -6,8 +6,6 @@ not have in annotations, holds the score.
 Format: "The PASCAL VOC2012 Challenge Development Kit", annotation of bounding boxes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

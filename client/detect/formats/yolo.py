@@ -6,8 +6,6 @@ a sixth number would be read as something else.
 Format: https://docs.ultralytics.com/datasets/detect/
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path

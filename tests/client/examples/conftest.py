@@ -1,7 +1,5 @@
 """The examples in other languages, made ready to run once a session."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

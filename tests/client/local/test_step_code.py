@@ -38,7 +38,6 @@ def test_nothing_is_written(tmp_path: Path) -> None:
 
 def test_dataclasses_with_annotations_as_text(tmp_path: Path) -> None:
     code = """
-from __future__ import annotations
 from dataclasses import dataclass
 @dataclass
 class Settings:
