@@ -1,6 +1,6 @@
 """Whether the client keeps the server busy, and what a photo takes with no server at all.
 
-    python -m benchmarks.clients --photos data/val.json --output benchmarks/clients.json
+    python -m benchmarks.clients --photos data/val.json --output benchmarks/results/clients.json
 
 `detect_many` takes turns with the load generator of the other benchmarks, which costs a third of
 the CPU, on one server and the same cores. Then photos one by one: served, and by LocalDetector.

@@ -1,6 +1,6 @@
 """How frames should travel: as what, and whether in one stream.
 
-    python -m benchmarks.frames data/val.json --output benchmarks/frames.json
+    python -m benchmarks.frames data/val.json --output benchmarks/results/frames.json
 
 The photos of an evaluation set (`python -m training coco`) stand for frames. Encodings: what the
 network finds in them, beside a lossless PNG. Streaming: gRPC's ModelStreamInfer beside the client's
@@ -53,7 +53,7 @@ class Settings:
     """COCO file with boxes, beside its photos."""
     repository: Path = Path("model_repository")
     """What the embedded server serves."""
-    output: Path = Path("benchmarks/frames.json")
+    output: Path = Path("benchmarks/results/frames.json")
     """Takes the figures."""
     concurrency: tuple[int, ...] = (1, 2, 4, 8)
     """Frames under way at once, with and without a stream."""

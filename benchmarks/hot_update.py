@@ -1,6 +1,6 @@
 """Updates, broken artifacts and rollbacks under load: what clients notice of them.
 
-    python -m benchmarks.hot_update --output benchmarks/hot_update.json
+    python -m benchmarks.hot_update --output benchmarks/results/hot_update.json
 
 Eight clients ask the embedded server without a pause. Meanwhile versions are published with
 `serving publish` (explicit model control), then versions are copied into a repository that is

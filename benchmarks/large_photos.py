@@ -1,6 +1,6 @@
 """How much faster 12-megapixel photos are answered, and what that does to their boxes.
 
-    python -m benchmarks.large_photos data/val.json --output benchmarks/large_photos.json
+    python -m benchmarks.large_photos data/val.json --output benchmarks/results/large_photos.json
 
 The photos of an evaluation set (`python -m training coco`) are enlarged, noise like a sensor's is
 added, and they are sent one at a time to two embedded servers in turns: the shipped one, and the
@@ -42,7 +42,7 @@ class Settings:
     """COCO file with boxes, beside its photos."""
     network: Path
     """The ONNX file that mAP and boxes are measured with."""
-    output: Path = Path("benchmarks/large_photos.json")
+    output: Path = Path("benchmarks/results/large_photos.json")
     """Takes the figures."""
     width: int = 4032
     """Of the enlarged photos, pixels."""

@@ -1,7 +1,7 @@
 """One network in float32, float16 and int8: its speed and its mAP.
 
     python -m benchmarks.precision data/records artifacts/cells/model.onnx \
-        --output benchmarks/precision.json
+        --output benchmarks/results/precision.json
 
 In ONNX Runtime with one thread, one image at a time, the variants taking turns, so that whatever
 else the machine does meets all of them. Speeds are to be compared within a run only. With --save

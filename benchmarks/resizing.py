@@ -45,7 +45,7 @@ class Settings:
     """The ONNX file that mAP and boxes are measured with."""
     split: str = "val"
     """Split of the photos."""
-    output: Path = Path("benchmarks/resizing.json")
+    output: Path = Path("benchmarks/results/resizing.json")
     """Takes the figures."""
 
 

@@ -1,7 +1,7 @@
 """How much faster the ensemble is in int8 than in float32: two servers that take turns.
 
     python -m benchmarks.served_precisions --photos data/val.json \
-        --output benchmarks/served_precisions.json
+        --output benchmarks/results/served_precisions.json
 
 The mAP of both stands in docs/training.md.
 """

@@ -1,6 +1,6 @@
 """What tiles find in large pictures of small objects, and what they cost.
 
-    python -m benchmarks.tiles data/val.json --output benchmarks/tiles.json
+    python -m benchmarks.tiles data/val.json --output benchmarks/results/tiles.json
 
 The photos of an evaluation set (`python -m training coco`), all of one size, are laid side by side
 into large pictures, which are then sent whole and in tiles. mAP is counted photo by photo: each
@@ -44,7 +44,7 @@ class Settings:
     """COCO file with boxes, beside its photos."""
     repository: Path = Path("model_repository")
     """What the embedded server serves."""
-    output: Path = Path("benchmarks/tiles.json")
+    output: Path = Path("benchmarks/results/tiles.json")
     """Takes the figures."""
     columns: int = 6
     """Photos side by side in a large picture."""

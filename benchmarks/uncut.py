@@ -1,6 +1,6 @@
 """What postprocess costs with all of SSD300's boxes: 8,732 of 20 classes, as for Pascal VOC.
 
-    python -m benchmarks.uncut --output benchmarks/uncut.json
+    python -m benchmarks.uncut --output benchmarks/results/uncut.json
 
 The shipped networks hand over the best 400 boxes. Here a network that computes nothing hands over
 8,732, of which a few are candidates, in the real server; the times are Triton's own counts of the
