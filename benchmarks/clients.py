@@ -20,10 +20,12 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
-from benchmarks import machine
-from benchmarks.contestants import ContestantError, Served, ensemble
-from benchmarks.line import ROOT
-from benchmarks.photos import find
+from benchmarks import ROOT
+from benchmarks.contestants.ensemble import ensemble
+from benchmarks.contestants.served import Served
+from benchmarks.contestants.slice import ContestantError
+from benchmarks.measurement import machine
+from benchmarks.measurement.photos import find_photos
 from client import Detector, LocalDetector, Result
 
 REPOSITORY = ROOT / "model_repository"
@@ -48,7 +50,7 @@ class Settings:
 
 def measure(s: Settings, folder: Path) -> dict[str, Any]:
     """Photos a second at saturation, and milliseconds of one at a time."""
-    photos = find(s.photos)
+    photos = find_photos(s.photos)
     with (
         Served(ensemble(REPOSITORY), photos, (), folder / "log") as server,
         Detector(server.address) as detector,
@@ -61,7 +63,7 @@ def measure(s: Settings, folder: Path) -> dict[str, Any]:
         ]
         times = one_by_one([detector.detect, local.detect], photos, s.count)
     return {
-        "machine": machine.describe(),
+        "machine": machine.describe_machine(),
         "detect_many beside the generator": quantiles((a / b for a, b in turns), n=4),
         "photos_a_second": turns,
         "milliseconds": dict(zip(("served", "local"), times, strict=True)),

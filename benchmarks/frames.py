@@ -24,9 +24,9 @@ import tyro
 from tqdm import tqdm
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from benchmarks import machine
-from benchmarks.figures import spread
 from benchmarks.large_photos import nearest
+from benchmarks.measurement import machine
+from benchmarks.measurement.figures import spread
 from client import Detector, Result
 from client.tensors import result_of
 from serving.release.evaluation import (
@@ -72,7 +72,7 @@ def main(settings: Settings) -> None:
         files = [path.read_bytes() for path in list(annotated.photos.values())[:40]]
         stream = Stream(InferenceServerClient(server.grpc_url))
         streamed = [compare(detector, stream, files, n, settings) for n in settings.concurrency]
-    found = {"machine": machine.describe(), "encodings": encoded, "streaming": streamed}
+    found = {"machine": machine.describe_machine(), "encodings": encoded, "streaming": streamed}
     settings.output.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -28,15 +28,15 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
+from benchmarks import ROOT
+from benchmarks.contestants.tiny_network import write_artifact
 from client import Detector, DetectorError, Result
 from serving.control import sample_photo
 from serving.errors import ServingError
 from serving.release.promote import RollbackSettings, rollback
 from serving.release.publish import PublishSettings, publish
 from serving.server.server import EmbeddedServer, ServerSettings
-from tests.serving.tiny_network import write_artifact
 
-ROOT = Path(__file__).parent.parent
 CLIENTS = 8
 PHOTO_SIZE = 64  # pixels, of sample_photo
 STEP = 0.01  # of score, and of the box's left edge, from one version to the next
@@ -246,7 +246,7 @@ def plan(settings: Settings) -> Iterator[str]:
             yield "rollback"
 
 
-def run(way: type[Explicit] | type[Watched], settings: Settings) -> dict[str, Any]:
+def measure_way(way: type[Explicit] | type[Watched], settings: Settings) -> dict[str, Any]:
     """One way of updating, from a new repository to the figures."""
     with tempfile.TemporaryDirectory(prefix="hot-update-") as name:
         folder = Path(name)
@@ -333,7 +333,7 @@ def summary(values: list[float]) -> dict[str, float]:
 def main(settings: Settings) -> int:
     """Run both ways and print what was found. Exit code 1: a request failed."""
     ways: list[type[Explicit] | type[Watched]] = [Explicit, Watched]
-    found = {way.__name__.lower(): run(way, settings) for way in ways}
+    found = {way.__name__.lower(): measure_way(way, settings) for way in ways}
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "clients": CLIENTS}
     text = json.dumps({"machine": machine, **found}, indent=1)
     print(text)

@@ -23,9 +23,9 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from benchmarks import accuracy, machine
-from benchmarks.figures import spread
-from benchmarks.pipeline import REPOSITORY, Pipeline, preprocessing
+from benchmarks.contestants.pipeline import REPOSITORY, Pipeline, preprocessing
+from benchmarks.measurement import accuracy, machine
+from benchmarks.measurement.figures import spread
 from client import Detector
 from serving.release.evaluation import EvaluationSet, read_evaluation, score
 from serving.server.server import EmbeddedServer, ServerSettings
@@ -95,7 +95,12 @@ def main(settings: Settings) -> None:
         print(json.dumps(entry, indent=2))
         figures.append(entry)
     size = [settings.width, settings.height]
-    found = {"machine": machine.describe(), "size": size, "photos": len(files), "figures": figures}
+    found = {
+        "machine": machine.describe_machine(),
+        "size": size,
+        "photos": len(files),
+        "figures": figures,
+    }
     settings.output.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -23,7 +23,7 @@ import onnxruntime
 import tyro
 from tqdm import tqdm
 
-from benchmarks import machine
+from benchmarks.measurement import machine
 from training.data import records
 from training.evaluation import evaluate
 from training.export import precisions as variant

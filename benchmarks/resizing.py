@@ -22,7 +22,7 @@ import tensorflow as tf
 import tyro
 from tqdm import tqdm
 
-from benchmarks.figures import spread
+from benchmarks.measurement.figures import spread
 from training import augmentation, input_pipeline
 from training.data import decoding, records
 from training.evaluation import evaluate

@@ -17,11 +17,13 @@ from typing import Any
 import tyro
 from tqdm import tqdm
 
-from benchmarks import machine
-from benchmarks.accuracy import expected
-from benchmarks.contestants import ContestantError, Served, ensemble, repository_with
-from benchmarks.line import ROOT
-from benchmarks.photos import find
+from benchmarks import ROOT
+from benchmarks.contestants.ensemble import ensemble, repository_with
+from benchmarks.contestants.served import Served
+from benchmarks.contestants.slice import ContestantError
+from benchmarks.measurement import machine
+from benchmarks.measurement.accuracy import expected
+from benchmarks.measurement.photos import find_photos
 
 REPOSITORY = ROOT / "model_repository"
 
@@ -48,7 +50,7 @@ class Settings:
 
 def measure(s: Settings, folder: Path) -> dict[str, Any]:
     """Photos a second of both, turn by turn, and the quartiles of their ratio."""
-    photos = find(s.photos)
+    photos = find_photos(s.photos)
     with (
         repository_with(s.one, REPOSITORY) as first,
         repository_with(s.other, REPOSITORY) as second,
@@ -62,7 +64,7 @@ def measure(s: Settings, folder: Path) -> dict[str, Any]:
             for _ in tqdm(range(s.slices), disable=None)
         ]
     return {
-        "machine": machine.describe(),
+        "machine": machine.describe_machine(),
         "concurrency": s.concurrency,
         "photos_a_second": turns,
         "ratio": quantiles((after / before for before, after in turns), n=4),

@@ -18,12 +18,14 @@ import tyro
 from matplotlib import pyplot
 from tqdm import tqdm
 
-from benchmarks import machine
-from benchmarks.accuracy import expected
-from benchmarks.contestants import ContestantError, Served, ensemble, repository_with
-from benchmarks.line import ROOT, WorkerError
-from benchmarks.photos import find
-from benchmarks.serving_steps import newest_network
+from benchmarks import ROOT
+from benchmarks.contestants.ensemble import ensemble, newest_network, repository_with
+from benchmarks.contestants.served import Served
+from benchmarks.contestants.slice import ContestantError
+from benchmarks.contestants.worker import WorkerError
+from benchmarks.measurement import machine
+from benchmarks.measurement.accuracy import expected
+from benchmarks.measurement.photos import find_photos
 
 matplotlib.use("Agg")
 TOTAL = "all together"
@@ -58,7 +60,7 @@ def main(settings: Settings) -> int:
     settings.output.mkdir(parents=True, exist_ok=True)
     samples, verdicts = measure(settings)
     result = {
-        "machine": machine.describe(),
+        "machine": machine.describe_machine(),
         "requests": settings.requests,
         "concurrency": settings.concurrency,
         "verdicts": verdicts,
@@ -73,7 +75,7 @@ def main(settings: Settings) -> int:
 
 def measure(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """After each so many requests: {"requests": n, "mib": role -> {"pss": ..., "rss": ...}}."""
-    photos = find(settings.photos)
+    photos = find_photos(settings.photos)
     network = settings.network or newest_network(settings.repository)
     options = ["--", *settings.triton] if settings.triton else []
     verdicts: dict[str, int] = {}

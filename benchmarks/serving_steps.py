@@ -16,17 +16,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tritonclient.grpc as grpc_client
 import tyro
 from tqdm import tqdm
 
-from benchmarks import machine
-from benchmarks.accuracy import expected
-from benchmarks.contestants import Bare, ContestantError, Served, Slice, ensemble, repository_with
-from benchmarks.line import ROOT
-from benchmarks.photos import find
+from benchmarks import ROOT
+from benchmarks.contestants.bare import Bare
+from benchmarks.contestants.ensemble import ensemble, newest_network, repository_with
+from benchmarks.contestants.served import Served
+from benchmarks.contestants.slice import ContestantError, Slice
+from benchmarks.measurement import machine
+from benchmarks.measurement.accuracy import expected
+from benchmarks.measurement.photos import find_photos
+from benchmarks.measurement.triton_statistics import PARTS, a_request, difference, read_statistics
 
-PARTS = ("queue", "compute_input", "compute_infer", "compute_output")
 STALL = 5.0  # times as long as planned: such a turn does not count
 STEPS = ("preprocess", "ssd", "postprocess")
 
@@ -64,7 +66,7 @@ def main(settings: Settings) -> None:
 
 def measure(settings: Settings, folder: Path) -> dict[str, Any]:
     """The account of each concurrency."""
-    photos = find(settings.photos)
+    photos = find_photos(settings.photos)
     network = settings.network or newest_network(settings.repository)
     cores = int(machine.usable_cores())
     options = ["--", *settings.triton] if settings.triton else []
@@ -80,7 +82,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
             for concurrency in settings.concurrencies:
                 bare = alone if concurrency == 1 else all_cores
                 accounts[str(concurrency)] = account(settings, server, bare, concurrency)
-    return {"machine": machine.describe(), "photos": len(photos), "concurrency": accounts}
+    return {"machine": machine.describe_machine(), "photos": len(photos), "concurrency": accounts}
 
 
 def account(settings: Settings, server: Served, bare: Bare, concurrency: int) -> dict[str, Any]:
@@ -124,45 +126,6 @@ def per_photo(slices: Sequence[Slice]) -> dict[str, float]:
         role: round(1000 * sum(each.server_cpu.get(role, 0.0) for each in slices) / total, 2)
         for role in roles
     }
-
-
-def read_statistics(address: str) -> dict[str, dict[str, float]]:
-    """Triton's counts so far: requests, executions and nanoseconds of each part, by model."""
-    client = grpc_client.InferenceServerClient(address)
-    found = client.get_inference_statistics().model_stats
-    client.close()
-    return {
-        each.name: {
-            "requests": each.inference_stats.success.count,
-            "executions": each.execution_count,
-            "total": each.inference_stats.success.ns,
-            **{part: getattr(each.inference_stats, part).ns for part in PARTS},
-        }
-        for each in found
-    }
-
-
-def difference(
-    before: Mapping[str, Mapping[str, float]], after: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, float]]:
-    """The counts between two readings, by model."""
-    return {
-        model: {key: now[key] - before[model][key] for key in now} for model, now in after.items()
-    }
-
-
-def a_request(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """One model's microseconds a request, and its mean batch, from the counts of some turns."""
-    total = {key: sum(each[key] for each in counts) for key in counts[0]}
-    requests, executions = max(1.0, total["requests"]), max(1.0, total["executions"])
-    parts = {key: total[key] / requests / 1000 for key in (*PARTS, "total")}
-    return parts | {"batch": total["requests"] / executions}
-
-
-def newest_network(repository: Path) -> Path:
-    """The ONNX file that `version_policy latest` serves."""
-    versions = [path for path in (repository / "ssd").iterdir() if path.name.isdecimal()]
-    return max(versions, key=lambda path: int(path.name)) / "model.onnx"
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -20,8 +20,8 @@ import cv2
 import tyro
 from tqdm import tqdm
 
-from benchmarks import machine
-from benchmarks.figures import spread
+from benchmarks.measurement import machine
+from benchmarks.measurement.figures import spread
 from client import Box, Detection, Detector, Result
 from client.tiles import detect_tiled, windows
 from serving.release.evaluation import (
@@ -98,7 +98,7 @@ def main(settings: Settings) -> None:
             )
             print(json.dumps(figures[-1]))
     large = [settings.columns * mosaics[0].size[0], settings.rows * mosaics[0].size[1]]
-    about = {"machine": machine.describe(), "size": large, "mosaics": len(mosaics)}
+    about = {"machine": machine.describe_machine(), "size": large, "mosaics": len(mosaics)}
     about["objects"] = len(annotated.truth)
     settings.output.write_text(json.dumps(about | {"figures": figures}, indent=2) + "\n")
 

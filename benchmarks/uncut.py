@@ -22,11 +22,13 @@ import tyro
 from onnx import TensorProto, helper, numpy_helper
 from tqdm import tqdm
 
-from benchmarks import machine
-from benchmarks.contestants import ContestantError, Served, ensemble, repository_with
-from benchmarks.line import ROOT
-from benchmarks.photos import find
-from benchmarks.serving_steps import PARTS, a_request, difference, read_statistics
+from benchmarks import ROOT
+from benchmarks.contestants.ensemble import ensemble, repository_with
+from benchmarks.contestants.served import Served
+from benchmarks.contestants.slice import ContestantError
+from benchmarks.measurement import machine
+from benchmarks.measurement.photos import find_photos
+from benchmarks.measurement.triton_statistics import PARTS, a_request, difference, read_statistics
 
 BOXES, CLASSES = 8732, 20
 CANDIDATES = 30  # boxes above the score threshold
@@ -103,7 +105,7 @@ def resize(repository: Path) -> None:
 def measure(settings: Settings, folder: Path) -> dict[str, Any]:
     """Microseconds a request, of each turn."""
     onnx.save(network(*random_boxes()), folder / "uncut.onnx")
-    photos = find(settings.photos)
+    photos = find_photos(settings.photos)
     turns = []
     with repository_with(folder / "uncut.onnx", ROOT / "model_repository") as repository:
         resize(repository)
@@ -115,7 +117,7 @@ def measure(settings: Settings, folder: Path) -> dict[str, Any]:
                 counts = difference(before, read_statistics(server.address))
                 turns.append(a_request([counts["postprocess"]]))
     return {
-        "machine": machine.describe(),
+        "machine": machine.describe_machine(),
         "boxes": BOXES,
         "classes": CLASSES,
         "candidates": CANDIDATES,

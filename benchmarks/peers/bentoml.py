@@ -9,7 +9,7 @@ from typing import Any
 
 import bentoml
 
-from benchmarks.pipeline import as_dict, from_environment
+from benchmarks.contestants.pipeline import as_dict, from_environment
 
 WORKERS = 1 if os.environ.get("STYLE") == "documented" else int(os.environ["WORKERS"])
 

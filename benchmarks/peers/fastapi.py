@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Request, Response
 
-from benchmarks.pipeline import as_dict, as_json, from_environment
+from benchmarks.contestants.pipeline import as_dict, as_json, from_environment
 
 app = FastAPI()
 pipeline = from_environment()

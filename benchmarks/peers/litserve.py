@@ -10,7 +10,7 @@ from typing import Any
 import litserve
 from fastapi import Request
 
-from benchmarks.pipeline import as_dict, from_environment
+from benchmarks.contestants.pipeline import as_dict, from_environment
 
 
 class Detector(litserve.LitAPI):

@@ -8,7 +8,7 @@ from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
-from benchmarks.pipeline import Pipeline, from_environment
+from benchmarks.contestants.pipeline import Pipeline, from_environment
 
 
 class Detector(MLModel):

@@ -12,7 +12,7 @@ import numpy as np
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
 
-from benchmarks.pipeline import ROWS, from_environment
+from benchmarks.contestants.pipeline import ROWS, from_environment
 
 
 def make() -> Callable[[list[Any]], list[dict[str, np.ndarray]]]:

@@ -12,7 +12,7 @@ from ray import serve
 from starlette.requests import Request
 from starlette.responses import Response
 
-from benchmarks.pipeline import as_json, from_environment
+from benchmarks.contestants.pipeline import as_json, from_environment
 
 REPLICAS = 1 if os.environ.get("STYLE") == "documented" else int(os.environ["WORKERS"])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.hot_update import Explicit, MixtureError, Settings, Watched, run, version_of
+from benchmarks.hot_update import Explicit, MixtureError, Settings, Watched, measure_way, version_of
 from client import Box, Detection, Result
 
 AS_A_TEST = Settings(private_server=False, pause=0.05)
@@ -12,7 +12,7 @@ AS_A_TEST = Settings(private_server=False, pause=0.05)
 def test_no_request_fails_and_none_is_answered_by_a_mixture(
     way: type[Explicit] | type[Watched],
 ) -> None:
-    found = run(way, AS_A_TEST)
+    found = measure_way(way, AS_A_TEST)
     assert found["failures"] == []
     assert found["answered by a version that was not live any more"] == 0
     assert found["versions that answered"] == 1 + AS_A_TEST.updates

@@ -1,0 +1,1 @@
+"""How it is measured: in turns, on which machine and photos; figures of speed and mAP."""

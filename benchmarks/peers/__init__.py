@@ -1,0 +1,1 @@
+"""The peers' own servers, in an environment of their own (requirements.txt)."""

@@ -1,0 +1,1 @@
+"""The served speed beside the bare pipeline and the peers: `python -m benchmarks.serving_speed`."""
