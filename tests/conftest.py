@@ -1,12 +1,15 @@
 """What all test folders share: a real server over the shipped repository, a photo, a browser."""
 
+import inspect
 import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -28,6 +31,39 @@ CHROMIUM_OPTIONS = [
 # A first call traces a TensorFlow function, which takes seconds on a busy machine.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
+
+
+Found = TypeVar("Found")
+
+
+def wait_until(
+    attempt: Callable[[], Found],
+    seconds: float = 120,
+    retry: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Found:
+    """What the attempt returns as soon as that is true; errors of `retry` mean "not yet".
+
+    Fails with the attempt's line and the values in it. The limit only ends what has gone wrong.
+    """
+    __tracebackhide__ = True
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if found := attempt():
+                return found
+        except retry:
+            if time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {describe_attempt(attempt)}")
+        time.sleep(0.02)
+
+
+def describe_attempt(attempt: Callable[[], object]) -> str:
+    """Its line in the test, and the values that it sees."""
+    if not inspect.isfunction(attempt):
+        return repr(attempt)
+    return f"{inspect.getsource(attempt).strip()} with {inspect.getclosurevars(attempt).nonlocals}"
 
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and so would our children be.

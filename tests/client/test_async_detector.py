@@ -22,6 +22,7 @@ from client.images import Image
 from tests.client.conftest import Service, answer_tensors
 from tests.client.test_canary import ALL, CANARY, STABLE
 from tests.client.test_detector import Crowd, image_in, number_in
+from tests.conftest import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -195,20 +196,13 @@ async def test_a_slow_image_does_not_hold_up_the_others(
 ) -> None:
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         if image_in(request) == b"slow":
-            wait_for(lambda: len(service.requests) == 10)
+            wait_until(lambda: len(service.requests) == 10)
         return number_in(request, context)
 
     service.answer = answer
     images = [b"slow", *[b"fast"] * 9]
     results = [result async for result in detector.detect_many(images, concurrency=2)]
     assert len(results) == 10
-
-
-def wait_for(ready: Any) -> None:
-    deadline = time.monotonic() + 20
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def endless(taken: list[bytes]) -> Iterator[bytes]:
@@ -252,7 +246,7 @@ async def test_leaving_early_cancels_what_is_under_way(
     def answer(request: Any, context: grpc.ServicerContext) -> Any:
         if image_in(request) == b"slow":
             context.add_callback(lambda: ended.append(context.is_active()))
-            wait_for(lambda: ended)
+            wait_until(lambda: ended)
         return answer_tensors()
 
     service.answer = answer

@@ -32,7 +32,7 @@ from client.canary import Canary
 from client.runtime import Threads, finish
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.client.conftest import Service, Tensors, answer_tensors
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 from tests.serving.tiny_network import network
 
 PAGE = PROJECT / "docs" / "client.md"
@@ -234,13 +234,6 @@ def test_a_failure_to_ask_leaves_it_askable() -> None:
     for _ in range(2):
         with pytest.raises(ValueError, match="closed channel"):
             knowledge.get(1)
-
-
-def wait_until(ready: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 # The detector, before a server that says what a test wants.

@@ -25,6 +25,7 @@ from client.images import Image
 from client.ordered import WINDOW
 from serving.server.server import EmbeddedServer
 from tests.client.conftest import Service, Tensors, answer_tensors, save_photo, serve, turned
+from tests.conftest import wait_until
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_a_server_that_comes_back_is_found_within_seconds(nowhere: str) -> None:
         with pytest.raises(ServerUnavailable):
             detector.detect(b"image")
         again = serve(service, nowhere)
-        result = eventually(lambda: detector.detect(b"image"), seconds=5)
+        result = wait_until(lambda: detector.detect(b"image"), seconds=10, retry=ServerUnavailable)
         again.stop(None).wait()
     assert result.width == 640
 
@@ -294,18 +295,6 @@ def test_threads_may_share_a_detector(service: Service, detector: Detector) -> N
     for thread in threads:
         thread.join()
     assert sorted(widths) == list(range(1, 17))
-
-
-def eventually(attempt: Any, seconds: float) -> Any:
-    """Return what the attempt returns once the server is there."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except ServerUnavailable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
 
 
 # The real server.

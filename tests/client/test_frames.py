@@ -1,7 +1,6 @@
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -20,6 +19,7 @@ from tests.client.clips import (
     save_clip,
     turned_clip,
 )
+from tests.conftest import wait_until
 
 SECONDS = 30  # that a test waits for what comes at once, even on a busy machine
 
@@ -55,13 +55,6 @@ def capture() -> Iterator[FakeCapture]:
     capture = FakeCapture()
     yield capture
     capture.frames.put(None)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".avi", ".mkv"])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -20,6 +19,7 @@ from client import Detection
 from client.__main__ import main
 from serving.server.server import EmbeddedServer
 from tests.client.conftest import Service, answer_tensors, save_photo
+from tests.conftest import wait_until
 from training.data import check, coco_export
 
 COMMAND = [sys.executable, "-m", "client", "detect"]
@@ -127,13 +127,6 @@ def test_an_interrupt_ends_cleanly_with_130(service: Service, photo: Path) -> No
         out, err = process.communicate(timeout=20)
         assert time.monotonic() - begin < 3
     assert (process.returncode, out, err) == (130, b"", b"")
-
-
-def wait_until(ready: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_terminal_shows_progress_for_several_photos_only(service: Service, photo: Path) -> None:

@@ -1,8 +1,6 @@
 """What people do on the page, and what they see."""
 
 import io
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -44,13 +42,6 @@ def size_of(photo: Path) -> tuple[int, int]:
     """Width and height, pixels."""
     with Image.open(photo) as image:
         return image.size
-
-
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def screenshot(page: Page, path: Path) -> None:

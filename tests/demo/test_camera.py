@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.conftest import CHROMIUM_OPTIONS
-from tests.demo.actions import choose_tab, set_slider, wait_until
+from tests.conftest import CHROMIUM_OPTIONS, wait_until
+from tests.demo.actions import choose_tab, set_slider
 from tests.demo.program import Forwarder
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from demo.camera import AT_ONCE, FRAME_LIMIT, WAITING
 from demo.door import BODY_LIMIT
-from tests.demo.actions import wait_until
+from tests.conftest import wait_until
 from tests.demo.program import SAMPLES, Forwarder, Program
 
 API = "/gradio_api"

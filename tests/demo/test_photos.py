@@ -13,6 +13,7 @@ from playwright.sync_api import Page, expect
 
 from client import Detector
 from serving.server.server import EmbeddedServer
+from tests.conftest import wait_until
 from tests.demo.actions import (
     drop,
     drop_photo,
@@ -20,7 +21,6 @@ from tests.demo.actions import (
     reencoded,
     set_slider,
     size_of,
-    wait_until,
 )
 from tests.demo.program import SAMPLES, SLOW, Forwarder
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.demo.actions import choose_tab, drop, drop_photo, payload, wait_until
+from tests.conftest import wait_until
+from tests.demo.actions import choose_tab, drop, drop_photo, payload
 from tests.demo.program import PROJECT, Forwarder, Program, free_port
 from tests.demo.test_video import clip  # noqa: F401 (a fixture)
 

@@ -14,7 +14,8 @@ from demo import video
 from demo.video import annotated
 from serving.server.server import EmbeddedServer
 from tests.client.clips import elsewhere, growing, misleading, numbered, save_clip
-from tests.demo.actions import choose_tab, drop, payload, wait_until
+from tests.conftest import wait_until
+from tests.demo.actions import choose_tab, drop, payload
 from tests.demo.program import Forwarder
 
 

@@ -1,7 +1,6 @@
 """A repository with a server over it, and clients that count what fails."""
 
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -55,13 +54,6 @@ class Service:
         """What a photo is answered with."""
         with Detector(self.server.grpc_url, model=model) as detector:
             return round(detector.detect(sample_photo()).detections[0].score, 2)
-
-    def wait_until_ready(self, seconds: float) -> None:
-        """Until load balancers send requests."""
-        deadline = time.monotonic() + seconds
-        while not self.is_ready():
-            assert time.monotonic() < deadline, "not ready"
-            time.sleep(0.1)
 
     def is_ready(self) -> bool:
         """Whether /v2/health/ready says 200."""

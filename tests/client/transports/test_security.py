@@ -3,12 +3,10 @@
 import asyncio
 import ssl
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,7 +21,7 @@ from client import (
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.client import certificates
 from tests.client.conftest import Service
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 
 INFERENCE_KEY = "only for friends"
 KEY_HEADER = "triton-grpc-protocol-infer-key"
@@ -132,22 +130,10 @@ def guarded(files: Path, keyed: Security, smear: Path) -> Iterator[str]:
     url = f"grpcs://{server.grpc_url}"
     try:
         with Detector(url, security=keyed) as detector:
-            eventually(lambda: detector.detect(smear))
+            wait_until(lambda: detector.detect(smear), retry=DetectorError)
         yield url
     finally:
         server.stop()
-
-
-def eventually(attempt: Callable[[], Any], seconds: float = 120) -> Any:
-    """Return what the attempt returns once the server has started."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return attempt()
-        except DetectorError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
 
 
 def test_really_certificates_and_a_key_open_the_server(

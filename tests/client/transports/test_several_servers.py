@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from client.transports import retries
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.client.conftest import Service, answer_tensors, serve
 from tests.client.test_canary import ALL, CANARY, STABLE
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 
 
 @pytest.fixture
@@ -215,13 +215,6 @@ def kill_and_wait(pair: list[EmbeddedServer], load: Load, url: str) -> None:
     time.sleep(1)
     before = load.servers[url]
     wait_until(lambda: load.servers[url] > before + 5)
-
-
-def wait_until(ready: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -18,7 +17,7 @@ from serving.server.tritonserver import (
     environment,
     make_stub_environment,
 )
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 
 KEY = "a-key-for-the-tests-only"
 
@@ -107,12 +106,10 @@ def start(wheel: Wheel, region: Region, ports: dict[str, int]) -> subprocess.Pop
 
 def wait_until_ready(server: ImageServer) -> None:
     """Wait until all models are loaded; fail with the server's log if that does not come."""
-    deadline = time.monotonic() + 120
-    while server.process.poll() is None and time.monotonic() < deadline:
-        try:
-            if request(server.url("http"), "GET", "/v2/health/ready", {})[0] == 200:
-                return
-        except ConnectionError:
-            pass
-        time.sleep(0.05)
-    raise AssertionError(server.log)
+
+    def is_ready() -> bool:
+        return request(server.url("http"), "GET", "/v2/health/ready", {})[0] == 200
+
+    has_ended = server.process.poll
+    wait_until(lambda: has_ended() is not None or is_ready(), retry=ConnectionError)
+    assert has_ended() is None, server.log

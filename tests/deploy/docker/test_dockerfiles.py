@@ -11,8 +11,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -23,7 +23,7 @@ import pytest
 from docker.utils.build import exclude_paths
 
 from serving.server.prerequisites import choose_ports
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 
 TRITON = PROJECT / "deploy" / "docker" / "triton.Dockerfile"
 APP = PROJECT / "deploy" / "docker" / "app.Dockerfile"
@@ -202,7 +202,7 @@ def test_app_image_serves_the_page(app: Image, server: Server, tmp_path: Path) -
     variables = {"PATH": os.defpath} | app.variables | {"TMPDIR": str(tmp_path)}
     page = subprocess.Popen([app.python, arguments[0], *here], cwd=app.folder, env=variables)
     try:
-        wait_for_page(port)
+        wait_until(lambda: answers(port), retry=ConnectionError)
         health = [part.replace("7860", str(port)) for part in app.healthcheck[1:]]
         assert subprocess.run([app.python, *health], check=False, timeout=10).returncode == 0
     finally:
@@ -215,17 +215,9 @@ def free_port() -> int:
     return choose_ports({"--port": ("127.0.0.1", 0)})["--port"]
 
 
-def wait_for_page(port: int) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        connection = HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/")
-            assert connection.getresponse().status == 200
-        except ConnectionError:
-            time.sleep(0.2)
-        else:
-            return
-        finally:
-            connection.close()
-    raise AssertionError("the page did not come up within 60 s")
+def answers(port: int) -> bool:
+    """Whether the page is there."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+    return True

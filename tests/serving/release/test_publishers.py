@@ -14,6 +14,7 @@ from serving import history
 from serving.repository import read_task, versions
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
+from tests.conftest import wait_until
 from tests.serving.service import Service
 from tests.serving.tiny_network import network
 
@@ -64,7 +65,7 @@ def test_killed_under_load(service: Service, make_artifact: Callable[..., Path])
     there = versions(store, task)
     assert there == list(range(1, len(there) + 1))
     assert there[-1] == record.highest == record.lived[-1]
-    service.wait_until_ready(5)
+    wait_until(service.is_ready)
 
 
 @pytest.fixture(params=["folder", "s3"])

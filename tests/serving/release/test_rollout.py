@@ -19,7 +19,7 @@ from serving.release.rollout import Switch
 from serving.repository import State, read_config, with_pin
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.folder import FolderStore
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 from tests.serving.service import Service
 from tests.serving.tiny_network import network
 
@@ -89,7 +89,7 @@ def test_a_failure_is_undone(
         with pytest.raises(PublishError, match=f"{words}.*; everything is as it was"):
             attempt(service, content, canary)
         assert service.files() == before
-        service.wait_until_ready(5)
+        wait_until(service.is_ready)
     assert scores <= {0.9, 0.8}
     assert service.score() == 0.9
     with service.server.control() as control:
@@ -109,7 +109,7 @@ def test_interrupted_by_the_user(service: Service, monkeypatch: pytest.MonkeyPat
             with pytest.raises(KeyboardInterrupt):
                 attempt(service, file_of(0.8), canary=True)
             assert service.files() == before
-    service.wait_until_ready(5)
+    wait_until(service.is_ready)
     assert service.score() == 0.9
 
 
@@ -132,7 +132,7 @@ def test_loading_takes_too_long(service: Service, monkeypatch: pytest.MonkeyPatc
             attempt(service, file_of(0.8))
         assert len(holds) == 1
         assert service.files() == before
-    service.wait_until_ready(5)
+    wait_until(service.is_ready)
     assert service.score() == 0.9
 
 
@@ -193,7 +193,7 @@ def test_version_copied_in_by_hand(service: Service, monkeypatch: pytest.MonkeyP
         promote(PromoteSettings(version=2, **service.where()))
     assert service.files() == before
     shutil.rmtree(by_hand)
-    service.wait_until_ready(5)
+    wait_until(service.is_ready)
 
 
 def test_version_that_another_ensemble_names(service: Service) -> None:
@@ -262,7 +262,7 @@ def test_canary_share_and_end(service: Service) -> None:
         assert service.score("ensemble_canary") == 0.7
         end_canary(service)
     assert scores == {0.9}
-    service.wait_until_ready(5)
+    wait_until(service.is_ready)
 
 
 def test_server_dies_in_the_middle(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def test_server_dies_in_the_middle(service: Service, monkeypatch: pytest.MonkeyP
         attempt(service, file_of(0.6))
     assert service.files() == before
     monkeypatch.undo()
-    service.wait_until_ready(30)
+    wait_until(service.is_ready)
     assert service.score() == 0.9
     attempt(service, file_of(0.8))
     assert service.score() == 0.8

@@ -24,6 +24,7 @@ from serving.repository import read_state, read_task, versions
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.objects import PATIENCE
+from tests.conftest import wait_until
 from tests.serving.store.refusing import refusing_store
 from tests.serving.tiny_network import write_artifact
 
@@ -152,11 +153,8 @@ def test_life_of_a_repository_in_s3(
 
 def wait_until_answers(clients: Clients, version: int) -> None:
     """Until the version that is live now has answered a client."""
-    deadline = time.monotonic() + 10
     earlier = clients.seen[version]
-    while clients.seen[version] < earlier + CLIENTS:
-        assert time.monotonic() < deadline, clients.seen
-        time.sleep(0.02)
+    wait_until(lambda: clients.seen[version] >= earlier + CLIENTS)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,7 +30,7 @@ from serving.release.listing import ReleasesSettings, releases
 from serving.release.publish import PublishSettings, publish
 from serving.server import prerequisites, shared_memory
 from serving.server.process import find_stubs
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 from tests.serving.tiny_network import constant, fail_at, network, with_tail, write_artifact
 
 SAMPLES = sorted((PROJECT / "samples").glob("*.jpg"))
@@ -408,10 +407,3 @@ def wait_for_stubs(temporary: Path) -> list[str]:
 
     wait_until(running)
     return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

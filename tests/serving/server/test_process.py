@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from serving.server.process import (
     read_stub,
 )
 from serving.server.server import EmbeddedServer
+from tests.conftest import wait_until
 
 MODES = """
 import os, pathlib
@@ -78,10 +78,3 @@ def test_child_opens_nothing_to_everyone(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0o600", "0o600", "0o640", "0o640"]
     assert done.stderr == ""
-
-
-def wait_until(condition, seconds: float = 5.0) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)

@@ -6,7 +6,6 @@ import re
 import shutil
 import socket
 import stat
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from serving.server.server import (
     reachable,
 )
 from serving.store.address import open_store
+from tests.conftest import wait_until
 from tests.serving.test_artifact import flip_a_bit
 
 
@@ -217,7 +217,7 @@ def test_serving_straight_from_s3_with_a_version_uploaded_meanwhile(
     ):
         assert control.has_version("ssd", "1")
         store.place("ssd/2", {"model.onnx": (make_artifact() / "model.onnx").read_bytes()})
-        wait_for("loaded ssd anew", lines)
+        wait_until(lambda: "loaded ssd anew" in lines)
         assert control.has_version("ssd", "2")
         control.infer("ensemble", 10)
     assert lines == ["loaded ssd anew"]
@@ -236,22 +236,15 @@ def test_watched_repository_loads_what_changes(
     lines: list[str] = []
     with EmbeddedServer(ServerSettings(repository, watch=True), lines.append) as server:
         network = (make_artifact() / "model.onnx").read_bytes()
+        told = "ssd was not loaded, the old one goes on: "
         (repository / "ssd" / "2").mkdir()
         (repository / "ssd" / "2" / "model.onnx").write_bytes(network[:1000])
-        wait_for("ssd was not loaded, the old one goes on: ", lines)
+        wait_until(lambda: any(line.startswith(told) for line in lines))
         with server.control() as control:
             control.infer("ensemble", 10)  # the old version goes on
             (repository / "ssd" / "2" / "model.onnx").write_bytes(network)
-            wait_for("loaded ssd anew", lines)
+            wait_until(lambda: "loaded ssd anew" in lines)
             assert control.has_version("ssd", "2")
-
-
-def wait_for(start: str, lines: list[str]) -> None:
-    """Until the server reported a line that starts so."""
-    end = time.monotonic() + 90
-    while not any(line.startswith(start) for line in lines):
-        assert time.monotonic() < end, f"no line starts with {start!r}: {lines}"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "localhost"])

@@ -19,6 +19,7 @@ from tritonclient.utils import InferenceServerException
 from serving.server import shared_memory, supervisor, vigil
 from serving.server.process import Stub
 from serving.server.server import EmbeddedServer, ServerSettings
+from tests.conftest import wait_until
 
 # Triton's check of complete configurations is tested elsewhere; without it starts are quicker.
 QUICK = ("--disable-auto-complete-config",)
@@ -82,14 +83,6 @@ def watched(project_repository: Path) -> Iterator[Watched]:
     own = Watched(project_repository, probe_seconds=1.0)
     with own.server:
         yield own
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 40.0) -> None:
-    """Fail if the condition does not come true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -187,7 +180,7 @@ def test_server_far_beyond_saturation_is_left_in_peace(
             time.sleep(20)
         assert answered() > 100
         now = {server.process.pid, *(stub.pid for stub in server.process.stubs())}
-        wait_until(lambda: own.infer() == "OK", 100)
+        wait_until(lambda: own.infer() == "OK")
     assert now == processes
     assert {line.split(":")[0] for line in own.lines} <= {
         "inference through ensemble fails",
@@ -387,10 +380,10 @@ def test_server_that_does_not_start_again_is_tried_until_it_does(
         model.write_text("import no_such_module\n")
         os.kill(server.process.pid, signal.SIGKILL)
         told = "tritonserver did not start: model preprocess: "
-        wait_until(lambda: count(own, told) > 1, 90)
+        wait_until(lambda: count(own, told) > 1)
         assert any("No module named 'no_such_module'" in line for line in own.lines)
         model.write_text(whole)
-        wait_until(lambda: count(own, "serving again") == 1, 90)
+        wait_until(lambda: count(own, "serving again") == 1)
         assert own.infer() == "OK"
     assert server.failure is None
 

@@ -21,6 +21,7 @@ from serving.server.prerequisites import choose_ports
 from serving.server.process import find_stubs
 from serving.server.server import ServerSettings
 from serving.server.up import describe
+from tests.conftest import wait_until
 
 UP = [sys.executable, "-m", "serving", "up", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
 QUICK = ["--", "--disable-auto-complete-config"]
@@ -95,11 +96,8 @@ def test_it_serves_though_its_lines_cannot_be_written(project_repository: Path) 
         Path("/dev/full").open("w") as full,
         subprocess.Popen([*UP, *options], stdout=full, stderr=subprocess.DEVNULL) as process,
     ):
-        deadline = time.monotonic() + 120
-        while not answers(port):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: process.poll() is not None or answers(port))
+        assert process.poll() is None
         process.send_signal(signal.SIGTERM)
 
 

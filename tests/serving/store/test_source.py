@@ -17,7 +17,8 @@ from serving.server import watch
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store import source
 from serving.store.address import open_store
-from tests.serving.server.test_supervisor import MODELS, Watched, wait_until
+from tests.conftest import wait_until
+from tests.serving.server.test_supervisor import MODELS, Watched
 
 
 class Moto:
@@ -67,10 +68,10 @@ def survive(own: Watched, model: str) -> None:
     """Lose a stub, then tritonserver; each time photos are answered again."""
     stub = own.stub(model)
     os.kill(stub.pid, signal.SIGKILL)
-    wait_until(lambda: any("works again after" in line for line in own.lines), 90)
+    wait_until(lambda: any("works again after" in line for line in own.lines))
     assert own.infer() == "OK"
     os.kill(own.server.process.pid, signal.SIGKILL)
-    wait_until(lambda: any("serving again after" in line for line in own.lines), 90)
+    wait_until(lambda: any("serving again after" in line for line in own.lines))
     assert own.infer() == "OK"
     assert not own.server.has_ended
 
@@ -91,7 +92,7 @@ def test_a_store_that_is_away_stops_nobody(
         assert any(f"the last copy of {moto.address}: the store" in line for line in own.lines)
         moto.back()
         store.place("ssd/2", {"model.onnx": (make_artifact() / "model.onnx").read_bytes()})
-        wait_until(lambda: "loaded ssd anew" in own.lines, 90)
+        wait_until(lambda: "loaded ssd anew" in own.lines)
         assert has_version(own, "2")
         assert own.infer() == "OK"
         assert f"{moto.address} is there again" in own.lines
@@ -114,7 +115,7 @@ def test_a_folder_that_is_away_stops_nobody(
         network = (make_artifact() / "model.onnx").read_bytes()
         (aside / "ssd" / "2" / "model.onnx").write_bytes(network)
         aside.rename(repository)
-        wait_until(lambda: "loaded ssd anew" in own.lines, 90)
+        wait_until(lambda: "loaded ssd anew" in own.lines)
         assert has_version(own, "2")
         assert own.infer() == "OK"
         assert f"{repository} is there again" in own.lines

@@ -3,11 +3,11 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving import cores
 from serving.server.server import EmbeddedServer, ServerSettings
+from tests.conftest import wait_until
 
 Load = Callable[..., grpc_client.InferenceServerClient]
 
@@ -99,13 +100,12 @@ def test_requests_that_come_together_run_as_one_batch(load: Load) -> None:
 
 def count_runs(client: grpc_client.InferenceServerClient, rows: int) -> int:
     """How many runs the rows took; Triton counts a moment after it answers."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        (statistics,) = client.get_inference_statistics("probe").model_stats
-        if statistics.inference_count == rows:
-            return int(statistics.execution_count)
-        time.sleep(0.05)
-    raise AssertionError(f"expected {rows} rows, found {statistics}")
+
+    def statistics() -> Any:
+        return client.get_inference_statistics("probe").model_stats[0]
+
+    wait_until(lambda: statistics().inference_count == rows)
+    return int(statistics().execution_count)
 
 
 def test_requests_of_different_widths_run_one_by_one(load: Load) -> None:
