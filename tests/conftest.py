@@ -32,6 +32,11 @@ CHROMIUM_OPTIONS = [
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
+# Who asks for one of these waits for a server, a browser or a compiler.
+SLOW_FIXTURES = frozenset(
+    {"browser", "dropping", "example", "guarded", "image_server", "pair", "server", "served"}
+    | {"triton", "trial_server"}
+)
 
 Found = TypeVar("Found")
 
@@ -68,6 +73,13 @@ def describe_attempt(attempt: Callable[[], object]) -> str:
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and so would our children be.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs a slow fixture, by itself or through another fixture."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ def free_ports() -> list[str]:
     return [part for name in names for part in (name, str(free_port()))]
 
 
+@pytest.mark.slow
 def test_embedded_starts_and_stops_both(smear: Path) -> None:
     ports = free_ports()
     program = Program("--embedded", *ports)
@@ -51,6 +52,7 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_make_demo_in_a_folder_of_any_name(
     checkout: Path, smear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,6 +80,7 @@ def test_a_server_that_takes_too_long_gets_advice_that_fits(
         pass
 
 
+@pytest.mark.slow
 def test_it_rests_while_nobody_uses_it() -> None:
     program = Program("--url", f"127.0.0.1:{free_port()}")
     assert program.address
@@ -93,6 +96,7 @@ def wakings(pid: int) -> int:
     return sum(int(text.split("voluntary_ctxt_switches:")[1].split()[0]) for text in texts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--port", "--grpc-port"])
 def test_a_port_in_use_is_one_sentence(option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -105,6 +109,7 @@ def test_a_port_in_use_is_one_sentence(option: str) -> None:
     assert "app.py: " in printed.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_wrong_address_is_wrong_usage() -> None:
     program = Program("--url", "ftp://127.0.0.1:8001")
     printed = program.process.communicate(timeout=60)[0].strip()

@@ -132,6 +132,7 @@ def test_what_names_other_files_is_no_video_whatever_it_is_called(folder: Path, 
                 pytest.fail(f"{kind} gave {len(list(video))} frames")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [b"\0\0\0\x10ftypisom\0\0\0\0", b"\x1aE\xdf\xa3", b"OggS"])
 def test_the_first_bytes_of_a_video_do_not_let_others_in(folder: Path, first: bytes) -> None:
     for content in misleading(folder / "a.avi").values():
@@ -183,6 +184,7 @@ def test_a_small_file_that_claims_many_frames_takes_no_memory_here(
             video.check_end()
 
 
+@pytest.mark.slow
 def test_a_video_may_take_so_long_and_no_longer(tmp_path: Path) -> None:
     path = save_clip(tmp_path / "clip.avi", [numbered(n, (640, 480)) for n in range(9)])
     with VideoFile(path, seconds=5) as video:

@@ -88,6 +88,7 @@ def test_help_tells_what_a_newcomer_needs(
     assert "detect" in capsys.readouterr().out.lower()
 
 
+@pytest.mark.slow
 def test_a_server_away_is_one_sentence_and_fails_fast(nowhere: str, tmp_path: Path) -> None:
     for number in range(20):
         save_photo(tmp_path / f"{number}.jpg")
@@ -102,6 +103,7 @@ def run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=180)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_causes_no_stack_trace(
     service: Service, tmp_path: Path, cell: Detection
 ) -> None:
@@ -117,6 +119,7 @@ def test_a_reader_that_goes_away_causes_no_stack_trace(
     assert process.returncode == 141
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_cleanly_with_130(service: Service, photo: Path) -> None:
     service.answer = lambda *_: time.sleep(5) or answer_tensors()  # type: ignore[func-returns-value]
     command = [*COMMAND, "--url", service.url, *[str(photo)] * 50]
@@ -129,6 +132,7 @@ def test_an_interrupt_ends_cleanly_with_130(service: Service, photo: Path) -> No
     assert (process.returncode, out, err) == (130, b"", b"")
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_progress_for_several_photos_only(service: Service, photo: Path) -> None:
     assert "photo/s" in errors_on_a_terminal(["--url", service.url, *[str(photo)] * 3])
     assert errors_on_a_terminal(["--url", service.url, str(photo)]) == ""
@@ -150,6 +154,7 @@ def errors_on_a_terminal(arguments: list[str]) -> str:
     return written.decode()
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_how_many_failed(service: Service, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").symlink_to("nowhere")
     photos = [str(tmp_path / "bad.jpg"), *[str(photo)] * 30]
@@ -158,6 +163,7 @@ def test_a_terminal_shows_how_many_failed(service: Service, photo: Path, tmp_pat
     assert "failed=1" in shown
 
 
+@pytest.mark.slow
 def test_an_interrupted_output_can_be_resumed(service: Service, tmp_path: Path) -> None:
     for number in range(50):
         save_photo(tmp_path / f"{number}.jpg")
@@ -179,6 +185,7 @@ def lines_in(path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_file_name_of_any_bytes_is_printed(service: Service, tmp_path: Path) -> None:
     photo = save_photo(tmp_path / os.fsdecode(b"caf\xe9.jpg"))
     done = run(["--url", service.url, str(photo)])

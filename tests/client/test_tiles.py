@@ -192,6 +192,7 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         detect_tiled(Blobs(), tmp_path / "photo.jpg")
 
 
+@pytest.mark.slow
 def test_tiles_are_for_large_pictures_up_to_a_limit() -> None:
     blobs = Blobs()
     detect_tiled(blobs, huge_png(9000, 8000), tile=9000)  # more than the server would decode

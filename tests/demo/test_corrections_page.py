@@ -190,6 +190,7 @@ def test_the_choice_is_the_embedded_servers_classes(tmp_path: Path) -> None:
     assert (tmp_path / "labels.txt").read_text().split() == list(LABELS)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for folder, text in (("file", "no folder for corrections"), ("new", "write the classes")):

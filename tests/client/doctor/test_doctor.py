@@ -142,6 +142,7 @@ def test_a_step_instead_of_the_ensemble(server: EmbeddedServer, doctor: Doctor) 
     assert wrong(findings)["remedy"] == "Name another one with --model: ensemble."
 
 
+@pytest.mark.slow
 def test_a_dead_stub_behind_a_green_health(
     tmp_path: Path, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_dead_stub_behind_a_green_health(
     assert "says that it is ready, but the process of a Python model" in wrong(findings)["text"]
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_loaded(tmp_path: Path, doctor: Doctor) -> None:
     repository = shutil.copytree(PROJECT / "model_repository", tmp_path / "models")
     with EmbeddedServer(ServerSettings(repository)) as own, own.control() as control:

@@ -265,6 +265,7 @@ def test_the_command_line_over_a_folder_that_is_neither(
     assert "is neither a model repository" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program", re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
 )

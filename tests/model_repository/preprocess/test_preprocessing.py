@@ -98,6 +98,7 @@ def test_broken_exif_is_no_reason_to_refuse(
     assert preprocessing.preprocess([encode(picture, "JPEG", exif=exif)], 30, 40, LIMIT)
 
 
+@pytest.mark.slow
 def test_hostile_exif_takes_no_memory(
     preprocessing: Any, encode: Any, picture: np.ndarray, exif_bomb: bytes
 ) -> None:
@@ -383,6 +384,7 @@ def test_the_message_about_too_many_pixels(
         assert str(caught.value) == "image 0: 20000x20000 is 400.0 megapixels, the limit is 64.0"
 
 
+@pytest.mark.slow
 def test_the_largest_image(preprocessing: Any, bomb: bytes) -> None:
     images, sizes = preprocessing.preprocess([bomb], 30, 40, LIMIT)
 
