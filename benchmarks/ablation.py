@@ -20,6 +20,7 @@ import tyro
 from training import fit, train
 from training.errors import TrainingError
 from training.network.presets import SSD_COMPACT
+from training.settings import TrainSettings
 
 FINAL = "as shipped"
 # name: (fields of the preset, fields of the settings)
@@ -71,8 +72,8 @@ def main(settings: Settings) -> None:
 def _train(settings: Settings, name: str) -> None:
     changes, options = ROWS[name]
     preset = dataclasses.replace(SSD_COMPACT, photometric=False)
-    preset = fit.load(settings.default_boxes, preset)
-    common = train.TrainSettings(
+    preset = fit.load_fitted(settings.default_boxes, preset)
+    common = TrainSettings(
         settings.records,
         _folder(settings, name),
         epochs=settings.epochs,
@@ -83,7 +84,7 @@ def _train(settings: Settings, name: str) -> None:
         evaluate_every=settings.epochs,
         checkpoint_every=settings.epochs,
     )
-    train.train(
+    train.train_preset(
         dataclasses.replace(common, **options),
         dataclasses.replace(preset, **changes),
     )

@@ -25,9 +25,8 @@ from tqdm import tqdm
 
 from benchmarks.measurement import machine
 from training.data import records
-from training.evaluation import evaluate
-from training.export import precisions as variant
-from training.export import quantize
+from training.evaluation.measure import measure_network
+from training.export import precisions, quantize
 from training.export.simplify import simplify
 from training.network import onnx_network
 
@@ -44,7 +43,7 @@ class Settings:
     """ONNX files in float32, of `training export`."""
     rounds: int = 200
     """Images that each variant is timed on."""
-    images: int = variant.IMAGES
+    images: int = precisions.IMAGES
     """Images to calibrate with."""
     percentile: bool = False
     """Also calibrate by percentiles, which takes minutes."""
@@ -95,11 +94,11 @@ def measure(path: Path, settings: Settings) -> dict[str, Any]:
     """All variants of one network."""
     network = onnx.load(path)
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
-    size = onnx_network.load(path).input_size
-    images = list(variant.read_images(train, size, settings.images))
+    size = onnx_network.load_onnx(path).input_size
+    images = list(precisions.read_images(train, size, settings.images))
     made = variants(network, images, settings.percentile)
     for made_network in [made[name] for name in made if name.startswith("int8")]:
-        describe(made_network, "int8", variant.describe(train, len(images)))
+        describe(made_network, "int8", precisions.describe_calibration(train, len(images)))
     describe(made["float16"], "float16", None)
     if settings.save:
         save(made, settings.save / path.parent.name)
@@ -142,7 +141,7 @@ def figures(times: list[float], base: list[float]) -> dict[str, Any]:
 
 def accuracy(network: onnx.ModelProto, val: records.Manifest) -> dict[str, float]:
     """mAP on val."""
-    found = evaluate.measure(onnx_network.load(network.SerializeToString()), val)
+    found = measure_network(onnx_network.load_onnx(network.SerializeToString()), val)
     return {"mAP@0.5": round(found.map50, 4), "mAP@[.5:.95]": round(found.map, 4)}
 
 

@@ -42,11 +42,13 @@ from training import (
 )
 from training.data import records
 from training.errors import TrainingError
-from training.evaluation import evaluate
+from training.evaluation import score
+from training.evaluation.measure import detect_objects, detection_step, read_truth
 from training.export import export
 from training.network import channels, model
 from training.network.channels import Channels
 from training.network.presets import SSD_COMPACT, Preset, Widths
+from training.settings import TrainSettings
 
 PRETRAINING_EPOCHS = 12
 WHOLE, MORE, RANDOM, NARROW = (
@@ -119,7 +121,7 @@ def _train(settings: Settings, name: str, seed: int) -> None:
     else:
         keep, start = float(name.split()[-1]), folder.with_name(f"{folder.name}-start")
         if not start.exists():
-            prune.run(prune.PruneSettings(whole, settings.records, start, keep))
+            prune.prune_run(prune.PruneSettings(whole, settings.records, start, keep))
         preset = run_folder.preset_from(run_folder.read_description(start))
         _run(settings, preset, folder, epochs, seed, start)
 
@@ -129,20 +131,20 @@ def _run(
 ) -> None:
     options = _options(settings.records, folder, epochs)
     options = dataclasses.replace(options, start_from=start, seed=seed, photometric=False)
-    train.train(options, dataclasses.replace(preset, photometric=False))
+    train.train_preset(options, dataclasses.replace(preset, photometric=False))
 
 
 def _pretrained(settings: Settings, preset: Preset, name: str) -> Path:
     """The pretraining of a contestant, the same for all its seeds."""
     folder = settings.output / f"pretrained-{_slug(name)}"
     options = _options(settings.pretraining, folder, PRETRAINING_EPOCHS)
-    train.train(options, dataclasses.replace(preset, photometric=True))
+    train.train_preset(options, dataclasses.replace(preset, photometric=True))
     return folder
 
 
-def _options(data: Path, folder: Path, epochs: int) -> train.TrainSettings:
+def _options(data: Path, folder: Path, epochs: int) -> TrainSettings:
     """What all trainings have in common: measured and kept at their end only."""
-    return train.TrainSettings(
+    return TrainSettings(
         data,
         folder,
         epochs=epochs,
@@ -154,7 +156,7 @@ def _options(data: Path, folder: Path, epochs: int) -> train.TrainSettings:
 
 
 def _preset(settings: Settings) -> Preset:
-    return fit.load(settings.default_boxes, SSD_COMPACT)
+    return fit.load_fitted(settings.default_boxes, SSD_COMPACT)
 
 
 def _widths(settings: Settings, name: str) -> Widths:
@@ -162,7 +164,7 @@ def _widths(settings: Settings, name: str) -> Widths:
     if name == RANDOM:
         pruned = _folder(settings, _pruned(settings.keep), settings.seeds[0])
         return run_folder.preset_from(run_folder.read_description(pruned)).widths
-    traced = channels.trace(model.build(_preset(settings), 1))
+    traced = channels.trace_channels(model.build_network(_preset(settings), 1))
     widths = _narrower(traced, settings.keep)
     return traced.of_layers({k: v for k, v in widths.items() if v < traced.widths[k]})
 
@@ -229,26 +231,28 @@ def _before_training_on(settings: Settings) -> dict[str, dict[str, float]]:
     """mAP of the first seed's network, pruned in four ways."""
     whole = _folder(settings, WHOLE, settings.seeds[0])
     network, preset, labels = run_folder.load_network(whole)
-    traced = channels.trace(network)
+    traced = channels.trace_channels(network)
     manifest = records.load_manifest(settings.records, "train")
     val = records.load_manifest(settings.records, "val")
     criteria = {
-        "the loss's slope": prune.importance(
-            network, preset, traced, prune.batches(preset, manifest, seed=0)
+        "the loss's slope": prune.channel_importance(
+            network, preset, traced, prune.measured_batches(preset, manifest, seed=0)
         ),
         "filters' L1 norms": _filter_norms(network, traced),
     }
     found = {}
     for name, scores in criteria.items():
         shares = {
-            "layers weighed together": prune.choose(traced, scores, settings.keep),
+            "layers weighed together": prune.choose_widths(traced, scores, settings.keep),
             "the same share of each layer": _narrower(traced, settings.keep),
         }
         for share, widths in shares.items():
-            pruned, narrow = prune.prune(network, preset, len(labels), traced, scores, widths)
-            step = evaluate.detection_step(model.Detector(pruned, narrow))
-            detected = evaluate.detect(step, val, preset.input_size)
-            metrics = evaluate.score(evaluate.read_truth(val), detected, labels)
+            pruned, narrow = prune.prune_network(
+                network, preset, len(labels), traced, scores, widths
+            )
+            step = detection_step(model.Detector(pruned, narrow))
+            detected = detect_objects(step, val, preset.input_size)
+            metrics = score.score_detections(read_truth(val), detected, labels)
             found[f"{name}, {share}"] = {"mAP@0.5": metrics.map50, "mAP@[.5:.95]": metrics.map}
     return found
 
@@ -270,14 +274,14 @@ def _is_complete(run: Path) -> bool:
 def _artifact(settings: Settings, name: str) -> Path:
     folder = settings.output / "artifacts" / _slug(name)
     if not folder.exists():
-        export.run(export.ExportSettings(_folder(settings, name, settings.seeds[0]), folder))
+        export.export_run(export.ExportSettings(_folder(settings, name, settings.seeds[0]), folder))
     return folder
 
 
 def _multiply_adds(run: Path) -> int:
     preset = run_folder.preset_from(run_folder.read_description(run))
     labels = run_folder.read_description(run)["labels"]
-    return channels.trace(model.build(preset, len(labels))).multiply_adds({})
+    return channels.trace_channels(model.build_network(preset, len(labels))).multiply_adds({})
 
 
 def measure(models: dict[str, Path], rounds: int) -> dict[str, list[float]]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from benchmarks.measurement.figures import spread
 from training import augmentation, input_pipeline
 from training.data import decoding, records
-from training.evaluation import evaluate
+from training.evaluation import measure, score
 from training.network import onnx_network
 
 SHOWN = 0.5  # score from which boxes are compared, as the ensemble answers by default
@@ -79,9 +79,9 @@ WAYS: dict[str, Callable[[Example, int], np.ndarray]] = {
 def main(settings: Settings) -> None:
     """Measure, and write what was found."""
     manifest = records.load_manifest(settings.records, settings.split)
-    network = onnx_network.load(settings.network)
-    evaluate.check_labels(settings.network, network.labels, manifest)
-    step, truth = evaluate.onnx_step(network), evaluate.read_truth(manifest)
+    network = onnx_network.load_onnx(settings.network)
+    manifest.check_labels(settings.network, network.labels)
+    step, truth = measure.onnx_step(network), measure.read_truth(manifest)
     images: dict[str, list[np.ndarray]] = {way: [] for way in WAYS}
     for example in tqdm(records.dataset(manifest), total=manifest.count, unit="photo"):
         for way, prepare in WAYS.items():
@@ -101,18 +101,18 @@ def main(settings: Settings) -> None:
     print(json.dumps(figures, indent=2))
 
 
-def _detected(step: evaluate.DetectionStep, image: np.ndarray, image_id: str) -> evaluate.Detected:
+def _detected(step: measure.DetectionStep, image: np.ndarray, image_id: str) -> score.Detected:
     """Boxes from 0 to 1."""
     boxes, scores, classes, counts = (x.numpy()[0] for x in step(tf.constant(image[None])))
     real = slice(int(counts))
-    return evaluate.Detected(image_id, boxes[real], scores[real], classes[real].astype(int))
+    return score.Detected(image_id, boxes[real], scores[real], classes[real].astype(int))
 
 
 def _map(
-    truth: list[evaluate.Truth], found: list[evaluate.Detected], size: int, labels: tuple[str, ...]
+    truth: list[score.Truth], found: list[score.Detected], size: int, labels: tuple[str, ...]
 ) -> dict[str, float]:
     in_pixels = [
-        evaluate.Detected(
+        score.Detected(
             one.image_id,
             one.boxes_xyxy * np.tile([each.width, each.height], 2),
             one.scores,
@@ -120,15 +120,15 @@ def _map(
         )
         for one, each in zip(found, truth, strict=True)
     ]
-    metrics = evaluate.score(truth, in_pixels, labels)
+    metrics = score.score_detections(truth, in_pixels, labels)
     return {"mAP@0.5": round(metrics.map50, 4), "mAP@[.5:.95]": round(metrics.map, 4)}
 
 
 def compare(
     images: list[np.ndarray],
     others: list[np.ndarray],
-    found: list[evaluate.Detected],
-    other: list[evaluate.Detected],
+    found: list[score.Detected],
+    other: list[score.Detected],
     size: int,
 ) -> dict[str, Any]:
     """How far the other way's pixels and boxes are from the first one's, in levels and pixels."""

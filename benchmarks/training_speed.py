@@ -77,22 +77,24 @@ def _trainer(name: str, folder: Path, default_boxes: Path | None) -> Any:
     """A trainer of this commit or, for `--before`, of one whose `train` still held it."""
     import tensorflow as tf
 
-    from training import train
     from training.data import records
     from training.network import presets
+    from training.schedule import plan_schedule
+    from training.settings import TrainSettings
+    from training.trainer import Trainer
 
     preset, options = presets.SSD_COMPACT, dict[str, Any]()
     if "before" not in name:
         from training import fit
 
         options = {"precision": name.split()[-1]}
-        preset = fit.load(default_boxes, preset) if default_boxes else preset
-    settings = train.TrainSettings(
+        preset = fit.load_fitted(default_boxes, preset) if default_boxes else preset
+    settings = TrainSettings(
         folder, Path(tempfile.mkdtemp()), batch_size=BATCH_SIZE, evaluate_every=0, **options
     )
     manifest = records.load_manifest(folder, "train")
-    schedule = train.plan(settings, preset, manifest.count)
-    return train.Trainer(settings, preset, schedule, manifest, tf.distribute.get_strategy())
+    schedule = plan_schedule(settings, preset, manifest.count)
+    return Trainer(settings, preset, schedule, manifest, tf.distribute.get_strategy())
 
 
 def _step(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
@@ -132,7 +134,7 @@ def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], 
     if default_boxes and "before" not in name:
         from training import fit
 
-        preset = fit.load(default_boxes, preset)
+        preset = fit.load_fitted(default_boxes, preset)
     batches = iter(
         input_pipeline.training_batches(
             records.load_manifest(folder, "train"), preset, batch_size=BATCH_SIZE, seed=0,

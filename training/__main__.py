@@ -3,36 +3,70 @@
 Each command's module is imported only when it is asked for: TensorFlow takes seconds to load.
 """
 
-import contextlib
 import importlib
-import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
+from typing import NamedTuple
 
-from training import disk
+from training import disk, startup
 from training.errors import TrainingError
 
-# command: (module, its settings, what it does)
+
+class Command(NamedTuple):
+    """Where a command's function and settings are, and what it does."""
+
+    module: str
+    function: str
+    settings: str
+    purpose: str
+
+
 COMMANDS = {
-    "check": ("data.check", "CheckSettings", "say what annotated folders hold and what is wrong"),
-    "records": ("data.records", "RecordsSettings", "write annotated folders as sharded TFRecords"),
-    "coco": (
+    "check": Command(
+        "data.check",
+        "check_folders",
+        "CheckSettings",
+        "say what annotated folders hold and what is wrong with them",
+    ),
+    "records": Command(
+        "data.records",
+        "write_records",
+        "RecordsSettings",
+        "write annotated folders as sharded TFRecords",
+    ),
+    "coco": Command(
         "data.coco_export",
+        "write_coco",
         "CocoSettings",
         "write a split as one COCO JSON, to evaluate with",
     ),
-    "fit": ("fit", "FitSettings", "fit default boxes to the data"),
-    "train": ("train", "TrainSettings", "train a detector, or continue an interrupted run"),
-    "prune": ("prune", "PruneSettings", "make a run's network smaller and faster, to train on"),
-    "evaluate": (
+    "fit": Command("fit", "fit_default_boxes", "FitSettings", "fit default boxes to the data"),
+    "train": Command(
+        "train",
+        "train_detector",
+        "TrainSettings",
+        "train a detector, or continue an interrupted run",
+    ),
+    "prune": Command(
+        "prune",
+        "prune_run",
+        "PruneSettings",
+        "make a run's network smaller and faster, to train on",
+    ),
+    "evaluate": Command(
         "evaluation.evaluate",
+        "evaluate_detector",
         "EvaluateSettings",
         "mAP of a run, or of a server's detections",
     ),
-    "export": ("export.export", "ExportSettings", "write a run's artifact: SavedModel, ONNX, card"),
-    "render": (
+    "export": Command(
+        "export.export",
+        "export_run",
+        "ExportSettings",
+        "write a run's artifact: SavedModel, ONNX, card",
+    ),
+    "render": Command(
         "render.smears",
+        "render_smears",
         "RenderSettings",
         "render annotated blood smears to try all this with",
     ),
@@ -49,7 +83,7 @@ def main(arguments: list[str]) -> int:
         print(f"unknown command {command!r}\n\n{_usage()}", file=sys.stderr)
         return 2
     try:
-        return _run(command, rest)
+        return _run_command(command, rest)
     except ModuleNotFoundError as error:
         print(
             f"error: the package {error.name} is missing. Training needs its own: "
@@ -65,50 +99,24 @@ def main(arguments: list[str]) -> int:
         if not (isinstance(error, TrainingError | OSError) or disk.is_full(error)):
             raise
         print(f"error: {disk.sentence(error)}", file=sys.stderr)
-        return 1
+        return error.exit_code if isinstance(error, TrainingError) else 1
 
 
-def _run(command: str, arguments: list[str]) -> int:
-    module_name, settings_name, _ = COMMANDS[command]
-    if command not in WITHOUT_TENSORFLOW:
-        start_tensorflow()
+def _run_command(name: str, arguments: list[str]) -> int:
+    command = COMMANDS[name]
+    if name not in WITHOUT_TENSORFLOW:
+        startup.start_tensorflow()
     import tyro  # here, so that even its absence is one sentence
 
-    module = importlib.import_module(f"training.{module_name}")
+    module = importlib.import_module(f"training.{command.module}")
     settings = tyro.cli(
-        getattr(module, settings_name), args=arguments, prog=f"python -m training {command}"
+        getattr(module, command.settings), args=arguments, prog=f"python -m training {name}"
     )
-    return module.run(settings)
-
-
-def start_tensorflow() -> None:
-    """Import TensorFlow without the notices it writes as it starts and looks for CUDA.
-
-    They come before its log level holds, so the error stream itself is closed to them; set
-    TF_CPP_MIN_LOG_LEVEL to see them. `train` says which devices it found.
-    """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
-        return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with _error_stream_closed():
-        importlib.import_module("tensorflow").config.list_physical_devices()
-
-
-@contextlib.contextmanager
-def _error_stream_closed() -> Iterator[None]:
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    return getattr(module, command.function)(settings)
 
 
 def _usage() -> str:
-    rows = [f"  {name:10} {text}" for name, (_, _, text) in COMMANDS.items()]
+    rows = [f"  {name:10} {command.purpose}" for name, command in COMMANDS.items()]
     return "\n".join(["usage: python -m training COMMAND [--help] ...", "", *rows])
 
 

@@ -15,9 +15,9 @@ from training.network import model
 from training.network.presets import Preset
 
 
-def start(network: keras.Model, preset: Preset, classes: int) -> keras.Model:
+def start_average(network: keras.Model, preset: Preset, classes: int) -> keras.Model:
     """A network that holds a copy of the weights; to be called in the strategy's scope."""
-    average = model.build(preset, classes)
+    average = model.build_network(preset, classes)
     for mean, weight in zip(average.weights, network.weights, strict=True):
         mean.assign(weight)
     return average
@@ -33,14 +33,14 @@ def decay_at(steps: tf.Tensor, largest: float) -> tf.Tensor:
     return tf.minimum(largest, (1.0 + t) / (10.0 + t))
 
 
-def update(
+def move_average(
     strategy: tf.distribute.Strategy,
     average: keras.Model,
     network: keras.Model,
     largest: float,
     steps: tf.Tensor,
 ) -> None:
-    """Moves the average towards the weights, on each device by itself (no communication)."""
+    """Move the average towards the weights, on each device by itself (no communication)."""
     rate = 1.0 - decay_at(steps, largest)
     for mean, weight in zip(average.weights, network.weights, strict=True):
         strategy.extended.update(mean.value, _move, args=(weight.value, rate))

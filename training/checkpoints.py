@@ -20,7 +20,7 @@ from training import disk
 KEEP = 3
 
 
-def save(checkpoint: tf.train.Checkpoint, folder: Path, step: int) -> None:
+def save_checkpoint(checkpoint: tf.train.Checkpoint, folder: Path, step: int) -> None:
     """Writes one, and removes all but the newest KEEP."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / f"ckpt-{step}"
@@ -82,9 +82,9 @@ def _fault(prefix: Path) -> str | None:
 
 def _write_seal(prefix: Path) -> None:
     for path in _files(prefix):
-        disk.sync(path)
+        disk.sync_file(path)
     lines = [f"{_digest(path)}  {path.name}\n" for path in _files(prefix)]
-    disk.write(_seal(prefix), "".join(lines))
+    disk.write_file(_seal(prefix), "".join(lines))
 
 
 def _files(prefix: Path) -> list[Path]:

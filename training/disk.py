@@ -13,19 +13,19 @@ from pathlib import Path
 FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, text as UTF-8. Raises OSError; what was there before is then still there."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        sync(partial)
+        sync_file(partial)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
         raise
 
 
-def sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Force a file's content to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())

@@ -3,3 +3,5 @@
 
 class TrainingError(Exception):
     """Says what was wrong, what was expected, what was found, and what to do."""
+
+    exit_code = 1

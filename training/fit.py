@@ -68,19 +68,21 @@ class Objects:
     classes: np.ndarray
 
 
-def run(settings: FitSettings) -> int:
+def fit_default_boxes(settings: FitSettings) -> int:
     if settings.count is not None and settings.count < 1:
         raise TrainingError(f"--count must be 1 or more, got {settings.count}")
     manifest = records.load_manifest(settings.records, settings.split)
     objects, before = _objects(manifest), PRESETS[settings.preset]
-    after = fit(objects.boxes_xyxy, before, settings.count, settings.seed)
+    after = fit_preset(objects.boxes_xyxy, before, settings.count, settings.seed)
     old, new = (coverage(objects.boxes_xyxy, preset) for preset in (before, after))
     print(f"{len(old)} objects of {settings.records}, split {settings.split}")
-    print(report({"the preset's": (before, old), "fitted": (after, new)}, before.matching_iou))
+    print(
+        coverage_table({"the preset's": (before, old), "fitted": (after, new)}, before.matching_iou)
+    )
     if new.mean() < old.mean():
         raise TrainingError(_too_few(settings))
     if len(manifest.labels) <= SHOWN_CLASSES:
-        print(by_class(manifest.labels, objects.classes, old, new))
+        print(class_table(manifest.labels, objects.classes, old, new))
     if after == before:
         print("no other boxes cover these objects better: the preset's are written")
     shapes = box_shapes(after)
@@ -114,7 +116,7 @@ def _objects(manifest: records.Manifest) -> Objects:
     return Objects(boxes_xyxy, classes)
 
 
-def fit(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed: int) -> Preset:
+def fit_preset(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed: int) -> Preset:
     """The preset with default boxes for objects [N, 4], xyxy, 0..1, of which N is at least 1.
 
     With a count that many shapes, fewer where no further one covers anything better; without one
@@ -123,7 +125,7 @@ def fit(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed: int) 
     """
     rng = np.random.default_rng(seed)
     sample_xyxy = rng.permutation(objects_xyxy)[:SAMPLE]
-    chosen = choose(sample_xyxy, candidates(sample_xyxy, preset, rng), preset, count)
+    chosen = choose_shapes(sample_xyxy, candidate_shapes(sample_xyxy, preset, rng), preset, count)
     shapes = tuple(
         tuple(shape for index, shape in chosen if index == place)
         for place in range(len(preset.feature_maps))
@@ -138,12 +140,12 @@ def fit(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed: int) 
 Candidate = tuple[int, tuple[float, float]]  # feature map's place, width and height of a box
 
 
-def candidates(
+def candidate_shapes(
     objects_xyxy: np.ndarray, preset: Preset, rng: np.random.Generator
 ) -> list[Candidate]:
     """Shapes of clusters of objects [N, 4], each with every feature map that its size fits."""
     sizes = objects_xyxy[:, 2:] - objects_xyxy[:, :2]
-    clusters = [k_means(sizes, count, rng) for count in range(1, MOST_CLUSTERS + 1)]
+    clusters = [cluster_sizes(sizes, count, rng) for count in range(1, MOST_CLUSTERS + 1)]
     shapes = np.unique(np.concatenate(clusters).round(4), axis=0)
     return [
         (place, (float(width), float(height)))
@@ -162,7 +164,7 @@ def fitting_maps(side: float, preset: Preset) -> list[int]:
     return fitting or [0 if cells[0] < LEAST_CELLS else len(cells) - 1]
 
 
-def choose(
+def choose_shapes(
     objects_xyxy: np.ndarray, offered: list[Candidate], preset: Preset, count: int | None
 ) -> list[Candidate]:
     """One candidate after the other, each the one that adds most to the objects' mean best IoU."""
@@ -202,7 +204,7 @@ def place_iou(objects_xyxy: np.ndarray, shape: np.ndarray, side: int) -> np.ndar
     return intersection / (sizes.prod(axis=1) + shape.prod() - intersection)
 
 
-def k_means(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def cluster_sizes(sizes: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Medians of the clusters of widths and heights [N, 2], smallest area first: [count, 2].
 
     Fewer where the objects have fewer different sizes. IoU is of shapes alone.
@@ -226,7 +228,7 @@ def shape_iou(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return intersection / union
 
 
-def report(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float) -> str:
+def coverage_table(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float) -> str:
     """A table: of each preset's default boxes their number, and the objects' best IoUs [N]."""
     lines = [f"{'':14}{'boxes':>6}  mean best IoU in place  of {threshold:g} or more"]
     for name, (preset, best) in rows.items():
@@ -235,7 +237,9 @@ def report(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float) -> str:
     return "\n".join(lines)
 
 
-def by_class(labels: tuple[str, ...], classes: np.ndarray, old: np.ndarray, new: np.ndarray) -> str:
+def class_table(
+    labels: tuple[str, ...], classes: np.ndarray, old: np.ndarray, new: np.ndarray
+) -> str:
     """A line for each class that has objects: how many, and their mean best IoU [N] by then."""
     width = max(map(len, labels))
     return "\n".join(
@@ -257,7 +261,7 @@ def coverage(objects_xyxy: np.ndarray, preset: Preset) -> np.ndarray:
     return best
 
 
-def load(path: Path, preset: Preset) -> Preset:
+def load_fitted(path: Path, preset: Preset) -> Preset:
     """The preset with the default boxes of a file that `training fit` wrote.
 
     Raises:

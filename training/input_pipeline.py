@@ -121,7 +121,7 @@ def stream(
 
     Of what is left the elements of one shard (index, count): every count-th.
     """
-    places = random_access.find(manifest)
+    places = random_access.find_examples(manifest)
 
     def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         epoch, place = number // manifest.count, number % manifest.count
@@ -129,7 +129,7 @@ def stream(
         row = tf.random.experimental.index_shuffle(
             place, key, tf.constant(manifest.count - 1, tf.int64)
         )
-        return _example_seed(seed, epoch, place), random_access.read(places, row)
+        return _example_seed(seed, epoch, place), random_access.read_example(places, row)
 
     numbers = tf.data.Dataset.range(skip, 2**62).shard(shard[1], shard[0])
     return numbers.map(element, num_parallel_calls=os.cpu_count() or 1)
@@ -152,7 +152,7 @@ def training_batches(
     """Batches (images, offsets, targets, image_id), endless.
 
     images: float32 [B, S, S, 3], 0..255.
-    offsets, targets: float32 [B, A, 4], int32 [B, A], as `matching.match` gives them.
+    offsets, targets: float32 [B, A, 4], int32 [B, A], as `matching.match_boxes` gives them.
     image_id: string [B].
 
     Args:
@@ -167,7 +167,7 @@ def training_batches(
         image, boxes_xyxy, classes, difficult = prepare_training_example(
             example, key, preset, vertical_flip
         )
-        targets = matching.match(
+        targets = matching.match_boxes(
             boxes_xyxy, classes, difficult, default_cxcywh, preset.matching_iou
         )
         return image, *targets, example["image_id"]

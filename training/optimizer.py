@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
+from training.network.mixed_precision import NumberType
 from training.network.presets import Preset
-from training.precision import Precision
+from training.schedule import Schedule
 
 
 class _Summed:
@@ -28,36 +29,25 @@ class AdamW(_Summed, keras.optimizers.AdamW):
     """Adam with decoupled weight decay (arXiv 1711.05101)."""
 
 
-def build(
-    preset: Preset,
-    peak_rate: float,
-    warmup_steps: int,
-    total_steps: int,
-    clip_norm: float,
-    precision: Precision,
+def build_optimizer(
+    preset: Preset, schedule: Schedule, clip_norm: float, number_type: NumberType
 ) -> keras.optimizers.Optimizer:
-    """An optimizer whose rate rises over the warm-up, then falls along a cosine.
+    """The preset's optimizer, with the rates of a schedule.
 
     Args:
         clip_norm: largest norm of all gradients together, 0 for any. It is the norm of the global
             batch's gradient, without the loss scale.
-        precision: float16 has so small a range that the loss is scaled up, as far as the
+        number_type: float16 has so small a range that the loss is scaled up, as far as the
             gradients stay finite (arXiv 1710.03740, section 3.2); a step that went too far is
             left out.
     """
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0,
-        max(1, total_steps - warmup_steps),
-        alpha=preset.final_rate,
-        warmup_target=peak_rate,
-        warmup_steps=warmup_steps,
-    )
+    rate = schedule.rates(preset.final_rate)
     options = {"weight_decay": preset.weight_decay, "global_clipnorm": clip_norm or None}
     if preset.optimizer == "sgd":
         optimizer = SGD(rate, momentum=0.9, **options)
     else:
         optimizer = AdamW(rate, **options)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale"])
-    if precision == "float16":
+    if number_type == "float16":
         return keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

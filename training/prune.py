@@ -59,43 +59,41 @@ class PruneSettings:
     """Fixes which images and how they are augmented."""
 
 
-def run(settings: PruneSettings) -> int:
+def prune_run(settings: PruneSettings) -> int:
     if settings.output.exists():
         raise TrainingError(f"{settings.output} exists already: choose another --output")
     if not 0 < settings.keep < 1:
         raise TrainingError(f"--keep must be more than 0 and less than 1, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
     manifest = records.load_manifest(settings.records, settings.split)
-    if manifest.labels != labels:
-        raise TrainingError(
-            f"{settings.run} was trained for the labels {', '.join(labels)}, "
-            f"but {settings.records} holds {', '.join(manifest.labels)}"
-        )
-    traced = channels.trace(network)
+    manifest.check_labels(settings.run, labels)
+    traced = channels.trace_channels(network)
     least = traced.multiply_adds(_narrowest(traced)) / traced.multiply_adds({})
     if settings.keep < least:
         raise TrainingError(
             f"--keep must be {least:.2f} or more for this network, got {settings.keep}: "
             f"with {BLOCK} channels a layer it is at its narrowest"
         )
-    scores = importance(network, preset, traced, batches(preset, manifest, settings.seed))
-    widths = choose(traced, scores, settings.keep)
-    pruned, narrow = prune(network, preset, len(labels), traced, scores, widths)
-    _write(settings, pruned, narrow, run_folder.trained_on(settings.run).also(manifest))
+    scores = channel_importance(
+        network, preset, traced, measured_batches(preset, manifest, settings.seed)
+    )
+    widths = choose_widths(traced, scores, settings.keep)
+    pruned, narrow = prune_network(network, preset, len(labels), traced, scores, widths)
+    write_pruned(settings, pruned, narrow, run_folder.trained_on(settings.run).also(manifest))
     print(_table(traced, widths))
     again = f"training train --start-from {shlex.quote(str(settings.output))}"
     print(f"{settings.output}: go on with `{again}`")
     return 0
 
 
-def batches(preset: Preset, manifest: records.Manifest, seed: int) -> tf.data.Dataset:
+def measured_batches(preset: Preset, manifest: records.Manifest, seed: int) -> tf.data.Dataset:
     """What to measure the channels on: a few hundred augmented images."""
     return input_pipeline.training_batches(
         manifest, preset, batch_size=_BATCH_SIZE, seed=seed, vertical_flip=False
     ).take(_BATCHES)
 
 
-def importance(
+def channel_importance(
     network: keras.Model,
     preset: Preset,
     traced: Channels,
@@ -163,7 +161,9 @@ def _scaling(network: keras.Model, traced: Channels) -> dict[str, list[tf.Variab
     return scaling
 
 
-def choose(traced: Channels, scores: Mapping[str, np.ndarray], keep: float) -> dict[str, int]:
+def choose_widths(
+    traced: Channels, scores: Mapping[str, np.ndarray], keep: float
+) -> dict[str, int]:
     """How many channels each group keeps, for at most `keep` of the multiply-adds.
 
     Greedy: the next block to go is the one with the least importance a multiply-add saved.
@@ -194,7 +194,7 @@ def _narrowest(traced: Channels) -> dict[str, int]:
     return {group: min(width, BLOCK) for group, width in traced.widths.items()}
 
 
-def prune(
+def prune_network(
     network: keras.Model,
     preset: Preset,
     classes: int,
@@ -211,12 +211,12 @@ def prune(
         group: np.sort(np.argsort(-scores[group], kind="stable")[:width])
         for group, width in smaller.items()
     }
-    pruned = model.build(preset, classes)
+    pruned = model.build_network(preset, classes)
     channels.take_over(pruned, network, traced, kept)
     return pruned, preset
 
 
-def _write(
+def write_pruned(
     settings: PruneSettings, network: keras.Model, preset: Preset, photos: TrainedOn
 ) -> None:
     """A run folder with the pruned network as its only checkpoint."""
@@ -228,7 +228,7 @@ def _write(
     # Built beside and renamed, as an artifact is.
     with tempfile.TemporaryDirectory(dir=settings.output.parent, prefix=".prune-") as folder:
         pruned = Path(folder) / "run"
-        checkpoints.save(checkpoint, pruned / "checkpoints", step)
+        checkpoints.save_checkpoint(checkpoint, pruned / "checkpoints", step)
         run_folder.write_json(pruned / "run.json", description)
         pruned.rename(settings.output)
 

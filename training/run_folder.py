@@ -25,7 +25,7 @@ from training.network.presets import Preset
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """A reader sees the old file or the new one, never a part."""
-    disk.write(path, json.dumps(document, indent=2) + "\n")
+    disk.write_file(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_json(path: Path, expected: str) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def load_network(run: Path) -> tuple[keras.Model, Preset, tuple[str, ...]]:
     description = read_description(run)
     preset, labels = preset_from(description), tuple(description["labels"])
     newest = _newest_checkpoint(run)
-    network = model.build(preset, len(labels))
+    network = model.build_network(preset, len(labels))
     checkpoint = tf.train.Checkpoint(average=network)
     checkpoint.read(str(newest)).assert_existing_objects_matched().expect_partial()
     return network, preset, labels
@@ -122,6 +122,14 @@ def _shapes(layer: keras.layers.Layer | None) -> list[tuple[int, ...]]:
 def newest_step(run: Path) -> int:
     """The step at which the newest checkpoint was written."""
     return checkpoints.step_of(_newest_checkpoint(run))
+
+
+def last_checkpoint_text(run: Path) -> str:
+    """A sentence that says what a run that stops here continues from."""
+    newest = checkpoints.newest_whole(run / "checkpoints")
+    if not newest:
+        return "There is no checkpoint yet"
+    return f"The last checkpoint is that of step {checkpoints.step_of(newest)}"
 
 
 def read_metrics(run: Path) -> dict[str, Any] | None:

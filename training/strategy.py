@@ -37,7 +37,7 @@ def cause(error: tf.errors.OpError) -> str:
     return (telling or [type(error).__name__])[0][:200]
 
 
-def choose(logical_cpus: int) -> tf.distribute.Strategy:
+def choose_devices(logical_cpus: int) -> tf.distribute.Strategy:
     """All machines of TF_CONFIG, else all GPUs, else this CPU."""
     if logical_cpus > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
@@ -72,7 +72,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return (resolver.task_type, resolver.task_id) == ("chief" if has_chief else "worker", 0)
 
 
-def describe(strategy: tf.distribute.Strategy) -> str:
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
     """How many devices of which kind."""
     count = strategy.num_replicas_in_sync
     if count > 1:

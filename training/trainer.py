@@ -6,34 +6,30 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from training import (
     average,
     checkpoints,
     input_pipeline,
     optimizer,
-    precision,
     run_folder,
     strategy,
 )
 from training.data import records
-from training.data.trained_on import TrainedOn
 from training.errors import TrainingError
-from training.evaluation import evaluate
-from training.network import imagenet, model
+from training.network import imagenet, mixed_precision, model
 from training.network.default_boxes import default_boxes
 from training.network.loss import multibox_loss
 from training.network.presets import Preset
 from training.progress import Progress
-
-if TYPE_CHECKING:
-    from training.train import Schedule, TrainSettings
+from training.schedule import Schedule
+from training.settings import TrainSettings
+from training.step_losses import StepLosses
+from training.validation import open_validation
 
 _REPORT_EVERY = 10  # steps between two looks at the losses; each look waits for the devices
 
@@ -43,9 +39,9 @@ class Trainer:
 
     def __init__(
         self,
-        settings: "TrainSettings",
+        settings: TrainSettings,
         preset: Preset,
-        schedule: "Schedule",
+        schedule: Schedule,
         manifest: records.Manifest,
         devices: tf.distribute.Strategy,
     ) -> None:
@@ -55,23 +51,18 @@ class Trainer:
         # Not 0: beside a global seed of 0 tf.data's shuffle refuses a tensor as its own seed.
         keras.utils.set_random_seed(settings.seed + 1)
         with devices.scope():
-            with precision.of_layers(settings.precision):
-                self.network = model.build(preset, len(manifest.labels))
+            with mixed_precision.compute_in(settings.precision):
+                self.network = model.build_network(preset, len(manifest.labels))
             newest = checkpoints.newest_whole(settings.output / "checkpoints")
             if not newest:
                 self._initialise()
-            self.optimizer = optimizer.build(
-                preset,
-                schedule.learning_rate,
-                schedule.warmup_steps,
-                schedule.total_steps,
-                settings.clip_norm,
-                settings.precision,
+            self.optimizer = optimizer.build_optimizer(
+                preset, schedule, settings.clip_norm, settings.precision
             )
             self.optimizer.build(self.network.trainable_variables)
             self.average = self.network
             if settings.average_decay:
-                self.average = average.start(self.network, preset, len(manifest.labels))
+                self.average = average.start_average(self.network, preset, len(manifest.labels))
             # Not the optimizer's count: that leaves out the steps that overflow in float16.
             self.steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self.default_boxes = default_boxes(preset)
@@ -83,21 +74,12 @@ class Trainer:
         )
         if newest:
             self.checkpoint.read(str(newest)).assert_existing_objects_matched()
-        self.val = self._val_split()
-        self.truth = evaluate.read_truth(self.val) if self.val else []
-        if self.val and not evaluate.is_measurable(self.truth):
-            print(f"{settings.records}: no object in val, so nothing to measure: no mAP")
-            self.val = None
-        self.trained_on = TrainedOn()
-        if self.val and self.is_chief:
-            self.trained_on = run_folder.trained_on(settings.output)
+        self.validation = open_validation(settings, self.average, preset, self.is_chief)
         self.gradients = (
             tf.function(self._gradients, jit_compile=True) if settings.xla else self._gradients
         )
-        self.detect = evaluate.detection_step(model.Detector(self.average, preset))
         self.map50: dict[str, str] = {}  # of the last evaluation, by what it is called
-        # Of the steps since the last look: number, image ids, losses, all still on the devices.
-        self.recent: list[tuple[int, tf.Tensor, dict[str, tf.Tensor]]] = []
+        self.losses = StepLosses(devices, settings, schedule)
 
     def _initialise(self) -> None:
         """Weights from elsewhere, where the settings name some."""
@@ -108,7 +90,7 @@ class Trainer:
         if settings.start_from:
             done = run_folder.start_from(self.network, settings.start_from)
         elif settings.imagenet_weights:
-            done = imagenet.load(self.network, settings.imagenet_weights)
+            done = imagenet.load_imagenet(self.network, settings.imagenet_weights)
         if done and self.is_chief:
             print(done)
 
@@ -147,7 +129,7 @@ class Trainer:
         batches = iter(self._batches(skip=first * self.schedule.batch_size))
         for step in range(first + 1, self.schedule.total_steps + 1):
             batch = next(batches)
-            self.recent.append((step, batch[3], self.train_step(batch)))
+            self.losses.add(step, batch[3], self.train_step(batch))
             progress.advance()
             ended = self.schedule.completes(1, step)
             if step % _REPORT_EVERY == 0 or step == first + 1 or ended:
@@ -169,7 +151,7 @@ class Trainer:
         self.steps.assign_add(1)
         if self.average is not self.network:
             decay = self.settings.average_decay
-            average.update(self.strategy, self.average, self.network, decay, self.steps)
+            average.move_average(self.strategy, self.average, self.network, decay, self.steps)
         return {
             k: self.strategy.reduce(tf.distribute.ReduceOp.SUM, v, axis=None)
             for k, v in losses.items()
@@ -241,8 +223,8 @@ class Trainer:
         )
 
     def _report(self, step: int, progress: Progress) -> None:
-        """Looks at the losses since the last time, and waits for the devices to do so."""
-        values = self._look()
+        """Look at the losses since the last time, which waits for the devices."""
+        values = self.losses.read()
         rate = float(self.optimizer.learning_rate)
         scalars = {f"train/{k}": v for k, v in values.items()} | {"train/learning_rate": rate}
         speed = progress.images_per_second()
@@ -265,68 +247,31 @@ class Trainer:
             facts["img/s"] = f"{speed:.1f}"
         return facts | self.map50
 
-    def _look(self) -> dict[str, float]:
-        """The losses of the last step.
-
-        Raises:
-            TrainingError: those of a step since the last look are no numbers.
-        """
-        for step, image_ids, losses in self.recent:
-            values = {k: float(v) for k, v in losses.items() if k != "finite"}
-            if not all(map(math.isfinite, values.values())):
-                raise TrainingError(self._spoilt(step, image_ids, losses["finite"]))
-        self.recent.clear()
-        return values
-
-    def _spoilt(self, step: int, image_ids: tf.Tensor, finite: tf.Tensor) -> str:
-        """What to say of a loss that is no number; of several machines each names its images."""
-        names, good = (self._of_all_replicas(x) for x in (image_ids, finite))
-        bad = [name.decode() for name, is_good in zip(names, good, strict=True) if not is_good]
-        remedy = "look at their annotations"
-        if not bad and strategy.in_cluster():
-            bad, remedy = ["of another worker"], "which names them"
-        elif len(bad) in (0, len(names)):  # it was not an image
-            bad = [name.decode() for name in names]
-            remedy = (
-                f"lower --learning-rate (now {self.schedule.learning_rate:g}), lengthen "
-                "--warmup-epochs or set --clip-norm"
-            )
-            if self.settings.precision == "float16":
-                remedy += ", or take --precision bfloat16, whose range is larger"
-        return (
-            f"the loss is no finite number from step {step} on, with the images "
-            f"{', '.join(bad)}: {remedy}. {self._last_checkpoint()}"
-        )
-
-    def _of_all_replicas(self, values: tf.Tensor) -> np.ndarray:
-        return np.concatenate([x.numpy() for x in self.strategy.experimental_local_results(values)])
-
-    def _last_checkpoint(self) -> str:
-        newest = checkpoints.newest_whole(self.settings.output / "checkpoints")
-        if not newest:
-            return "There is no checkpoint yet"
-        return f"The last checkpoint is that of step {checkpoints.step_of(newest)}"
-
     def _lost(self, error: tf.errors.OpError) -> str:
         return (
             f"another worker is lost, or cannot be reached ({strategy.cause(error)}). "
-            f"{self._last_checkpoint()}: start all workers again with the same command"
+            f"{run_folder.last_checkpoint_text(self.settings.output)}: start all workers again "
+            "with the same command"
         )
 
     def _end_epoch(self, step: int) -> None:
         final = step == self.schedule.total_steps
         found = None
-        if self.val and (final or self.schedule.completes(self.settings.evaluate_every, step)):
-            found = self._evaluate(self.val)
+        if self.validation and (
+            final or self.schedule.completes(self.settings.evaluate_every, step)
+        ):
+            found = self.validation.measure()
+            self.map50 = {found.metrics.names[0]: f"{found.metrics.map50:.3f}"}
+            if self.is_chief:
+                self.validation.write(found, self.schedule.epoch(step), step)
         if final or self.schedule.completes(self.settings.checkpoint_every, step):
             self._save()
-        if final and self.val and found and self.is_chief:
-            self._write_report(self.val, *found)
+        if final and self.validation and found and self.is_chief:
+            self.validation.write_report(found)
 
     def _save(self) -> None:
-        """A checkpoint, unless its weights are spoilt: resuming from such would be in vain."""
-        if self.recent:
-            self._look()
+        """Save a checkpoint, unless its weights are spoilt: resuming from such would be in vain."""
+        self.losses.check()
         spoilt = [w.path for w in self.network.weights if not np.isfinite(w).all()]
         if spoilt:
             raise TrainingError(
@@ -334,7 +279,7 @@ class Trainer:
                 f"lower --learning-rate (now {self.schedule.learning_rate:g})"
             )
         tf.summary.flush()  # a run that continues here has to find all that led here
-        checkpoints.save(self.checkpoint, self._checkpoint_folder, self.step)
+        checkpoints.save_checkpoint(self.checkpoint, self._checkpoint_folder, self.step)
 
     @functools.cached_property
     def _checkpoint_folder(self) -> Path:
@@ -344,38 +289,3 @@ class Trainer:
         folder = tempfile.mkdtemp(prefix="training-checkpoints-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         return Path(folder)
-
-    def _evaluate(self, val: records.Manifest) -> tuple[list[evaluate.Detected], evaluate.Metrics]:
-        """mAP on the val split. Every worker does it, because reading a mirrored variable may
-        need all of them; only the chief writes."""
-        detected = evaluate.detect(self.detect, val, self.preset.input_size)
-        metrics = evaluate.score(self.truth, detected, val.labels)
-        metrics = evaluate.labelled(metrics, val, self.trained_on)
-        self.map50 = {metrics.names[0]: f"{metrics.map50:.3f}"}
-        if self.is_chief:
-            from training.evaluation import report
-
-            epoch = self.schedule.epoch(self.step)
-            tqdm.write(f"epoch {epoch}\n{evaluate.table(metrics)}")
-            document = {"epoch": epoch, "step": self.step} | metrics.to_dict()
-            run_folder.write_json(self.settings.output / "metrics.json", document)
-            report.summaries(val, self.truth, detected, metrics, self.step)
-        return detected, metrics
-
-    def _write_report(
-        self, val: records.Manifest, detected: list[evaluate.Detected], metrics: evaluate.Metrics
-    ) -> None:
-        from training.evaluation import report
-
-        folder, tensorboard = self.settings.output / "report", self.settings.output / "tensorboard"
-        page = report.write(folder, val, self.truth, detected, metrics, tensorboard)
-        tqdm.write(f"report: {page}")
-
-    def _val_split(self) -> records.Manifest | None:
-        """None where no mAP is wanted or none can be had."""
-        if not self.settings.evaluate_every or self.settings.train_split == "val":
-            return None
-        if not (self.settings.records / "val.json").exists():
-            print(f"{self.settings.records} holds no val split: no mAP while training")
-            return None
-        return records.load_manifest(self.settings.records, "val")

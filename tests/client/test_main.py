@@ -274,9 +274,9 @@ def test_what_was_found_trains_and_is_measured(
     voc, truth, results = (tmp_path / name for name in ("voc", "truth.json", "results.json"))
     made = run([*command, str(smear.parent), "--output", str(voc), "--format", "voc"])
     assert made.returncode == 0
-    assert check.run(check.CheckSettings((voc,), val=0)) == 0
+    assert check.check_folders(check.CheckSettings((voc,), val=0)) == 0
     settings = coco_export.CocoSettings((voc,), truth, split="train", val=0)
-    assert coco_export.run(settings) == 0
+    assert coco_export.write_coco(settings) == 0
     photos = str(voc / "JPEGImages")
     found = run([*command, photos, "--output", str(results), "--coco-ids", str(truth)])
     assert found.returncode == 0

@@ -30,7 +30,7 @@ def corrected(tmp_path: Path) -> Corrections:
 
 def write(folders: tuple[Path, ...], output: Path, val: float) -> dict[str, records.Manifest]:
     settings = records.RecordsSettings(folders, output, labels=LABELS, val=val)
-    assert records.run(settings) == 0
+    assert records.write_records(settings) == 0
     return {path.stem: records.load_manifest(output, path.stem) for path in output.glob("*.json")}
 
 
@@ -54,7 +54,7 @@ def test_they_join_the_photos_of_the_last_training_and_win(
 ) -> None:
     """Corrections named first count instead of older annotations, and never reach what val has."""
     voc = tmp_path / "voc"
-    assert smears.run(smears.RenderSettings(voc, count=6, width=160, height=120)) == 0
+    assert smears.render_smears(smears.RenderSettings(voc, count=6, width=160, height=120)) == 0
     for split in ("train", "val"):
         known = (voc / "ImageSets/Main" / f"{split}.txt").read_text().split()[0]
         corrected.save((voc / "JPEGImages" / f"{known}.jpg").read_bytes(), [])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -18,9 +19,24 @@ tf.config.set_logical_device_configuration(
 def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rendered smears, 8 to train and 4 to evaluate on."""
     folder = tmp_path_factory.mktemp("smears")
-    assert smears.run(smears.RenderSettings(folder / "voc", count=12, val=1 / 3)) == 0
+    assert smears.render_smears(smears.RenderSettings(folder / "voc", count=12, val=1 / 3)) == 0
     settings = records.RecordsSettings(
         (folder / "voc",), folder / "records", labels=("RBC", "WBC", "Platelets"), shards=2
     )
-    assert records.run(settings) == 0
+    assert records.write_records(settings) == 0
     return folder / "records"
+
+
+@pytest.fixture(scope="session")
+def resumed_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Event files of a run that was resumed at step 20, and did steps 30 and 40 again."""
+    folder = tmp_path_factory.mktemp("tensorboard")
+    for part, steps in enumerate(([10, 20, 30, 40], [30, 40, 50])):
+        writer = tf.summary.create_file_writer(str(folder), filename_suffix=f".{part}")
+        with writer.as_default():
+            for step in steps:
+                tf.summary.scalar("train/loss", part + step / 100, step=step)
+                tf.summary.scalar("train/learning_rate", 0.1, step=step)
+            tf.summary.image("val/photo", np.zeros((1, 2, 2, 3), np.uint8), step=steps[0])
+        writer.close()
+    return folder

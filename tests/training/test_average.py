@@ -26,7 +26,7 @@ def test_the_average_moves_towards_the_weights_on_every_device(devices: int) -> 
     with strategy.scope():
         mean, network = _network([0.0, 4.0]), _network([1.0, 2.0])
     for steps in (0, 1):
-        tf.function(average.update)(strategy, mean, network, 0.999, tf.constant(steps))
+        tf.function(average.move_average)(strategy, mean, network, 0.999, tf.constant(steps))
     kept = 0.1 * 2 / 11
     for weight, wanted in zip(mean.weights, (1.0 - kept, 2.0 + 2.0 * kept), strict=True):
         for value in strategy.experimental_local_results(weight.value):

@@ -9,7 +9,7 @@ from training import checkpoints
 
 def _save(folder: Path, steps: list[int]) -> None:
     for step in steps:
-        checkpoints.save(tf.train.Checkpoint(steps=tf.Variable(step)), folder, step)
+        checkpoints.save_checkpoint(tf.train.Checkpoint(steps=tf.Variable(step)), folder, step)
 
 
 def _read(prefix: Path) -> int:

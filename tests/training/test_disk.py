@@ -22,6 +22,7 @@ from training.data import records
 from training.network import model
 from training.network.presets import SSD_COMPACT
 from training.render import smears
+from training.settings import TrainSettings
 
 TINY = Path(__file__).with_name("tiny_training.py")
 LEFT = [0, 50_000, 150_000]  # bytes: it stops at the first file, or among them
@@ -36,7 +37,7 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos") / "voc"
-    assert smears.run(smears.RenderSettings(folder, count=12)) == 0
+    assert smears.render_smears(smears.RenderSettings(folder, count=12)) == 0
     return folder
 
 
@@ -58,10 +59,10 @@ def test_what_a_full_disk_is_called(code: int) -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(small_disk: SmallDisk) -> None:
     path = small_disk.folder / "file"
-    disk.write(path, "older")
+    disk.write_file(path, "older")
     small_disk.fill()
     with pytest.raises(OSError, match="No space left"):
-        disk.write(path, bytes(10_000))
+        disk.write_file(path, bytes(10_000))
     assert small_disk.contents() == {str(path): b"older"}
 
 
@@ -101,7 +102,7 @@ def test_fit(
     records_folder: Path, small_disk: SmallDisk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = small_disk.folder / "boxes.json"
-    disk.write(path, "older")
+    disk.write_file(path, "older")
     small_disk.fill()
     _refused(capsys, "fit", records_folder, "--output", path)
     assert small_disk.contents() == {str(path): b"older"}
@@ -115,11 +116,11 @@ def _checkpoint(size: int) -> tf.train.Checkpoint:
 def test_a_checkpoint(small_disk: SmallDisk, left: int) -> None:
     """The older ones are not removed for it, and it leaves nothing that takes up room."""
     for step in range(1, checkpoints.KEEP + 1):
-        checkpoints.save(_checkpoint(100), small_disk.folder, step)
+        checkpoints.save_checkpoint(_checkpoint(100), small_disk.folder, step)
     before = small_disk.contents()
     small_disk.fill(left)
     with pytest.raises(tf.errors.OpError) as caught:
-        checkpoints.save(_checkpoint(1_000_000), small_disk.folder, 9)
+        checkpoints.save_checkpoint(_checkpoint(1_000_000), small_disk.folder, 9)
     assert disk.is_full(caught.value)
     assert small_disk.contents() == before
     assert checkpoints.newest_whole(small_disk.folder) == small_disk.folder / "ckpt-3"
@@ -143,11 +144,11 @@ def test_train(
 @pytest.fixture
 def run(records_folder: Path, tmp_path: Path) -> Path:
     """A run of a tiny network with one checkpoint, that nobody trained."""
-    settings = train.TrainSettings(records_folder, tmp_path / "run")
+    settings = TrainSettings(records_folder, tmp_path / "run")
     manifest = records.load_manifest(records_folder, "train")
-    train._open_run(settings, SSD_COMPACT, manifest)
-    checkpoint = tf.train.Checkpoint(average=model.build(SSD_COMPACT, 3))
-    checkpoints.save(checkpoint, tmp_path / "run" / "checkpoints", 2)
+    train.open_run(settings, SSD_COMPACT, manifest)
+    checkpoint = tf.train.Checkpoint(average=model.build_network(SSD_COMPACT, 3))
+    checkpoints.save_checkpoint(checkpoint, tmp_path / "run" / "checkpoints", 2)
     return tmp_path / "run"
 
 
@@ -167,7 +168,7 @@ def test_prune(run: Path, small_disk: SmallDisk, left: int) -> None:
     network, preset, _ = run_folder.load_network(run)
     small_disk.fill(left)
     with pytest.raises((tf.errors.OpError, OSError)) as caught:
-        prune._write(settings, network, preset, run_folder.trained_on(run))
+        prune.write_pruned(settings, network, preset, run_folder.trained_on(run))
     assert disk.is_full(caught.value)
     assert small_disk.contents() == {}
     assert not output.exists()

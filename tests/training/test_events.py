@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import pytest
 import tensorflow as tf
 
 from training import events
@@ -38,3 +39,11 @@ def test_a_file_that_ends_within_a_record(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
     events.cut_after(tmp_path, 9)
     assert _steps(tmp_path) == [1, 2]
+
+
+def test_of_a_step_done_twice_the_later_counts(resumed_events: Path) -> None:
+    scalars = events.read_scalars(resumed_events)
+    assert set(scalars) == {"train/loss", "train/learning_rate"}
+    steps, values = scalars["train/loss"]
+    assert steps.tolist() == [10, 20, 30, 40, 50]
+    assert values.tolist() == pytest.approx([0.1, 0.2, 1.3, 1.4, 1.5])

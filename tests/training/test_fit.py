@@ -11,12 +11,8 @@ from training.errors import TrainingError
 from training.evaluation import outcomes
 from training.network import boxes
 from training.network.default_boxes import boxes_per_cell, default_boxes
-from training.network.presets import (
-    PRESETS,
-    SSD300_VGG16,
-    SSD_COMPACT,
-    Preset,
-)
+from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset
+from training.settings import TrainSettings
 
 SIZES = np.repeat([[0.05, 0.07], [0.2, 0.2], [0.4, 0.5]], 20, axis=0)
 
@@ -33,14 +29,14 @@ def test_shape_iou_of_known_pairs() -> None:
 def test_clusters_are_found() -> None:
     noisy = SIZES * np.random.default_rng(0).uniform(0.95, 1.05, SIZES.shape)
     centres = min(
-        (fit.k_means(noisy, 3, np.random.default_rng(seed)) for seed in range(5)),
+        (fit.cluster_sizes(noisy, 3, np.random.default_rng(seed)) for seed in range(5)),
         key=lambda centres: -fit.shape_iou(noisy, centres).max(axis=1).mean(),
     )
     np.testing.assert_allclose(centres, SIZES[::20], rtol=0.03)
 
 
 def test_fewer_sizes_than_clusters() -> None:
-    assert len(fit.k_means(SIZES[:40], 9, np.random.default_rng(0))) == 2
+    assert len(fit.cluster_sizes(SIZES[:40], 9, np.random.default_rng(0))) == 2
 
 
 def _anywhere(least: float, most: float, count: int = 200) -> np.ndarray:
@@ -52,7 +48,7 @@ def _anywhere(least: float, most: float, count: int = 200) -> np.ndarray:
 
 
 def _shape_of(objects_xyxy: np.ndarray) -> tuple[int, ...]:
-    fitted = fit.fit(objects_xyxy, SSD_COMPACT, None, seed=0)
+    fitted = fit.fit_preset(objects_xyxy, SSD_COMPACT, None, seed=0)
     assert fitted.box_shapes
     return tuple(map(len, fitted.box_shapes))
 
@@ -80,20 +76,20 @@ def test_maps_that_fit_a_size(side: float, places: list[int]) -> None:
     ids=["large", "small", "all sizes", "the whole image"],
 )
 def test_fitted_boxes_cover_more_in_place(objects_xyxy: np.ndarray) -> None:
-    fitted = fit.fit(objects_xyxy, SSD_COMPACT, None, seed=0)
+    fitted = fit.fit_preset(objects_xyxy, SSD_COMPACT, None, seed=0)
     before, after = (fit.coverage(objects_xyxy, x).mean() for x in (SSD_COMPACT, fitted))
     assert after > before
 
 
 def test_the_presets_boxes_where_no_others_cover_better(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "MOST_CLUSTERS", 1)
-    assert fit.fit(_anywhere(0.05, 0.95), SSD_COMPACT, None, seed=0) is SSD_COMPACT
+    assert fit.fit_preset(_anywhere(0.05, 0.95), SSD_COMPACT, None, seed=0) is SSD_COMPACT
 
 
 def test_too_few_boxes_are_refused(records_folder: Path, tmp_path: Path) -> None:
     settings = _settings(records_folder, tmp_path, count=1)
     with pytest.raises(TrainingError, match="--count 1: that many shapes cover the objects worse"):
-        fit.run(settings)
+        fit.fit_default_boxes(settings)
     assert not settings.output.exists()
 
 
@@ -120,17 +116,17 @@ def test_fitted_boxes_cover_better_and_train(
 ) -> None:
     """The command's file goes through `train` into the run folder, hence into the artifact."""
     settings = _settings(records_folder, tmp_path)
-    assert fit.run(settings) == 0
+    assert fit.fit_default_boxes(settings) == 0
     lines = capsys.readouterr().out.splitlines()
     before, after = (float(line.split()[-2]) for line in lines[2:4])
     assert after > before + 0.02
     of_class = r"  (RBC|WBC|Platelets) +\d+ objects  0\.\d{3} -> 0\.\d{3}"
     assert all(re.fullmatch(of_class, line) for line in lines[4:7])
-    preset = fit.load(settings.output, SSD_COMPACT)
+    preset = fit.load_fitted(settings.output, SSD_COMPACT)
     assert sum(boxes_per_cell(preset)) >= 3
     with pytest.raises(TrainingError, match="multiple"):  # gets as far as the devices
-        train.run(
-            train.TrainSettings(
+        train.train_detector(
+            TrainSettings(
                 records_folder, tmp_path / "run", default_boxes=settings.output,
                 batch_size=3, logical_cpus=2,
             )
@@ -140,7 +136,7 @@ def test_fitted_boxes_cover_better_and_train(
 def test_no_objects(records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit.records, "dataset", lambda _: EmptyDataset())
     with pytest.raises(TrainingError, match="no object in the split train"):
-        fit.run(_settings(records_folder, tmp_path))
+        fit.fit_default_boxes(_settings(records_folder, tmp_path))
 
 
 class EmptyDataset:
@@ -152,7 +148,7 @@ class EmptyDataset:
 
 def test_count_out_of_range(records_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="--count must be 1 or more, got 0"):
-        fit.run(_settings(records_folder, tmp_path, count=0))
+        fit.fit_default_boxes(_settings(records_folder, tmp_path, count=0))
 
 
 @pytest.mark.parametrize(
@@ -170,10 +166,10 @@ def test_a_file_that_is_none(document: object, message: str, tmp_path: Path) -> 
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(document))
     with pytest.raises(TrainingError, match=message):
-        fit.load(path, SSD_COMPACT)
+        fit.load_fitted(path, SSD_COMPACT)
 
 
 def test_boxes_for_the_papers_preset(records_folder: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(_settings(records_folder, tmp_path), preset="ssd300_vgg16")
-    assert fit.run(settings) == 0
-    assert fit.load(settings.output, SSD300_VGG16).box_shapes is not None
+    assert fit.fit_default_boxes(settings) == 0
+    assert fit.load_fitted(settings.output, SSD300_VGG16).box_shapes is not None

@@ -37,3 +37,14 @@ def test_checking_needs_no_tensorflow() -> None:
     imports = "import sys, training.data.check, training.render.smears"
     code = f"{imports}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["check", "records", "coco"])
+def test_no_folder_is_wrong_usage(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = [] if command == "check" else ["--output", str(tmp_path / "new.json")]
+    assert command_line.main([command, *output]) == 2
+    assert "expected one folder or more, found none" in capsys.readouterr().err
+    assert command_line.main([command, str(tmp_path / "none"), *output]) == 1
+    assert "no such folder" in capsys.readouterr().err

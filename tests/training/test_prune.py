@@ -28,6 +28,7 @@ from training.network.channels import Channels, Ends
 from training.network.default_boxes import default_boxes
 from training.network.loss import multibox_loss
 from training.network.presets import SSD_COMPACT, Preset
+from training.settings import TrainSettings
 
 CLASSES = 3
 
@@ -58,18 +59,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _write_run(folder: Path, labels: list[str]) -> Path:
-    network = model.build(SSD_COMPACT, len(labels))
-    checkpoints.save(tf.train.Checkpoint(average=network), folder / "checkpoints", 7)
+    network = model.build_network(SSD_COMPACT, len(labels))
+    checkpoints.save_checkpoint(tf.train.Checkpoint(average=network), folder / "checkpoints", 7)
     description = {"preset": dataclasses.asdict(SSD_COMPACT), "labels": labels}
     run_folder.write_json(folder / "run.json", description)
     return folder
 
 
-def _training(
-    records_folder: Path, output: Path, start_from: Path | None = None
-) -> train.TrainSettings:
+def _training(records_folder: Path, output: Path, start_from: Path | None = None) -> TrainSettings:
     """Two steps of four images."""
-    return train.TrainSettings(
+    return TrainSettings(
         records_folder, output, start_from=start_from, epochs=1, batch_size=4, evaluate_every=0
     )
 
@@ -77,12 +76,12 @@ def _training(
 @pytest.fixture(scope="module")
 def pruned(records_folder: Path, whole: Path) -> Path:
     output = whole.with_name("pruned")
-    assert prune.run(prune.PruneSettings(whole, records_folder, output, keep=0.6)) == 0
+    assert prune.prune_run(prune.PruneSettings(whole, records_folder, output, keep=0.6)) == 0
     return output
 
 
 def _multiply_adds(run: Path) -> int:
-    return channels.trace(run_folder.load_network(run)[0]).multiply_adds({})
+    return channels.trace_channels(run_folder.load_network(run)[0]).multiply_adds({})
 
 
 def test_a_pruned_run_has_less_work(whole: Path, pruned: Path) -> None:
@@ -102,13 +101,15 @@ def test_a_pruned_run_is_trained_on_evaluated_and_exported(
 ) -> None:
     tuned, artifact = pruned.with_name("tuned"), pruned.with_name("artifact")
     settings = _training(records_folder, tuned, start_from=pruned)
-    assert train.run(settings) == 0
+    assert train.train_detector(settings) == 0
     assert f"starting from {pruned}\n" in capsys.readouterr().out  # nothing stays random
-    assert train.run(dataclasses.replace(settings, start_from=None)) == 0  # as after a move
+    assert (
+        train.train_detector(dataclasses.replace(settings, start_from=None)) == 0
+    )  # as after a move
     assert "nothing to do" in capsys.readouterr().out
     assert _multiply_adds(tuned) == _multiply_adds(pruned)
-    assert evaluate.run(evaluate.EvaluateSettings(records_folder, tuned)) == 0
-    assert export.run(export.ExportSettings(tuned, artifact, keep=50)) == 0
+    assert evaluate.evaluate_detector(evaluate.EvaluateSettings(records_folder, tuned)) == 0
+    assert export.export_run(export.ExportSettings(tuned, artifact, keep=50)) == 0
     session = onnxruntime.InferenceSession(artifact / "model.onnx")
     boxes, _ = session.run(None, {"images": np.zeros((2, 300, 300, 3), np.uint8)})
     assert boxes.shape == (2, 50, 4)
@@ -120,14 +121,14 @@ def test_a_pruned_run_is_trained_on_evaluated_and_exported(
 
 def test_a_pruned_run_is_not_trained_in_place(records_folder: Path, pruned: Path) -> None:
     with pytest.raises(TrainingError, match="train it into another folder, with --start-from"):
-        train.run(_training(records_folder, pruned, start_from=pruned))
+        train.train_detector(_training(records_folder, pruned, start_from=pruned))
 
 
 def test_a_pruned_run_can_be_pruned_again(
     records_folder: Path, pruned: Path, tmp_path: Path
 ) -> None:
     settings = prune.PruneSettings(pruned, records_folder, tmp_path / "twice", keep=0.8)
-    assert prune.run(settings) == 0
+    assert prune.prune_run(settings) == 0
     assert _multiply_adds(tmp_path / "twice") <= 0.8 * _multiply_adds(pruned)
     before, after = (
         dict(run_folder.load_network(x)[1].widths) for x in (pruned, tmp_path / "twice")
@@ -139,39 +140,39 @@ def test_a_pruned_run_can_be_pruned_again(
 def test_keep_is_a_share(records_folder: Path, whole: Path, tmp_path: Path, keep: float) -> None:
     settings = prune.PruneSettings(whole, records_folder, tmp_path / "out", keep)
     with pytest.raises(TrainingError, match="--keep must be more than 0 and less than 1, got"):
-        prune.run(settings)
+        prune.prune_run(settings)
 
 
 def test_keep_is_too_little(records_folder: Path, whole: Path, tmp_path: Path) -> None:
     settings = prune.PruneSettings(whole, records_folder, tmp_path / "out", keep=0.01)
     with pytest.raises(TrainingError, match=r"--keep must be 0\.\d\d or more for this network"):
-        prune.run(settings)
+        prune.prune_run(settings)
     assert not (tmp_path / "out").exists()
 
 
 def test_output_exists(records_folder: Path, whole: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="exists already"):
-        prune.run(prune.PruneSettings(whole, records_folder, tmp_path))
+        prune.prune_run(prune.PruneSettings(whole, records_folder, tmp_path))
 
 
 def test_a_folder_that_is_no_run(records_folder: Path, tmp_path: Path) -> None:
     settings = prune.PruneSettings(tmp_path, records_folder, tmp_path / "out")
     with pytest.raises(TrainingError, match=r"run.json does not exist"):
-        prune.run(settings)
+        prune.prune_run(settings)
 
 
 def test_a_run_without_a_checkpoint(records_folder: Path, whole: Path, tmp_path: Path) -> None:
     run_folder.write_json(tmp_path / "run.json", run_folder.read_description(whole))
     settings = prune.PruneSettings(tmp_path, records_folder, tmp_path / "out")
     with pytest.raises(TrainingError, match="no checkpoint yet"):
-        prune.run(settings)
+        prune.prune_run(settings)
 
 
 def test_records_with_other_labels(records_folder: Path, tmp_path: Path) -> None:
     run = _write_run(tmp_path / "run", ["a", "b"])
     settings = prune.PruneSettings(run, records_folder, tmp_path / "out")
     with pytest.raises(TrainingError, match=r"trained for the labels a, b, but .* holds RBC, WBC"):
-        prune.run(settings)
+        prune.prune_run(settings)
 
 
 # --------------------------------------------------------------------------------- which channels
@@ -210,8 +211,10 @@ def test_importance_is_the_squared_slope_of_the_loss(
     batch: _Batch, group: str, scaled: list[str]
 ) -> None:
     """Against the difference that a factor close to 1 makes, where it makes most of one."""
-    network = model.build(SSD_COMPACT, CLASSES)
-    found = prune.importance(network, SSD_COMPACT, channels.trace(network), [batch])[group]
+    network = model.build_network(SSD_COMPACT, CLASSES)
+    found = prune.channel_importance(
+        network, SSD_COMPACT, channels.trace_channels(network), [batch]
+    )[group]
     channel = int(found.argmax())
     losses = []
     for factor in (0.98, 1.02):
@@ -230,12 +233,14 @@ def test_importance_is_the_squared_slope_of_the_loss(
 
 
 def test_a_dead_channel_has_no_importance(batch: _Batch) -> None:
-    network = model.build(SSD_COMPACT, CLASSES)
+    network = model.build_network(SSD_COMPACT, CLASSES)
     norm = network.get_layer("inner_norm")
     gamma, *others = norm.get_weights()
     gamma[7] = 0.0
     norm.set_weights([gamma, *others])
-    scores = prune.importance(network, SSD_COMPACT, channels.trace(network), [batch])["inner"]
+    scores = prune.channel_importance(
+        network, SSD_COMPACT, channels.trace_channels(network), [batch]
+    )["inner"]
     assert scores[7] == 0.0
     assert np.count_nonzero(scores) > 40  # of 48; the random network has dead ones of its own
 
@@ -250,16 +255,16 @@ def _two_layers(first: int, second: int) -> Channels:
 def test_the_least_important_block_goes_first() -> None:
     traced = _two_layers(64, 64)
     scores = {"a": np.full(64, 2.0), "b": np.arange(64.0)}
-    assert prune.choose(traced, scores, keep=0.9) == {"a": 48, "b": 64}
+    assert prune.choose_widths(traced, scores, keep=0.9) == {"a": 48, "b": 64}
     scores = {"a": np.full(64, 20.0), "b": np.arange(64.0)}
-    assert prune.choose(traced, scores, keep=0.9) == {"a": 64, "b": 48}
+    assert prune.choose_widths(traced, scores, keep=0.9) == {"a": 64, "b": 48}
 
 
 def test_whole_blocks_go_until_the_work_is_little_enough() -> None:
     traced = _two_layers(60, 40)
     assert (prune._less(60), prune._less(48)) == (48, 32)
     for keep in (0.9, 0.6, 0.3):
-        widths = prune.choose(traced, {"a": np.ones(60), "b": np.ones(40)}, keep)
+        widths = prune.choose_widths(traced, {"a": np.ones(60), "b": np.ones(40)}, keep)
         assert traced.multiply_adds(widths) <= keep * traced.multiply_adds({})
         assert all(16 <= widths[k] <= v for k, v in traced.widths.items())
         assert all(widths[k] % 16 == 0 for k, v in traced.widths.items() if widths[k] < v)

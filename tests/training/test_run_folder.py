@@ -50,15 +50,15 @@ def test_a_run_without_a_checkpoint(tmp_path: Path) -> None:
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of a tiny network for three classes, with one checkpoint."""
     monkeypatch.setattr(model, "_compact", backbone)
-    network = model.build(SSD_COMPACT, 3)
+    network = model.build_network(SSD_COMPACT, 3)
     description = {"preset": dataclasses.asdict(SSD_COMPACT), "labels": ["a", "b", "c"]}
     run_folder.write_json(tmp_path / "run.json", description)
-    checkpoints.save(tf.train.Checkpoint(average=network), tmp_path / "checkpoints", 7)
+    checkpoints.save_checkpoint(tf.train.Checkpoint(average=network), tmp_path / "checkpoints", 7)
     return tmp_path
 
 
 def test_starting_from_a_run_takes_all_its_weights(run: Path) -> None:
-    network = model.build(SSD_COMPACT, 3)
+    network = model.build_network(SSD_COMPACT, 3)
     assert run_folder.start_from(network, run) == f"starting from {run}"
     source, *_ = run_folder.load_network(run)
     for ours, theirs in zip(network.weights, source.weights, strict=True):
@@ -66,7 +66,7 @@ def test_starting_from_a_run_takes_all_its_weights(run: Path) -> None:
 
 
 def test_a_run_for_other_labels_gives_all_but_what_names_them(run: Path) -> None:
-    network = model.build(SSD_COMPACT, 5)
+    network = model.build_network(SSD_COMPACT, 5)
     before = np.array(network.get_layer("logits_0").kernel)
     heads = ", ".join(f"logits_{index}" for index in range(6))
     assert run_folder.start_from(network, run).endswith(f"; random: {heads}")
@@ -77,7 +77,7 @@ def test_a_run_for_other_labels_gives_all_but_what_names_them(run: Path) -> None
 
 
 def test_a_run_of_another_network_is_refused(run: Path) -> None:
-    network = model.build(dataclasses.replace(SSD_COMPACT, name="ssd300_vgg16"), 3)
+    network = model.build_network(dataclasses.replace(SSD_COMPACT, name="ssd300_vgg16"), 3)
     before = network.get_weights()
     with pytest.raises(TrainingError, match="with other layers, first conv1_1"):
         run_folder.start_from(network, run)

@@ -35,8 +35,8 @@ def test_a_cluster_has_one_chief(resolver: Resolver | None, chief: bool) -> None
 
 
 def test_devices_are_named() -> None:
-    assert strategy.describe(tf.distribute.get_strategy()) == "1 CPU"
-    assert strategy.describe(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])) == "2 CPUs"
+    assert strategy.describe_devices(tf.distribute.get_strategy()) == "1 CPU"
+    assert strategy.describe_devices(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])) == "2 CPUs"
 
 
 @pytest.mark.parametrize("text", ["{", "3", "cluster"])

@@ -15,6 +15,9 @@ from training.data import records
 from training.errors import TrainingError
 from training.network import model
 from training.network.presets import SSD_COMPACT, Preset
+from training.schedule import plan_schedule
+from training.settings import TrainSettings
+from training.trainer import Trainer
 
 STEPS = 4
 # Plain gradient descent: Adam would hide a gradient of the wrong size.
@@ -33,9 +36,9 @@ def tiny_network() -> Iterator[None]:
         yield
 
 
-def _settings(records_folder: Path, output: Path, **changes: Any) -> train.TrainSettings:
+def _settings(records_folder: Path, output: Path, **changes: Any) -> TrainSettings:
     """One epoch is two steps of four images."""
-    defaults = train.TrainSettings(
+    defaults = TrainSettings(
         records_folder,
         output,
         epochs=2,
@@ -49,18 +52,18 @@ def _settings(records_folder: Path, output: Path, **changes: Any) -> train.Train
 
 
 def _trainer(
-    settings: train.TrainSettings,
+    settings: TrainSettings,
     strategy: tf.distribute.Strategy | None = None,
     preset: Preset = PRESET,
-) -> train.Trainer:
+) -> Trainer:
     manifest = records.load_manifest(settings.records, "train")
-    schedule = train.plan(settings, preset, manifest.count)
+    schedule = plan_schedule(settings, preset, manifest.count)
     strategy = strategy or tf.distribute.get_strategy()
-    return train.Trainer(settings, preset, schedule, manifest, strategy)
+    return Trainer(settings, preset, schedule, manifest, strategy)
 
 
 @pytest.fixture(scope="module")
-def one_replica(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> train.Trainer:
+def one_replica(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
     """Four steps on one device, without a pause."""
     trainer = _trainer(_settings(records_folder, tmp_path_factory.mktemp("one")))
     trainer.train()
@@ -68,7 +71,7 @@ def one_replica(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     return trainer
 
 
-def _moved(trainer: train.Trainer, start: list[np.ndarray]) -> np.ndarray:
+def _moved(trainer: Trainer, start: list[np.ndarray]) -> np.ndarray:
     """How far training moved all trainable weights, as one vector."""
     pairs = zip(trainer.network.trainable_weights, start, strict=True)
     return np.concatenate([(np.asarray(now) - then).ravel() for now, then in pairs])
@@ -82,8 +85,8 @@ def start(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
 
 
 def _assert_same_way(
-    one: train.Trainer,
-    other: train.Trainer,
+    one: Trainer,
+    other: Trainer,
     start: list[np.ndarray],
     tolerance: float,
     least: float = 1e-3,
@@ -100,7 +103,7 @@ def _assert_same_way(
 
 
 def test_two_replicas_give_the_numbers_of_one(
-    records_folder: Path, tmp_path: Path, one_replica: train.Trainer, start: list[np.ndarray]
+    records_folder: Path, tmp_path: Path, one_replica: Trainer, start: list[np.ndarray]
 ) -> None:
     mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     both = _trainer(_settings(records_folder, tmp_path), mirrored)
@@ -115,7 +118,7 @@ def test_clipping_sees_the_gradient_of_all_replicas(
 ) -> None:
     """The norm is the global batch's: clipped by parts, two replicas would go another way."""
     strategies = (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-    trainers: list[train.Trainer] = []
+    trainers: list[Trainer] = []
     for number, strategy in enumerate(strategies):
         settings = _settings(records_folder, tmp_path / str(number), clip_norm=0.01, epochs=1)
         trainers.append(_trainer(settings, strategy))
@@ -125,7 +128,7 @@ def test_clipping_sees_the_gradient_of_all_replicas(
     _assert_same_way(trainers[0], trainers[1], start, tolerance=0.01, least=0.0)
 
 
-def _losses(trainer: train.Trainer, steps: int = 3) -> list[float]:
+def _losses(trainer: Trainer, steps: int = 3) -> list[float]:
     batches = iter(trainer._batches(skip=0))
     return [float(trainer.train_step(next(batches))["loss"]) for _ in range(steps)]
 
@@ -165,11 +168,11 @@ def test_float16_leaves_out_a_step_that_overflows(records_folder: Path, tmp_path
 
 
 def test_a_run_is_read_back_as_its_average(
-    one_replica: train.Trainer, records_folder: Path, start: list[np.ndarray]
+    one_replica: Trainer, records_folder: Path, start: list[np.ndarray]
 ) -> None:
-    """A variant of a preset, and the averaged weights: not the last ones, not the first."""
+    """Of a preset that was changed, and the averaged weights: not the last ones, not the first."""
     output = one_replica.settings.output
-    train._open_run(one_replica.settings, PRESET, one_replica.manifest)
+    train.open_run(one_replica.settings, PRESET, one_replica.manifest)
     network, preset, labels = run_folder.load_network(output)
     assert preset == PRESET != SSD_COMPACT
     assert labels == one_replica.manifest.labels
@@ -182,7 +185,7 @@ def test_a_run_is_read_back_as_its_average(
 def test_an_interrupted_run_continues_where_it_stopped(
     records_folder: Path,
     tmp_path: Path,
-    one_replica: train.Trainer,
+    one_replica: Trainer,
     start: list[np.ndarray],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -258,7 +261,7 @@ def test_a_loss_that_explodes_names_the_whole_batch(records_folder: Path, tmp_pa
 def test_an_epoch_ends_with_its_last_image(records_folder: Path, tmp_path: Path) -> None:
     """Eight images in batches of three: 2.67 steps an epoch."""
     settings = _settings(records_folder, tmp_path, epochs=3, batch_size=3)
-    schedule = train.plan(settings, SSD_COMPACT, 8)
+    schedule = plan_schedule(settings, SSD_COMPACT, 8)
     assert schedule.total_steps == 8
     assert [s for s in range(1, 9) if schedule.completes(1, s)] == [3, 6, 8]
     assert [s for s in range(1, 9) if schedule.completes(2, s)] == [6]
@@ -282,41 +285,41 @@ def test_settings_out_of_range(
     records_folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TrainingError, match=message):
-        train.plan(_settings(records_folder, tmp_path, **changes), SSD_COMPACT, 8)
+        plan_schedule(_settings(records_folder, tmp_path, **changes), SSD_COMPACT, 8)
 
 
 def test_a_batch_must_divide_over_the_devices(records_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="multiple of the 2 devices, got 3"):
-        train.run(_settings(records_folder, tmp_path, batch_size=3, logical_cpus=2))
+        train.train_detector(_settings(records_folder, tmp_path, batch_size=3, logical_cpus=2))
 
 
 def test_xla_is_for_one_device(records_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="--xla is for one device, got 2"):
-        train.run(_settings(records_folder, tmp_path, xla=True, logical_cpus=2))
+        train.train_detector(_settings(records_folder, tmp_path, xla=True, logical_cpus=2))
 
 
 def test_other_settings_do_not_continue_a_run(records_folder: Path, tmp_path: Path) -> None:
     settings = _settings(records_folder, tmp_path)
     manifest = records.load_manifest(records_folder, "train")
-    train._open_run(settings, PRESET, manifest)
-    train._open_run(settings, PRESET, manifest)
+    train.open_run(settings, PRESET, manifest)
+    train.open_run(settings, PRESET, manifest)
     with pytest.raises(TrainingError, match=r"--epochs \(was 2, now 1\)"):
-        train._open_run(dataclasses.replace(settings, epochs=1), PRESET, manifest)
+        train.open_run(dataclasses.replace(settings, epochs=1), PRESET, manifest)
     with pytest.raises(TrainingError, match=r"--batch-size \(was 4, now 16\)"):
-        train._open_run(dataclasses.replace(settings, batch_size=None), PRESET, manifest)
+        train.open_run(dataclasses.replace(settings, batch_size=None), PRESET, manifest)
     other = dataclasses.replace(manifest, labels=("crack",))
     with pytest.raises(TrainingError, match=r"the labels \(were RBC, WBC, Platelets, now crack\)"):
-        train._open_run(settings, PRESET, other)
+        train.open_run(settings, PRESET, other)
     with pytest.raises(TrainingError, match=r"the preset's optimizer \(was 'sgd', now 'adamw'\)"):
-        train._open_run(settings, SSD_COMPACT, manifest)
+        train.open_run(settings, SSD_COMPACT, manifest)
 
 
 def test_a_presets_value_is_no_other_setting(records_folder: Path, tmp_path: Path) -> None:
     settings = _settings(records_folder, tmp_path, epochs=None, batch_size=None, learning_rate=None)
     manifest = records.load_manifest(records_folder, "train")
-    train._open_run(settings, SSD_COMPACT, manifest)
+    train.open_run(settings, SSD_COMPACT, manifest)
     said = dataclasses.replace(settings, epochs=150, batch_size=16, learning_rate=2e-3)
-    train._open_run(said, SSD_COMPACT, manifest)
+    train.open_run(said, SSD_COMPACT, manifest)
     assert "extended" not in run_folder.read_description(tmp_path)
 
 
@@ -325,12 +328,12 @@ def test_weights_to_start_from_are_not_read_again(
 ) -> None:
     settings = _settings(records_folder, tmp_path / "run")
     manifest = records.load_manifest(records_folder, "train")
-    train._open_run(settings, PRESET, manifest)
+    train.open_run(settings, PRESET, manifest)
     weights = dataclasses.replace(settings, imagenet_weights=tmp_path / "vgg16.h5")
-    train._open_run(weights, PRESET, manifest)
+    train.open_run(weights, PRESET, manifest)
     assert "run has begun already: --imagenet-weights" in capsys.readouterr().out
     moved = dataclasses.replace(settings, start_from=tmp_path / "moved since")
-    train._open_run(moved, PRESET, manifest)
+    train.open_run(moved, PRESET, manifest)
     assert "run has begun already: --start-from" in capsys.readouterr().out
 
 
@@ -339,17 +342,17 @@ def test_more_epochs_extend_a_complete_run(
 ) -> None:
     """From its last checkpoint on, with the learning rate of the longer run."""
     short = _settings(records_folder, tmp_path, epochs=1)
-    train.train(short, PRESET)
+    train.train_preset(short, PRESET)
     long = dataclasses.replace(short, epochs=2)
     rates = [float(_trainer(each).optimizer.learning_rate) for each in (short, long)]
     assert rates == pytest.approx([1e-3 * 0.25, 1e-3 * (0.25 + 0.75 / 2)])
-    train.train(long, PRESET)
+    train.train_preset(long, PRESET)
     assert f"extending {tmp_path} from 1 to 2 epochs" in capsys.readouterr().out
     assert run_folder.newest_step(tmp_path) == 4
     description = run_folder.read_description(tmp_path)
     assert description["settings"]["epochs"] == 2
     assert description["extended"] == [{"epochs": 1, "at_step": 2}]
-    train.train(long, PRESET)
+    train.train_preset(long, PRESET)
     assert "complete" in capsys.readouterr().out
 
 

@@ -16,6 +16,7 @@ from anywhere, so no file outside of them is opened, not even through a link.
 Raises: `DataError`, the root of what goes wrong with data, itself a `TrainingError`.
 
     DataError           the folder cannot be used at all
+    ├── NoFolderError   none was named
     ├── BadSplitError   a split is missing, empty or not readable
     ├── BadImageError   a file does not decode (`read` makes a problem of it)
     ├── BadObjectError  an object cannot be used (`read` makes a problem of it)
@@ -106,6 +107,12 @@ CONSEQUENCE = {
 
 class DataError(TrainingError):
     """The folder or the split cannot be used at all."""
+
+
+class NoFolderError(DataError):
+    """No folder was named: wrong usage."""
+
+    exit_code = 2
 
 
 class BadSplitError(DataError):
@@ -390,11 +397,11 @@ def check_usable(dataset: Dataset) -> None:
     if not dataset.annotations or not dataset.labels:
         raise DataError(
             f"{dataset.source}: no usable image or no class in the split {dataset.split}\n"
-            + "\n".join(describe(dataset.problems))
+            + "\n".join(describe_problems(dataset.problems))
         )
 
 
-def describe(problems: Iterable[Problem], examples: int = 3) -> list[str]:
+def describe_problems(problems: Iterable[Problem], examples: int = 3) -> list[str]:
     """Lines that group problems by kind and by what was left out.
 
     Leakage comes first, for it is the one that makes figures lie, then the most frequent.

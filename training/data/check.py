@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import sys
 
 import numpy as np
 
@@ -33,18 +32,14 @@ class CheckSettings(FolderSettings):
     """Exit with 1 for remarks, too."""
 
 
-def run(settings: CheckSettings) -> int:
+def check_folders(settings: CheckSettings) -> int:
     """Print the report; 0 where there is no problem (with `strict`: no remark either), else 1."""
-    try:
-        problems = _report(settings.open(), settings)
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1 if settings.folders else 2
+    problems = _report_splits(settings.open(), settings)
     print("\n".join(_verdict(problems)))
     return 1 if any(settings.strict or not problem.is_remark for problem in problems) else 0
 
 
-def _report(folders: Folders, settings: CheckSettings) -> list[Problem]:
+def _report_splits(folders: Folders, settings: CheckSettings) -> list[Problem]:
     """Print a report per split; the problems of all of them, each once."""
     print("\n".join(folders.notes()))
     splits = settings.splits or tuple(folders.splits())
@@ -108,15 +103,15 @@ def _sizes_text(boxes_xyxy: np.ndarray) -> str:
 def _verdict(problems: list[Problem]) -> list[str]:
     remarks = [problem for problem in problems if problem.is_remark]
     grave = [problem for problem in problems if not problem.is_remark]
-    told = [*_told("problem", grave), *_told("remark", remarks)]
+    told = [*_level_lines("problem", grave), *_level_lines("remark", remarks)]
     return told if grave else [*told, "nothing is wrong"]
 
 
-def _told(level: str, problems: list[Problem]) -> list[str]:
+def _level_lines(level: str, problems: list[Problem]) -> list[str]:
     """The heading of a level, and what is of it; nothing where there is none."""
     if not problems:
         return []
     kinds = collections.Counter(problem.fatal_for for problem in problems)
     counts = ", ".join(f"{annotations.CONSEQUENCE[key]}: {kinds[key]}" for key in kinds)
     heading = f"{len(problems)} {level}{'s' * (len(problems) > 1)} ({counts})"
-    return [heading, *annotations.describe(problems)]
+    return [heading, *annotations.describe_problems(problems)]

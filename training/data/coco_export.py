@@ -14,14 +14,13 @@ import dataclasses
 import itertools
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from training import disk
 from training.data import annotations
 from training.data.annotations import DataError, Dataset
-from training.data.folders import FolderSettings
+from training.data.folders import Folders, FolderSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,20 +37,21 @@ class CocoSettings(FolderSettings):
     """Name of the split."""
 
 
-def run(settings: CocoSettings) -> int:
-    """Write the file and print a report; 0 where it stands, else 1."""
-    try:
-        _check_output(settings.output)
-        dataset = _read(settings)
-        write(dataset, settings.output)
-        _report(dataset, settings.output)
-    except (DataError, OSError) as error:
-        print(f"error: {disk.sentence(error)}", file=sys.stderr)
-        return 1 if settings.folders else 2
+def write_coco(settings: CocoSettings) -> int:
+    """Write the file and print a report.
+
+    Raises:
+        DataError: the folders or the file's name do not allow it.
+    """
+    folders = settings.open()
+    _check_output(settings.output)
+    dataset = _read_split(folders, settings)
+    write_split(dataset, settings.output)
+    _report_split(dataset, settings.output)
     return 0
 
 
-def write(dataset: Dataset, output: Path) -> None:
+def write_split(dataset: Dataset, output: Path) -> None:
     """Write a split; the file is there once it is whole.
 
     Raises DataError where there is nothing to write, or the file is there already.
@@ -60,7 +60,7 @@ def write(dataset: Dataset, output: Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(to_coco(dataset, output.parent), indent=1)
     _check_output(output)
-    disk.write(output, text)
+    disk.write_file(output, text)
 
 
 def to_coco(dataset: Dataset, folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -99,8 +99,7 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(real, os.path.realpath(folder))).as_posix()
 
 
-def _read(settings: CocoSettings) -> Dataset:
-    folders = settings.open()
+def _read_split(folders: Folders, settings: CocoSettings) -> Dataset:
     folders.check_files()
     print("\n".join(folders.notes()))
     if settings.rename:
@@ -115,9 +114,9 @@ def _check_output(output: Path) -> None:
         raise DataError(f"--output: expected a file that ends in .json, found {output}")
 
 
-def _report(dataset: Dataset, output: Path) -> None:
+def _report_split(dataset: Dataset, output: Path) -> None:
     counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{output}: {dataset.split}, {len(dataset.annotations)} images; {boxes}")
-    for line in annotations.describe(dataset.problems):
+    for line in annotations.describe_problems(dataset.problems):
         print(f"  {line}")

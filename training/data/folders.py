@@ -46,6 +46,7 @@ from training.data.annotations import (
     FatalFor,
     Item,
     Kind,
+    NoFolderError,
     Problem,
     Resized,
 )
@@ -663,7 +664,7 @@ def _sorted(splits: Iterable[str]) -> list[str]:
 def _folder_names(directories: Sequence[Path]) -> list[str]:
     """A different name for each folder: as many of its path's last parts as it takes."""
     if not directories:
-        raise DataError("expected one folder or more, found none")
+        raise NoFolderError("expected one folder or more, found none")
     paths = [Path(os.path.realpath(directory)) for directory in directories]
     if len(set(paths)) < len(paths):
         raise DataError(f"the same folder twice: {', '.join(map(str, directories))}")

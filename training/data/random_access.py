@@ -28,7 +28,7 @@ class Places:
     sizes: np.ndarray
 
 
-def find(manifest: Manifest) -> Places:
+def find_examples(manifest: Manifest) -> Places:
     """The places of all examples, in the records' order.
 
     Raises:
@@ -61,7 +61,7 @@ def _records(path: Path) -> Iterator[tuple[int, int]]:
             offset += size
 
 
-def read(places: Places, number: tf.Tensor) -> tf.Tensor:
+def read_example(places: Places, number: tf.Tensor) -> tf.Tensor:
     """One serialised example, its checksums looked at: a string scalar."""
     shard, offset, size = (
         tf.gather(values, number) for values in (places.shards, places.offsets, places.sizes)

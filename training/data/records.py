@@ -17,7 +17,6 @@ import dataclasses
 import hashlib
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +63,7 @@ SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than
 
 
 class ManifestError(DataError):
-    """Records are missing or half written."""
+    """Records are missing, half written, or for other labels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +115,18 @@ class Manifest:
         """The shards' paths, as tf.data wants them."""
         return [str(self.directory / shard.name) for shard in self.shards]
 
+    def check_labels(self, trained: Path, labels: tuple[str, ...]) -> None:
+        """Refuse a network that was trained for other labels; `trained` is its place.
+
+        Raises:
+            ManifestError: it was.
+        """
+        if labels != self.labels:
+            raise ManifestError(
+                f"{trained} was trained for the labels {', '.join(labels)}, "
+                f"but {self.directory} holds {', '.join(self.labels)}"
+            )
+
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
@@ -141,17 +152,17 @@ class Tally:
     problems: list[Problem] = dataclasses.field(default_factory=list)  # those left out
 
 
-def run(settings: RecordsSettings) -> int:
-    """Write the splits and print a report; 0 where every split stands whole, else 1."""
-    try:
-        datasets = _read_splits(settings)
-        _check_labels_agree(settings.output, datasets)
-        written = write(datasets, settings.output, settings.shards, settings.max_side)
-        for dataset, (manifest, tally) in zip(datasets, written, strict=True):
-            _report(dataset, manifest, tally)
-    except (DataError, OSError) as error:
-        print(f"error: {disk.sentence(error)}", file=sys.stderr)
-        return 1 if settings.folders else 2
+def write_records(settings: RecordsSettings) -> int:
+    """Write the splits and print a report.
+
+    Raises:
+        DataError: the folders or the settings do not allow it; no split was changed.
+    """
+    datasets = _read_splits(settings)
+    _check_labels_agree(settings.output, datasets)
+    written = write_splits(datasets, settings.output, settings.shards, settings.max_side)
+    for dataset, (manifest, tally) in zip(datasets, written, strict=True):
+        _report_split(dataset, manifest, tally)
     return 0
 
 
@@ -181,7 +192,7 @@ def _check_labels_agree(output: Path, datasets: list[Dataset]) -> None:
             )
 
 
-def _report(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
+def _report_split(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
     counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{dataset.split}: {manifest.count} images in {len(manifest.shards)} files; {boxes}")
@@ -189,11 +200,11 @@ def _report(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
         print(
             f"  {tally.encoded_again} images turned upright, converted or shrunk, and encoded again"
         )
-    for line in annotations.describe([*dataset.problems, *tally.problems]):
+    for line in annotations.describe_problems([*dataset.problems, *tally.problems]):
         print(f"  {line}")
 
 
-def write(
+def write_splits(
     datasets: Sequence[Dataset], output: Path, shards: int = 4, max_side: int = 0
 ) -> list[tuple[Manifest, Tally]]:
     """Write splits, all or none, and their manifests last; also tells what became of the images.
@@ -225,7 +236,7 @@ def _write_partial(
     names = [f"{dataset.split}-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
     tally = _write_shards(dataset, [partial / name for name in names], max_side)
     if not tally.digests:
-        raise DataError("\n".join(annotations.describe(tally.problems)))
+        raise DataError("\n".join(annotations.describe_problems(tally.problems)))
     content = json.dumps([dataset.labels, sorted(tally.digests)]).encode()
     manifest = Manifest(
         directory=partial,
@@ -267,7 +278,7 @@ def _write_shards(dataset: Dataset, paths: list[Path], max_side: int) -> Tally:
     for writer, path in zip(writers, paths, strict=True):
         writer.flush()  # `close` says nothing of a full disk
         writer.close()
-        disk.sync(path)
+        disk.sync_file(path)
     return tally
 
 
@@ -309,7 +320,7 @@ def label_map(labels: tuple[str, ...]) -> str:
 def load_manifest(directory: Path, split: str) -> Manifest:
     """The manifest of a split whose shards all stand there with their sizes in bytes.
 
-    Raises ManifestError where it is missing or is not what `write` wrote.
+    Raises ManifestError where it is missing or is not what `write_splits` wrote.
     """
     path = directory / f"{split}.json"
     try:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from training import startup
 from training.data import annotations
 from training.data.annotations import (
     IMAGE_SUFFIXES,
@@ -131,9 +132,7 @@ class Folder(annotations.Folder):
 
 def _examples(path: Path) -> Iterator[dict[str, list[Any]]]:
     """Each example's features; DataError where the file is damaged or holds none."""
-    from training.__main__ import start_tensorflow
-
-    start_tensorflow()
+    startup.start_tensorflow()
     import tensorflow as tf  # here: it takes seconds, and other formats do without
     from google.protobuf.message import DecodeError
 

@@ -9,15 +9,11 @@ threshold only adds some, and every figure here agrees with mAP.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from training.evaluation.evaluate import Detected, Metrics, Truth
+from training.evaluation.score import IOUS, NO_OBJECT, Detected, Metrics, Truth
 
-IOUS = (0.5, 0.75)  # the rows of `Metrics.matches`
-NOTHING = -1  # in `Metrics.matches`: the detection found no object
 THRESHOLDS = np.linspace(0.0, 1.0, 101)  # of the score, those that advice is chosen from
 
 
@@ -90,7 +86,7 @@ class Outcome:
 
 
 def curves(
-    truth: "Iterable[Truth]", detected: "Iterable[Detected]", metrics: "Metrics", iou: float = 0.5
+    truth: Iterable[Truth], detected: Iterable[Detected], metrics: Metrics, iou: float = 0.5
 ) -> dict[int, Curve]:
     """The curve of every class that has objects to be found or detections."""
     objects = {image.image_id: image for image in truth}
@@ -98,7 +94,7 @@ def curves(
     for image in detected:
         found = metrics.matches[image.image_id][IOUS.index(iou)]
         difficult = _difficult(objects[image.image_id], found)
-        rows.append(np.stack([image.classes, image.scores, found != NOTHING])[:, ~difficult])
+        rows.append(np.stack([image.classes, image.scores, found != NO_OBJECT])[:, ~difficult])
     classes, scores, right = np.concatenate([np.zeros((3, 0)), *rows], axis=1)
     wanted = np.concatenate([np.zeros(0, int), *truths])
     return {
@@ -125,25 +121,25 @@ def best_threshold(curves: Iterable[Curve]) -> float:
     return float(THRESHOLDS[best[len(best) // 2]])
 
 
-def outcome(truth: "Truth", detected: "Detected", found: np.ndarray, threshold: float) -> Outcome:
+def outcome(truth: Truth, detected: Detected, found: np.ndarray, threshold: float) -> Outcome:
     """One image at a score threshold; `found` is its row of `Metrics.matches` at an IoU of 0.5."""
     shown = np.flatnonzero(detected.scores > threshold)
     found = found[shown]
     ignored = _difficult(truth, found)
-    right = (found != NOTHING) & ~ignored
+    right = (found != NO_OBJECT) & ~ignored
     missed = ~truth.difficult.copy()
     missed[found[right]] = False
     false = ~right & ~ignored
     return Outcome(shown, right, false, missed, _confused(truth, detected, shown, false, missed))
 
 
-def _difficult(truth: "Truth", found: np.ndarray) -> np.ndarray:
+def _difficult(truth: Truth, found: np.ndarray) -> np.ndarray:
     """Whether what each detection found is a difficult object. [N] -> bool [N]"""
-    return (found != NOTHING) & np.append(truth.difficult, False)[found]
+    return (found != NO_OBJECT) & np.append(truth.difficult, False)[found]
 
 
 def _confused(
-    truth: "Truth", detected: "Detected", shown: np.ndarray, false: np.ndarray, missed: np.ndarray
+    truth: Truth, detected: Detected, shown: np.ndarray, false: np.ndarray, missed: np.ndarray
 ) -> tuple[tuple[int, int], ...]:
     """Best score first, each false detection takes the missed object that it overlaps most."""
     pairs, free = [], missed.copy()
@@ -167,8 +163,8 @@ def iou(a_xyxy: np.ndarray, b_xyxy: np.ndarray) -> np.ndarray:
 
 
 def confusion(
-    truth: "Iterable[Truth]",
-    detected: "dict[str, Detected]",
+    truth: Iterable[Truth],
+    detected: dict[str, Detected],
     outcomes: dict[str, Outcome],
     classes: int,
 ) -> np.ndarray:

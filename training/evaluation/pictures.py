@@ -8,7 +8,7 @@ the class. The plots are SVG that follow the reader's light or dark page.
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import matplotlib
@@ -20,15 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from training.evaluation.outcomes import (
-    IOUS,
-    THRESHOLDS,
-    Curve,
-    Outcome,
-)
-
-if TYPE_CHECKING:
-    from training.evaluation.evaluate import Detected, Truth
+from training.evaluation.outcomes import THRESHOLDS, Curve, Outcome
+from training.evaluation.score import IOUS, Detected, Truth
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -66,10 +59,10 @@ def colour(k: int) -> str:
 # ---------------------------------------------------------------- photos
 
 
-def panels(
+def draw_panels(
     image: np.ndarray,
-    truth: "Truth",
-    detected: "Detected",
+    truth: Truth,
+    detected: Detected,
     outcome: Outcome,
     labels: Sequence[str],
     side: tuple[int, int],
@@ -98,7 +91,7 @@ _Mark = tuple[np.ndarray, int, str, str]  # box xyxy, class, line, text
 
 
 def _truth_marks(
-    truth: "Truth", detected: "Detected", outcome: Outcome, labels: Sequence[str]
+    truth: Truth, detected: Detected, outcome: Outcome, labels: Sequence[str]
 ) -> list[_Mark]:
     taken = {row: detected.classes[outcome.shown[place]] for row, place in outcome.confused}
     marks = []
@@ -115,7 +108,7 @@ def _truth_marks(
 
 
 def _detection_marks(
-    truth: "Truth", detected: "Detected", outcome: Outcome, labels: Sequence[str]
+    truth: Truth, detected: Detected, outcome: Outcome, labels: Sequence[str]
 ) -> list[_Mark]:
     really = {place: truth.classes[row] for row, place in outcome.confused}
     marks = []
@@ -201,7 +194,9 @@ def _is_dark(colour: str) -> bool:
 
 
 @matplotlib.rc_context(_STYLE)
-def precision_recall(path: Path, name: str, k: int, curves: Sequence[Curve], best: float) -> None:
+def plot_precision_recall(
+    path: Path, name: str, k: int, curves: Sequence[Curve], best: float
+) -> None:
     """One class: COCO's precision over recall for each of IOUS, and the point at `best`."""
     figure = _figure(4.4, 3.6)
     axes = figure.subplots()
@@ -217,9 +212,7 @@ def precision_recall(path: Path, name: str, k: int, curves: Sequence[Curve], bes
 
 
 @matplotlib.rc_context(_STYLE)
-def f1_over_threshold(
-    path: Path, curves: dict[int, Curve], labels: Sequence[str], best: float
-) -> None:
+def plot_f1(path: Path, curves: dict[int, Curve], labels: Sequence[str], best: float) -> None:
     """F1 of every class over the score threshold, their mean, and where that is highest."""
     figure = _figure(5.2, 3.6)
     axes = figure.subplots()
@@ -243,7 +236,7 @@ def f1_over_threshold(
 
 
 @matplotlib.rc_context(_STYLE)
-def history(
+def plot_history(
     path: Path, title: str, lines: dict[str, tuple[np.ndarray, np.ndarray]], log: bool = False
 ) -> None:
     """Scalars over training steps: for each name (steps [N], values [N])."""

@@ -30,10 +30,10 @@ import tyro
 
 from training import run_folder
 from training.errors import TrainingError
-from training.export import precisions as variant
+from training.export import precisions
 from training.export.simplify import simplify
 from training.network import boxes, model, onnx_network
-from training.network.default_boxes import default_boxes, describe
+from training.network.default_boxes import default_boxes, describe_default_boxes
 from training.network.presets import Preset
 
 OPSET = 17  # tf2onnx' newest that every ONNX Runtime of the last years runs
@@ -55,21 +55,21 @@ class ExportSettings:
     """Folder of the artifact; must not exist yet."""
     keep: int = model.KEEP
     """Boxes that leave the network for NMS, the best ones by score (K)."""
-    precision: variant.Precision = "float32"
+    precision: precisions.Precision = "float32"
     """What the exported network computes in."""
     records: Annotated[Path | None, _RECORDS] = None
     """Folder that `training records` wrote: int8 is calibrated on the split that was trained on,
     and its mAP and float16's are measured on val."""
 
 
-def run(settings: ExportSettings) -> int:
+def export_run(settings: ExportSettings) -> int:
     if settings.output.exists():
         raise TrainingError(f"{settings.output} exists already: choose another --output")
     if settings.keep < 1:
         raise TrainingError(f"--keep must be 1 or more, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
     small = settings.precision != "float32"
-    photos = variant.find_photos(settings.run, settings.records) if small else None
+    photos = precisions.find_photos(settings.run, settings.records) if small else None
     detector = model.Detector(network, preset, settings.keep)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     # Built beside and renamed, so that an artifact that stands at --output is a whole one.
@@ -77,10 +77,10 @@ def run(settings: ExportSettings) -> int:
         artifact = Path(folder) / "artifact"
         artifact.mkdir()
         card = make_card(settings.run, preset, labels, detector.keep)
-        write(artifact, detector, preset, labels, card)
+        write_artifact(artifact, detector, preset, labels, card)
         if photos:
-            print(variant.convert(artifact, settings.precision, photos))
-        seal(artifact)
+            print(precisions.convert_artifact(artifact, settings.precision, photos))
+        seal_card(artifact)
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -90,7 +90,7 @@ def run(settings: ExportSettings) -> int:
     return 0
 
 
-def seal(artifact: Path) -> None:
+def seal_card(artifact: Path) -> None:
     """Writes the network's sha256 into the card, for those who copy the artifact or serve it."""
     card = run_folder.read_json(artifact / "card.json", "an artifact's card")
     with (artifact / "model.onnx").open("rb") as file:
@@ -98,7 +98,7 @@ def seal(artifact: Path) -> None:
     run_folder.write_json(artifact / "card.json", card)
 
 
-def write(
+def write_artifact(
     artifact: Path, detector: model.Detector, preset: Preset, labels: tuple[str, ...], card: dict
 ) -> None:
     """Writes all files of an artifact into an existing folder and compares the two graphs.
@@ -183,7 +183,7 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
         "default_boxes": {
             "count": len(default_boxes(preset)),
             "variances": boxes.VARIANCES,
-            "feature_maps": describe(preset),
+            "feature_maps": describe_default_boxes(preset),
         },
         "git_commit": _git_commit(),
         "versions": {

@@ -17,8 +17,8 @@ import onnx
 from training import input_pipeline, run_folder
 from training.data import records
 from training.errors import TrainingError
-from training.evaluation import evaluate
-from training.evaluation.evaluate import Metrics
+from training.evaluation import measure
+from training.evaluation.score import Metrics
 from training.export import quantize
 from training.network import onnx_network
 
@@ -56,11 +56,11 @@ def find_photos(run: Path, folder: Path | None) -> Photos:
     has_val = (source / "val.json").exists()
     photos = Photos(calibration, records.load_manifest(source, "val") if has_val else None)
     for manifest in filter(None, (photos.val, photos.calibration)):
-        evaluate.check_labels(run, tuple(description["labels"]), manifest)
+        manifest.check_labels(run, tuple(description["labels"]))
     return photos
 
 
-def convert(artifact: Path, precision: Precision, photos: Photos) -> str:
+def convert_artifact(artifact: Path, precision: Precision, photos: Photos) -> str:
     """Replace an artifact's network, and what its card says of it.
 
     Returns:
@@ -70,29 +70,32 @@ def convert(artifact: Path, precision: Precision, photos: Photos) -> str:
         TrainingError: float16 gives other outputs.
     """
     path = artifact / "model.onnx"
-    network, before = onnx.load(path), onnx_network.load(path)
+    network, before = onnx.load(path), onnx_network.load_onnx(path)
     facts: dict[str, Any] = {"precision": precision, "metrics": None}
     if precision == "int8":
         images = read_images(photos.calibration, before.input_size, IMAGES)
         converted = quantize.to_int8(network, list(images))
-        facts["calibration"] = describe(photos.calibration, len(images))
+        facts["calibration"] = describe_calibration(photos.calibration, len(images))
     else:
         converted = quantize.to_float16(network)
-    after = onnx_network.load(converted.SerializeToString())
+    after = onnx_network.load_onnx(converted.SerializeToString())
     if precision == "float16":
         compared = photos.val or photos.calibration
         check_close(before, after, read_images(compared, before.input_size, COMPARED))
     told = f"{photos.calibration.directory} holds no val split: mAP in {precision} is not known"
     if photos.val:
-        old, new = evaluate.measure(before, photos.val), evaluate.measure(after, photos.val)
+        old, new = (
+            measure.measure_network(before, photos.val),
+            measure.measure_network(after, photos.val),
+        )
         facts |= {"metrics_float32": old.to_dict(), "metrics": new.to_dict()}
-        told = table(precision, old, new)
+        told = comparison_table(precision, old, new)
     _write_card(artifact, converted, facts)
     shutil.rmtree(artifact / "saved_model", ignore_errors=True)
     return told
 
 
-def describe(manifest: records.Manifest, images: int) -> dict[str, Any]:
+def describe_calibration(manifest: records.Manifest, images: int) -> dict[str, Any]:
     """What a network was calibrated with, for its card."""
     return {
         "method": "minmax",
@@ -132,7 +135,7 @@ def _write_card(artifact: Path, network: onnx.ModelProto, facts: dict[str, Any])
     onnx.save(network, artifact / "model.onnx")
 
 
-def table(precision: Precision, old: Metrics, new: Metrics) -> str:
+def comparison_table(precision: Precision, old: Metrics, new: Metrics) -> str:
     """mAP of both, side by side."""
     map50, map_ = new.names
     lines = [f"{new.images} images, {new.held_out}", f"{'':9}  {map50}  {map_}"]

@@ -66,8 +66,8 @@ class Channels:
         return tuple((k, widths[v]) for k, v in groups.items() if v and v in widths)
 
 
-def trace(network: keras.Model) -> Channels:
-    """The groups of a network that `model.build` made."""
+def trace_channels(network: keras.Model) -> Channels:
+    """The groups of a network that `model.build_network` made."""
     makers: dict[int, str] = {}  # tensor: the convolution that made its channels
     joined: dict[str, str] = {}  # convolution: another of its group, in the end its first
     fixed: set[str] = set()

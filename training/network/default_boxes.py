@@ -28,7 +28,7 @@ def box_shapes(preset: Preset) -> BoxShapes:
     )
 
 
-def describe(preset: Preset) -> list[dict[str, object]]:
+def describe_default_boxes(preset: Preset) -> list[dict[str, object]]:
     """All that `default_boxes` is made of: each feature map's side and its boxes' sizes."""
     maps = zip(preset.feature_maps, box_shapes(preset), strict=True)
     return [{"side": side, "widths_heights": shapes} for side, shapes in maps]

@@ -34,8 +34,8 @@ _EXPECTED = "expected a file of keras.applications.VGG16's weights: .h5, .weight
 _Datasets = dict[str, list[h5py.Dataset]]  # kernel and bias of each layer, by Keras' name
 
 
-def load(network: keras.Model, path: Path) -> str:
-    """Puts ImageNet weights into a network that `model.build` made from `ssd300_vgg16`.
+def load_imagenet(network: keras.Model, path: Path) -> str:
+    """Puts ImageNet weights into a network that `model.build_network` made from `ssd300_vgg16`.
 
     The network is changed only after the whole file has been read and found good.
 

@@ -31,8 +31,8 @@ def multibox_loss(
     Args:
         predicted_offsets: float32 [B, A, 4].
         logits: float32 [B, A, 1 + C], background first.
-        offsets: float32 [B, A, 4], from `matching.match`.
-        targets: int32 [B, A], from `matching.match`.
+        offsets: float32 [B, A, 4], from `matching.match_boxes`.
+        targets: int32 [B, A], from `matching.match_boxes`.
         default_cxcywh: float32 [A, 4].
         preset: which losses.
 

@@ -8,7 +8,7 @@ BACKGROUND = 0  # class 0 of the network's outputs; object classes are shifted b
 IGNORED = -1  # takes no part in the loss
 
 
-def match(
+def match_boxes(
     boxes_xyxy: tf.Tensor,
     classes: tf.Tensor,
     difficult: tf.Tensor,

@@ -22,7 +22,7 @@ KEEP = 400  # boxes that leave the network for NMS, unless an export says otherw
 BACKGROUND_PRIOR = 0.9
 
 
-def build(preset: Preset, classes: int) -> keras.Model:
+def build_network(preset: Preset, classes: int) -> keras.Model:
     """The trainable network of a preset for `classes` object classes, randomly initialised."""
     backbone = {"ssd_compact": _compact, "ssd300_vgg16": _vgg16}[preset.name]
     image = keras.Input((preset.input_size, preset.input_size, 3), name="images")
@@ -185,7 +185,7 @@ def _merge(fine: tf.Tensor, coarse: tf.Tensor, name: str, filters: int) -> tf.Te
 class L2Normalization(layers.Layer):
     """ParseNet's scaled L2 normalisation over channels (arXiv 1506.04579), initial scale 20."""
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build_network(self, input_shape: tuple[int | None, ...]) -> None:
         self.scale = self.add_weight(
             shape=(input_shape[-1],), initializer=keras.initializers.Constant(20.0), name="scale"
         )
@@ -208,7 +208,7 @@ def _plain(x: tf.Tensor, name: str, filters: int, kernel: int = 3, **options: ob
 def _vgg16(image: tf.Tensor, _preset: Preset) -> list[tf.Tensor]:
     """SSD300's VGG-16 (section 3 "Base network", figure 2): dilated fc6, extra layers to 1x1.
 
-    Layers have the paper's names, by which `imagenet.load` finds them.
+    Layers have the paper's names, by which `imagenet.load_imagenet` finds them.
     """
     # The mean of ImageNet in BGR, as the published VGG-16 weights expect.
     x = layers.Rescaling(1.0, offset=[-103.939, -116.779, -123.68])(image[..., ::-1])

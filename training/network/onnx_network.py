@@ -33,7 +33,7 @@ class OnnxNetwork:
         return np.concatenate([outputs["boxes"], outputs["scores"]], axis=-1)
 
 
-def load(network: Path | bytes) -> OnnxNetwork:
+def load_onnx(network: Path | bytes) -> OnnxNetwork:
     """An ONNX file, or its content.
 
     Raises:

@@ -11,7 +11,6 @@ A seed gives the same cells on every machine; processors differ in the last bit 
 import contextlib
 import dataclasses
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,7 +19,6 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from training import disk
 from training.data import annotations
 from training.render import microscope, stains
 from training.render.stains import PLATELET, RBC, WBC
@@ -67,20 +65,20 @@ class Cell:
     kind: int
 
 
-def run(settings: RenderSettings) -> int:
-    """Write the folder; 0, or 1 where the settings or the folder do not allow it."""
-    try:
-        _check(settings)
-        with _all_or_none(settings.output):
-            _write(settings)
-    except (annotations.DataError, OSError) as error:
-        print(f"error: {disk.sentence(error)}", file=sys.stderr)
-        return 1
+def render_smears(settings: RenderSettings) -> int:
+    """Write the folder.
+
+    Raises:
+        DataError: the settings or the folder do not allow it.
+    """
+    _check_settings(settings)
+    with _all_or_none(settings.output):
+        _write_folder(settings)
     print(f"{settings.count} images in {settings.output}")
     return 0
 
 
-def _check(settings: RenderSettings) -> None:
+def _check_settings(settings: RenderSettings) -> None:
     annotations.check_labels(settings.labels)
     for name, least in (("count", 2), ("width", 64), ("height", 64), ("seed", 0)):
         if getattr(settings, name) < least:
@@ -93,14 +91,14 @@ def _check(settings: RenderSettings) -> None:
         raise annotations.DataError(f"{settings.output}: not empty; name a new folder, or empty it")
 
 
-def _write(settings: RenderSettings) -> None:
+def _write_folder(settings: RenderSettings) -> None:
     for part in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (settings.output / part).mkdir(parents=True, exist_ok=True)
     image_ids = [_image_id(number, settings.count) for number in range(1, settings.count + 1)]
     bar = tqdm(image_ids, desc="rendering", unit="image", disable=None)
     for index, image_id in enumerate(bar):
         rng = np.random.default_rng([settings.seed, index])
-        image_bgr, boxes_xyxy, classes = render(rng, (settings.width, settings.height))
+        image_bgr, boxes_xyxy, classes = render_photo(rng, (settings.width, settings.height))
         (settings.output / f"JPEGImages/{image_id}.jpg").write_bytes(microscope.encode(image_bgr))
         names = [settings.labels[kind] for kind in classes]
         xml = annotation_xml(f"{image_id}.jpg", image_bgr.shape[:2], boxes_xyxy, names)
@@ -156,7 +154,7 @@ def _append(parent: ElementTree.Element, tag: str, fields: dict) -> ElementTree.
     return element
 
 
-def render(
+def render_photo(
     rng: np.random.Generator, size: tuple[int, int] = (640, 480)
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One photo of a smear.
@@ -171,7 +169,7 @@ def render(
     style = stains.stain(rng, _scale(size))
     density = np.zeros((size[1], size[0], 3), np.float32)
     boxes, classes = [], []
-    for cell in place(rng, size):
+    for cell in place_cells(rng, size):
         patch, mask = stains.DRAWINGS[cell.kind](rng, cell.radius, style)
         _add(density, patch, cell, style)
         margins = np.maximum(rng.normal(*MARGINS[cell.kind], 4), 1) * style.scale
@@ -189,7 +187,7 @@ def _scale(size: tuple[int, int]) -> float:
     return min(size[0] / 640, size[1] / 480)
 
 
-def place(rng: np.random.Generator, size: tuple[int, int]) -> list[Cell]:
+def place_cells(rng: np.random.Generator, size: tuple[int, int]) -> list[Cell]:
     """Lay out cells, the large ones first; one that finds no room is left away.
 
     Red cells clump, more in some photos than in others.

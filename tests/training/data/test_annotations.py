@@ -13,8 +13,8 @@ from training.data.annotations import Problem
 def test_describe_groups_and_counts() -> None:
     flaw = Problem("a.xml", 0, "zero area", "no area", "box")
     other = Problem("b\x1b.xml", None, "bad XML", "broken", "image")
-    assert annotations.describe([]) == []
-    assert annotations.describe([other, flaw, flaw, flaw], examples=2) == [
+    assert annotations.describe_problems([]) == []
+    assert annotations.describe_problems([other, flaw, flaw, flaw], examples=2) == [
         "3 x zero area (box left out)",
         "    a.xml, object 0: no area",
         "    a.xml, object 0: no area",
@@ -28,7 +28,7 @@ def test_leakage_is_told_first() -> None:
     """One copy of a val image in train falsifies every figure, however much else is wrong."""
     flaw = Problem("a.xml", 0, "zero area", "no area", "box")
     leak = Problem("a.jpg", None, "leakage", "the same picture as b.jpg, which is in val", "image")
-    lines = annotations.describe([flaw, flaw, leak])
+    lines = annotations.describe_problems([flaw, flaw, leak])
     assert lines[0] == "1 x leakage (image left out)"
 
 

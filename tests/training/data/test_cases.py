@@ -64,7 +64,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_case(test_data: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     right, folder = CASES[name], test_data / "cases" / name
-    assert check.run(check.CheckSettings((folder,))) == right.exit_code
+    assert check.check_folders(check.CheckSettings((folder,))) == right.exit_code
     printed = capsys.readouterr()
     assert right.says in printed.out + printed.err
     folders = Folders([folder])
@@ -88,8 +88,8 @@ def test_check_refuses_whatever_records_would(test_data: Path, tmp_path: Path) -
     assert folders
     codes = {
         folder.name: (
-            check.run(check.CheckSettings((folder,))),
-            records.run(records.RecordsSettings((folder,), tmp_path / folder.name)),
+            check.check_folders(check.CheckSettings((folder,))),
+            records.write_records(records.RecordsSettings((folder,), tmp_path / folder.name)),
         )
         for folder in folders
     }

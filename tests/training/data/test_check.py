@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from training.__main__ import main
 from training.data import check
 from training.render import smears
 
@@ -14,12 +15,12 @@ from training.render import smears
 @pytest.fixture
 def folder(tmp_path: Path) -> Any:
     path = tmp_path / "voc"
-    assert smears.run(smears.RenderSettings(path, count=4, width=160, height=120)) == 0
+    assert smears.render_smears(smears.RenderSettings(path, count=4, width=160, height=120)) == 0
     return path
 
 
 def test_nothing_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(check.CheckSettings((folder,))) == 0
+    assert check.check_folders(check.CheckSettings((folder,))) == 0
     out = capsys.readouterr().out
     assert "train: 3 images" in out
     assert "val: 1 images" in out
@@ -35,7 +36,7 @@ def test_table_counts_and_measures(folder: Path, capsys: pytest.CaptureFixture[s
     )
     boxes = element.format(10, 20) + element.format(30, 40)
     (folder / "Annotations/smear-4.xml").write_text(xml.format(boxes), encoding="utf-8")
-    check.run(check.CheckSettings((folder,), splits=("val",)))
+    check.check_folders(check.CheckSettings((folder,), splits=("val",)))
     row = next(line for line in capsys.readouterr().out.splitlines() if "cell" in line)
     assert row.split() == ["cell", "2", "2", "10x20", "12x22", "20x30", "28x38", "30x40"]
 
@@ -49,14 +50,14 @@ def without_objects(folder: Path, *image_ids: str) -> None:
 
 def test_image_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without_objects(folder, "smear-1", "smear-2")
-    assert check.run(check.CheckSettings((folder,))) == 0
+    assert check.check_folders(check.CheckSettings((folder,))) == 0
     assert "train: 3 images, 2 of them without boxes" in capsys.readouterr().out
 
 
 def test_split_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """mAP would be 0 whatever was learned."""
     without_objects(folder, "smear-4")
-    assert check.run(check.CheckSettings((folder,))) == 1
+    assert check.check_folders(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "val: none of its 1 images has a box: nothing to learn or measure" in out
 
@@ -68,12 +69,12 @@ def test_what_records_copes_with_is_a_remark(
     (folder / "ImageSets/Main/val.txt").write_text("smear-4\nsmear-4\n")
     path = folder / "Annotations/smear-1.xml"
     path.write_text(path.read_text().replace("<width>160<", "<width>0<"))
-    assert check.run(check.CheckSettings((folder,))) == 0
+    assert check.check_folders(check.CheckSettings((folder,))) == 0
     out = capsys.readouterr().out
     assert "2 remarks (kept: 2)" in out
     assert "problem" not in out
     assert out.endswith("nothing is wrong\n")
-    assert check.run(check.CheckSettings((folder,), strict=True)) == 1
+    assert check.check_folders(check.CheckSettings((folder,), strict=True)) == 1
 
 
 def test_picture_twice_is_a_remark_and_leakage_a_problem(
@@ -81,10 +82,10 @@ def test_picture_twice_is_a_remark_and_leakage_a_problem(
 ) -> None:
     images = folder / "JPEGImages"
     (images / "smear-2.jpg").write_bytes((images / "smear-1.jpg").read_bytes())
-    assert check.run(check.CheckSettings((folder,))) == 0
+    assert check.check_folders(check.CheckSettings((folder,))) == 0
     assert "1 x duplicate image (image left out)" in capsys.readouterr().out
     (images / "smear-2.jpg").write_bytes((images / "smear-4.jpg").read_bytes())
-    assert check.run(check.CheckSettings((folder,))) == 1
+    assert check.check_folders(check.CheckSettings((folder,))) == 1
     assert "1 problem (image left out: 1)\n1 x leakage" in capsys.readouterr().out
 
 
@@ -94,17 +95,17 @@ def test_refuses_what_records_would(folder: Path, capsys: pytest.CaptureFixture[
     for name, other in (("train", "monday"), ("val", "tuesday")):
         (lists / f"{name}.txt").rename(lists / f"{other}.txt")
     (lists / "trainval.txt").unlink()
-    assert check.run(check.CheckSettings((folder,))) == 1
+    assert check.check_folders(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "neither train nor val; name the splits with --splits; here are: monday, tuesday" in out
-    assert check.run(check.CheckSettings((folder,), splits=("monday",))) == 0
+    assert check.check_folders(check.CheckSettings((folder,), splits=("monday",))) == 0
 
 
 def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """smear-1 is in train and in trainval, and a third file is in no split."""
     (folder / "JPEGImages/smear-1.jpg").write_bytes(b"no image")
     (folder / "Annotations/stray.xml").write_text("<annotation/>", encoding="utf-8")
-    assert check.run(check.CheckSettings((folder,))) == 1
+    assert check.check_folders(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "2 problems (image left out: 2)" in out
     assert out.count("JPEGImages/smear-1.jpg: does not decode") == 1
@@ -112,14 +113,16 @@ def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_classes_outside_the_list(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(check.CheckSettings((folder,), labels=("RBC", "WBC", "Platelets"))) == 0
-    assert check.run(check.CheckSettings((folder,), labels=("RBC",))) == 1
+    assert (
+        check.check_folders(check.CheckSettings((folder,), labels=("RBC", "WBC", "Platelets"))) == 0
+    )
+    assert check.check_folders(check.CheckSettings((folder,), labels=("RBC",))) == 1
     assert "unknown class (box left out)" in capsys.readouterr().out
 
 
 def test_bad_split_does_not_hide_the_rest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "ImageSets/Main/train.txt").write_text("\n")
-    assert check.run(check.CheckSettings((folder,))) == 1
+    assert check.check_folders(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "val: 1 images" in out
     assert "1 x bad split" in out
@@ -130,11 +133,11 @@ def test_folder_that_cannot_be_checked(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "other").mkdir()
-    assert check.run(check.CheckSettings((tmp_path / "other",))) == 1
+    assert main(["check", str(tmp_path / "other")]) == 1
     assert "no layout that is known here; looked for\n  Pascal VOC:" in capsys.readouterr().err
-    assert check.run(check.CheckSettings((folder / "no",))) == 1
+    assert main(["check", str(folder / "no")]) == 1
     assert "no such folder" in capsys.readouterr().err
-    assert check.run(check.CheckSettings(())) == 2
+    assert main(["check"]) == 2
     assert "expected one folder or more" in capsys.readouterr().err
 
 
@@ -142,17 +145,17 @@ def test_options_reach_the_folders(folder: Path, capsys: pytest.CaptureFixture[s
     (folder / "ImageSets/Main/val.txt").unlink()
     (folder / "ImageSets/Main/trainval.txt").unlink()
     settings = check.CheckSettings((folder,), rename=("RBC=red", "Platelets="), val=0.4)
-    assert check.run(settings) == 0
+    assert check.check_folders(settings) == 0
     out = capsys.readouterr().out
     assert "val is 1 of the 3 images of train, held out by ratio" in out
     assert "red" in out
     assert "Platelets" not in out
-    assert check.run(check.CheckSettings((folder,), rename=("cross=red",))) == 1
+    assert main(["check", str(folder), "--rename", "cross=red"]) == 1
     assert "no box has the class 'cross'; classes here: RBC" in capsys.readouterr().err
 
 
 def test_split_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert check.run(check.CheckSettings((folder,), splits=("test",))) == 1
+    assert check.check_folders(check.CheckSettings((folder,), splits=("test",))) == 1
     assert "no split test; splits here: train, val, trainval" in capsys.readouterr().out
 
 

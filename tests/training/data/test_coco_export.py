@@ -12,23 +12,28 @@ import pytest
 from client import Box, Detection, Result
 from serving.release.evaluation import read_evaluation
 from serving.release.evaluation import score as score_served
+from training.__main__ import main
 from training.data import coco_export
+from training.data.annotations import DataError
 from training.data.coco_export import CocoSettings
 from training.data.folders import Folders
-from training.evaluation import evaluate
+from training.evaluation import score
 from training.render import smears
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     path = tmp_path / "voc"
-    assert smears.run(smears.RenderSettings(path, count=4, val=0.5, width=160, height=120)) == 0
+    assert (
+        smears.render_smears(smears.RenderSettings(path, count=4, val=0.5, width=160, height=120))
+        == 0
+    )
     return path
 
 
 def test_file_says_what_the_folder_said(folder: Path, tmp_path: Path) -> None:
     """Also to `training check`, where the images lie below the file's folder."""
-    assert coco_export.run(CocoSettings((folder,), tmp_path / "val.json")) == 0
+    assert coco_export.write_coco(CocoSettings((folder,), tmp_path / "val.json")) == 0
     (voc,) = (Folders([folder]).read("val"),)
     read = Folders([tmp_path]).read("val", voc.labels)
     assert not read.problems
@@ -43,7 +48,10 @@ def test_ids_and_flags(folder: Path, tmp_path: Path) -> None:
     path = folder / "Annotations/smear-4.xml"
     path.write_text(path.read_text().replace("<difficult>0<", "<difficult>1<", 1))
     labels = ("WBC", "Platelets", "RBC")
-    assert coco_export.run(CocoSettings((folder,), tmp_path / "out/val.json", labels=labels)) == 0
+    assert (
+        coco_export.write_coco(CocoSettings((folder,), tmp_path / "out/val.json", labels=labels))
+        == 0
+    )
     content = json.loads((tmp_path / "out/val.json").read_text())
     assert [(row["id"], row["name"]) for row in content["categories"]] == [*enumerate(labels, 1)]
     assert [row["id"] for row in content["images"]] == [1, 2]
@@ -57,7 +65,7 @@ def test_ids_and_flags(folder: Path, tmp_path: Path) -> None:
 def test_file_names_hold_behind_a_link(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "deep/er").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "deep/er")
-    assert coco_export.run(CocoSettings((folder,), tmp_path / "link/val.json")) == 0
+    assert coco_export.write_coco(CocoSettings((folder,), tmp_path / "link/val.json")) == 0
     assert len(read_evaluation(tmp_path / "link/val.json").photos) == 2
 
 
@@ -66,7 +74,7 @@ def test_nothing_is_overwritten(
 ) -> None:
     output = tmp_path / "val.json"
     output.write_text("mine")
-    assert coco_export.run(CocoSettings((folder,), output)) == 1
+    assert main(["coco", str(folder), "--output", str(output)]) == 1
     assert "exists already: choose another --output" in capsys.readouterr().err
     assert output.read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["val.json", "voc"]
@@ -81,28 +89,22 @@ def test_nothing_is_overwritten(
         ({"rename": ("RBC=", "WBC=", "Platelets=")}, "no class in the split val"),
     ],
 )
-def test_refusals(
-    settings: dict[str, Any],
-    message: str,
-    folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_refusals(settings: dict[str, Any], message: str, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / settings.pop("output", "val.json")
-    assert coco_export.run(CocoSettings((folder,), output, **settings)) == 1
-    assert message in capsys.readouterr().err
+    with pytest.raises(DataError, match=message):
+        coco_export.write_coco(CocoSettings((folder,), output, **settings))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["voc"]
 
 
 def test_no_folder_is_wrong_usage(tmp_path: Path) -> None:
-    assert coco_export.run(CocoSettings((), tmp_path / "val.json")) == 2
+    assert main(["coco", "--output", str(tmp_path / "val.json")]) == 2
 
 
 def test_report_tells_what_was_left_out(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "JPEGImages/smear-4.jpg").write_bytes(b"no image")
-    assert coco_export.run(CocoSettings((folder,), tmp_path / "val.json")) == 0
+    assert coco_export.write_coco(CocoSettings((folder,), tmp_path / "val.json")) == 0
     out = capsys.readouterr().out
     assert f"{tmp_path / 'val.json'}: val, 1 images; RBC " in out
     assert "1 x bad image (image left out)" in out
@@ -110,7 +112,7 @@ def test_report_tells_what_was_left_out(
 
 def test_served_and_trained_are_measured_alike(folder: Path, tmp_path: Path) -> None:
     """mAP by `serving.release.evaluation` is mAP by `training evaluate`, on noisy detections."""
-    coco_export.run(CocoSettings((folder,), tmp_path / "val.json"))
+    coco_export.write_coco(CocoSettings((folder,), tmp_path / "val.json"))
     dataset, evaluation = Folders([folder]).read("val"), read_evaluation(tmp_path / "val.json")
     rng = np.random.default_rng(0)
     truth, detected, served = [], [], {}
@@ -121,14 +123,14 @@ def test_served_and_trained_are_measured_alike(folder: Path, tmp_path: Path) -> 
         scores = np.sort(rng.uniform(0, 1, len(boxes)))[::-1].astype(np.float32)
         found = np.where(rng.uniform(size=len(boxes)) < 0.2, 0, classes)
         size = (item.image_id, item.width, item.height)
-        truth.append(evaluate.Truth(*size, item.boxes_xyxy, classes, item.difficult))
-        detected.append(evaluate.Detected(item.image_id, boxes, scores, found))
+        truth.append(score.Truth(*size, item.boxes_xyxy, classes, item.difficult))
+        detected.append(score.Detected(item.image_id, boxes, scores, found))
         detections = [
             Detection(dataset.labels[kind], int(kind), float(value), Box(*map(float, box)))
             for kind, value, box in zip(found, scores, boxes, strict=True)
         ]
         served[number] = Result(tuple(detections), item.width, item.height)
-    expected = evaluate.score(truth, detected, dataset.labels)
+    expected = score.score_detections(truth, detected, dataset.labels)
     metrics = score_served(evaluation, served)
     assert 0.2 < metrics.map < 0.9
     assert metrics.map50 == pytest.approx(expected.map50)

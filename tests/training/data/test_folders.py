@@ -24,7 +24,10 @@ FORMATS = ("voc", "coco", "yolo")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Smears as VOC, 5 in train and 1 in val, and beside it the same as COCO and as YOLO."""
     path = tmp_path_factory.mktemp("rendered")
-    assert smears.run(smears.RenderSettings(path / "voc", count=6, width=160, height=120)) == 0
+    assert (
+        smears.render_smears(smears.RenderSettings(path / "voc", count=6, width=160, height=120))
+        == 0
+    )
     for split in ("train", "val"):
         found = voc.Folder(path / "voc").read(split, LABELS).annotations
         write_coco(path / "coco", split, found)
@@ -120,7 +123,7 @@ def test_formats_are_told_apart_and_read_alike(rendered: Path, name: str) -> Non
 
 def write_records(folders: Any, output: Path, **options: Any) -> records.Manifest:
     options = {"labels": LABELS, "splits": ("train",)} | options
-    assert records.run(records.RecordsSettings(tuple(folders), output, **options)) == 0
+    assert records.write_records(records.RecordsSettings(tuple(folders), output, **options)) == 0
     return records.load_manifest(output, "".join(options["splits"][:1]) or "train")
 
 

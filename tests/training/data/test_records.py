@@ -14,6 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from training.data import records, voc
+from training.data.annotations import DataError
 from training.render import smears
 
 LABELS = ("RBC", "WBC", "Platelets")
@@ -23,7 +24,7 @@ LABELS = ("RBC", "WBC", "Platelets")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A sound VOC folder: 5 images in train, 1 in val."""
     path = tmp_path_factory.mktemp("rendered") / "voc"
-    assert smears.run(smears.RenderSettings(path, count=6, width=160, height=120)) == 0
+    assert smears.render_smears(smears.RenderSettings(path, count=6, width=160, height=120)) == 0
     return path
 
 
@@ -39,7 +40,9 @@ def output(tmp_path: Path) -> Any:
 
 
 def run(folder: Path, output: Path, **changes: Any) -> Any:
-    return records.run(records.RecordsSettings((folder,), output, **({"labels": LABELS} | changes)))
+    return records.write_records(
+        records.RecordsSettings((folder,), output, **({"labels": LABELS} | changes))
+    )
 
 
 def set_image(folder: Path, image_id: str, image: Any, suffix: str, **options: Any) -> Any:
@@ -247,7 +250,7 @@ def test_photo_that_is_lost_while_writing(folder: Path, output: Path) -> None:
     (folder / "JPEGImages/smear-1.jpg").unlink()
     (folder / "JPEGImages/smear-2.jpg").write_bytes(b"no image")
     Image.new("RGB", (20, 10)).save(folder / "JPEGImages/smear-3.jpg")
-    ((manifest, tally),) = records.write([dataset], output)
+    ((manifest, tally),) = records.write_splits([dataset], output)
     assert manifest.count == 2
     found = [example["image_id"] for example in records.dataset(manifest).as_numpy_iterator()]
     assert sorted(found) == [b"smear-4", b"smear-5"]
@@ -306,12 +309,10 @@ def test_labels_are_those_of_all_splits(folder: Path, output: Path) -> None:
     assert train[-1] == "rare"
 
 
-def test_split_with_other_labels_is_not_mixed_in(
-    rendered: Any, output: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_split_with_other_labels_is_not_mixed_in(rendered: Any, output: Path) -> None:
     run(rendered, output)
-    assert run(rendered, output, splits=("val",), labels=("WBC", "RBC")) == 1
-    assert "was written with the labels RBC, WBC, Platelets" in capsys.readouterr().err
+    with pytest.raises(DataError, match="was written with the labels RBC, WBC, Platelets"):
+        run(rendered, output, splits=("val",), labels=("WBC", "RBC"))
     assert run(rendered, output, labels=("WBC", "RBC")) == 0
     assert records.load_manifest(output, "train").labels == ("WBC", "RBC")
 
@@ -385,21 +386,29 @@ def test_no_manifest(tmp_path: Path, text: str) -> None:
         records.load_manifest(tmp_path, "train")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shards": 0}, "expected 1 shard or more, found 0"),
+        ({"max_side": 100}, "--max-side: expected 0, or 300 or more, found 100"),
+        ({"splits": ("test",)}, "no split test; splits here: train, val, trainval"),
+    ],
+)
 def test_what_cannot_be_written(
-    folder: Path, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    rendered: Any, output: Path, changes: dict[str, Any], message: str
 ) -> None:
-    assert run(folder, output, shards=0) == 1
-    assert "expected 1 shard or more, found 0" in capsys.readouterr().err
-    assert run(folder, output, max_side=100) == 1
-    assert "--max-side: expected 0, or 300 or more, found 100" in capsys.readouterr().err
-    assert run(folder, output, splits=("test",)) == 1
-    assert "no split test; splits here: train, val, trainval" in capsys.readouterr().err
-    assert run(folder / "ImageSets", output) == 1
-    assert "no layout that is known here" in capsys.readouterr().err
-    assert run(folder, folder / "Annotations/smear-1.xml") == 1
-    assert "File exists" in capsys.readouterr().err
+    with pytest.raises(DataError, match=message):
+        run(rendered, output, **changes)
+    assert not list(output.parent.rglob("*.tfrecord"))
+
+
+def test_folders_that_cannot_be_written(folder: Path, output: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no layout that is known here"):
+        run(folder / "ImageSets", output)
+    with pytest.raises(FileExistsError):
+        run(folder, folder / "Annotations/smear-1.xml")
     for path in (folder / "JPEGImages").iterdir():
         path.write_bytes(b"")
-    assert run(folder, output) == 1
-    assert "no usable image or no class" in capsys.readouterr().err
+    with pytest.raises(DataError, match="no usable image or no class"):
+        run(folder, output)
     assert not list(tmp_path.rglob("*.tfrecord"))

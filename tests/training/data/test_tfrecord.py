@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from training.__main__ import main
 from training.data import (
     annotations,
     check,
@@ -19,15 +20,24 @@ from training.render import smears
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("smears")
-    assert smears.run(smears.RenderSettings(path / "voc", count=4, width=160, height=120)) == 0
-    assert records.run(records.RecordsSettings((path / "voc",), path / "records", shards=2)) == 0
+    assert (
+        smears.render_smears(smears.RenderSettings(path / "voc", count=4, width=160, height=120))
+        == 0
+    )
+    assert (
+        records.write_records(records.RecordsSettings((path / "voc",), path / "records", shards=2))
+        == 0
+    )
     return path
 
 
 def test_own_records_are_read_again(folder: Path, tmp_path: Path) -> None:
     """To the last bit: the same images, boxes, classes and ids, so the same fingerprint."""
-    assert check.run(check.CheckSettings((folder / "records",))) == 0
-    assert records.run(records.RecordsSettings((folder / "records",), tmp_path / "again")) == 0
+    assert check.check_folders(check.CheckSettings((folder / "records",))) == 0
+    assert (
+        records.write_records(records.RecordsSettings((folder / "records",), tmp_path / "again"))
+        == 0
+    )
     for split in ("train", "val"):
         first, again = (
             list(records.dataset(records.load_manifest(path, split)).as_numpy_iterator())
@@ -77,14 +87,12 @@ def test_example_without_image(tmp_path: Path, serialized: bytes, message: str) 
 @pytest.mark.parametrize("content", [b"no records" * 9, b""])
 def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.record").write_bytes(content)
-    assert check.run(check.CheckSettings((tmp_path,))) == 1
+    assert main(["check", str(tmp_path)]) == 1
     with pytest.raises(annotations.BadSplitError, match="not readable as TFRecords"):
         open_folder(tmp_path).read("train")
 
 
-def test_images_without_files_cannot_be_named(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_without_files_cannot_be_named(folder: Path, tmp_path: Path) -> None:
     settings = coco_export.CocoSettings((folder / "records",), tmp_path / "val.json")
-    assert coco_export.run(settings) == 1
-    assert "its images are in TFRecords and have no files" in capsys.readouterr().err
+    with pytest.raises(annotations.DataError, match="its images are in TFRecords and have no fil"):
+        coco_export.write_coco(settings)

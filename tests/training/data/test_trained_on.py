@@ -40,7 +40,10 @@ def tiny_network() -> Iterator[None]:
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three smears in train, two in val, and trainval of both."""
     folder = tmp_path_factory.mktemp("photos") / "voc"
-    assert smears.run(smears.RenderSettings(folder, count=5, val=0.4, width=160, height=120)) == 0
+    assert (
+        smears.render_smears(smears.RenderSettings(folder, count=5, val=0.4, width=160, height=120))
+        == 0
+    )
     return folder
 
 
@@ -48,7 +51,7 @@ def _records(voc: Path, output: Path) -> Path:
     settings = RecordsSettings(
         (voc,), output=output, splits=("train", "val", "trainval"), labels=LABELS
     )
-    assert records.run(settings) == 0
+    assert records.write_records(settings) == 0
     return output
 
 
@@ -59,7 +62,7 @@ def folder(voc: Path) -> Path:
 
 def _train(folder: Path, output: Path, **changes: Any) -> Path:
     settings = TrainSettings(folder, output, epochs=1, batch_size=3, evaluate_every=1)
-    assert train.run(dataclasses.replace(settings, **changes)) == 0
+    assert train.train_detector(dataclasses.replace(settings, **changes)) == 0
     return output
 
 
@@ -81,7 +84,7 @@ def all_seen(folder: Path) -> Path:
 
 def _evaluated(capsys: pytest.CaptureFixture[str], folder: Path, **source: Any) -> dict[str, Any]:
     capsys.readouterr()
-    assert evaluate.run(evaluate.EvaluateSettings(folder, **source, json=True)) == 0
+    assert evaluate.evaluate_detector(evaluate.EvaluateSettings(folder, **source, json=True)) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -158,7 +161,7 @@ def test_a_photo_is_known_by_another_name(
     image = other / "JPEGImages/smear-new-5.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
     settings = RecordsSettings((other,), output=tmp_path / "records", labels=LABELS)
-    assert records.run(settings) == 0
+    assert records.write_records(settings) == 0
     assert _evaluated(capsys, tmp_path / "records", run=all_seen)["trained_on"] == 1
 
 
@@ -166,7 +169,7 @@ def test_a_run_that_starts_from_another_has_seen_its_photos(
     folder: Path, all_seen: Path, tmp_path: Path
 ) -> None:
     settings = TrainSettings(folder, tmp_path / "run", start_from=all_seen)
-    train._open_run(settings, SSD_COMPACT, records.load_manifest(folder, "train"))
+    train.open_run(settings, SSD_COMPACT, records.load_manifest(folder, "train"))
     val = records.photos(records.load_manifest(folder, "val"))
     assert run_folder.trained_on(tmp_path / "run").count(val) == 2
 
@@ -174,7 +177,7 @@ def test_a_run_that_starts_from_another_has_seen_its_photos(
 def test_the_card_says_what_it_was_measured_on(
     folder: Path, all_seen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export.run(export.ExportSettings(all_seen, tmp_path / "artifact")) == 0
+    assert export.export_run(export.ExportSettings(all_seen, tmp_path / "artifact")) == 0
     metrics = json.loads((tmp_path / "artifact" / "card.json").read_text())["metrics"]
     assert (metrics["split"], metrics["images"], metrics["trained_on"]) == ("val", 2, 2)
     assert TOLD in metrics

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from training.evaluation import evaluate, outcomes
-from training.evaluation.evaluate import Detected, Truth
+from training.evaluation import outcomes, score
+from training.evaluation.score import Detected, Truth
 
 LABELS = ("cell", "speck")
 BOXES = np.array([[10, 10, 50, 50], [60, 60, 90, 80], [5, 70, 35, 95]], np.float32)
@@ -22,14 +22,14 @@ def _detected(rows: list[tuple[int, int, float]], image_id: str = "a") -> Detect
 
 
 def _outcome(truth: Truth, detected: Detected, threshold: float = 0.5) -> outcomes.Outcome:
-    matches = evaluate.score([truth], [detected], LABELS).matches
+    matches = score.score_detections([truth], [detected], LABELS).matches
     return outcomes.outcome(truth, detected, matches[truth.image_id][0], threshold)
 
 
 def _curves(
     truth: list[Truth], detected: list[Detected], iou: float = 0.5
 ) -> dict[int, outcomes.Curve]:
-    return outcomes.curves(truth, detected, evaluate.score(truth, detected, LABELS), iou)
+    return outcomes.curves(truth, detected, score.score_detections(truth, detected, LABELS), iou)
 
 
 def test_nothing_annotated_and_nothing_detected() -> None:
@@ -122,7 +122,7 @@ def test_the_best_threshold_is_in_the_middle_of_the_best() -> None:
     assert outcomes.best_threshold([curve]) == pytest.approx(0.6)
 
 
-@pytest.mark.parametrize("iou", outcomes.IOUS)
+@pytest.mark.parametrize("iou", score.IOUS)
 def test_the_area_under_the_envelope_is_cocos_average_precision(iou: float) -> None:
     rng = np.random.default_rng(0)
     truth, detected = [], []
@@ -133,8 +133,8 @@ def test_the_area_under_the_envelope_is_cocos_average_precision(iou: float) -> N
         truth.append(Truth(str(number), 100, 100, boxes, classes, difficult))
         scores, moved = rng.random(8), boxes + rng.normal(0, 2.5, boxes.shape)
         detected.append(Detected(str(number), moved, scores, classes[rng.permutation(8)]))
-    metrics = evaluate.score(truth, detected, LABELS)
-    evaluator = evaluate._match(truth, detected, LABELS)
+    metrics = score.score_detections(truth, detected, LABELS)
+    evaluator = score.match_objects(truth, detected, LABELS)
     precision = evaluator.eval["precision"][0 if iou == 0.5 else 5, :, :, 0, 0].mean(axis=0)
     for k, curve in outcomes.curves(truth, detected, metrics, iou).items():
         recall, best = curve.envelope()
@@ -148,9 +148,9 @@ def test_matches_name_rows_whatever_the_order_of_the_images() -> None:
         _detected([(2, 0, 0.3), (1, 1, 0.9)], "b"),
         _detected([(2, 0, 0.5), (0, 0, 0.4)], "a"),
     ]
-    matches = evaluate.score(truth, detected, LABELS).matches
+    matches = score.score_detections(truth, detected, LABELS).matches
     assert matches["b"].tolist() == [[2, 1]] * 2
-    assert matches["a"].tolist() == [[outcomes.NOTHING, 0]] * 2
+    assert matches["a"].tolist() == [[score.NO_OBJECT, 0]] * 2
 
 
 def test_iou() -> None:

@@ -4,9 +4,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from training.evaluation import evaluate, outcomes, pictures
-from training.evaluation.evaluate import Detected, Truth
+from training.evaluation import outcomes, pictures, score
 from training.evaluation.outcomes import Curve
+from training.evaluation.score import Detected, Truth
 
 LABELS = ("cell", "speck")
 BOXES = np.array([[10, 10, 50, 50], [60, 60, 90, 80]], np.float32)
@@ -21,9 +21,9 @@ def _panels(
     count, difficult = len(classes), np.zeros(len(classes), bool)
     truth = Truth("a", 200, 100, BOXES[:count], np.array(classes, int), difficult)
     detected = Detected("a", BOXES[: len(found)], np.full(len(found), 0.9), np.array(found, int))
-    matches = evaluate.score([truth], [detected], labels).matches["a"][0]
+    matches = score.score_detections([truth], [detected], labels).matches["a"][0]
     outcome = outcomes.outcome(truth, detected, matches, 0.5)
-    return pictures.panels(PHOTO, truth, detected, outcome, labels, (side, side))
+    return pictures.draw_panels(PHOTO, truth, detected, outcome, labels, (side, side))
 
 
 def test_nothing_to_draw_leaves_the_photo_as_it_is() -> None:
@@ -63,7 +63,7 @@ def test_mistakes_are_told_without_colour() -> None:
 def test_marks_name_what_happened() -> None:
     truth = Truth("a", 100, 100, BOXES, np.array([0, 1]), np.array([False, True]))
     detected = Detected("a", BOXES, np.array([0.9, 0.8]), np.array([1, 1]))
-    matches = evaluate.score([truth], [detected], LABELS).matches["a"][0]
+    matches = score.score_detections([truth], [detected], LABELS).matches["a"][0]
     outcome = outcomes.outcome(truth, detected, matches, 0.5)
     words = [text for *_, text in pictures._truth_marks(truth, detected, outcome, LABELS)]
     assert words == ["difficult speck", "✗ cell, taken for speck"]
@@ -89,7 +89,7 @@ def _words(path: Path) -> str:
 
 @pytest.mark.parametrize("curve", [CURVE, NO_CURVE])
 def test_precision_and_recall(tmp_path: Path, curve: Curve) -> None:
-    pictures.precision_recall(tmp_path / "a.svg", "a < b", 0, [curve, NO_CURVE], 0.5)
+    pictures.plot_precision_recall(tmp_path / "a.svg", "a < b", 0, [curve, NO_CURVE], 0.5)
     words = _words(tmp_path / "a.svg")
     assert "a < b" in words
     assert "IoU 0.75" in words
@@ -99,7 +99,7 @@ def test_precision_and_recall(tmp_path: Path, curve: Curve) -> None:
 @pytest.mark.parametrize("count", [0, 2, 30])
 def test_f1(tmp_path: Path, count: int) -> None:
     labels = [f"kind {k}" for k in range(count)]
-    pictures.f1_over_threshold(tmp_path / "a.svg", dict.fromkeys(range(count), CURVE), labels, 0.25)
+    pictures.plot_f1(tmp_path / "a.svg", dict.fromkeys(range(count), CURVE), labels, 0.25)
     words = _words(tmp_path / "a.svg")
     assert "0.25" in words
     assert ("kind 1" in words) == (count == 2)
@@ -109,7 +109,7 @@ def test_f1(tmp_path: Path, count: int) -> None:
 def test_history(tmp_path: Path, log: bool) -> None:
     steps = np.arange(1, 100)
     lines = {"loss": (steps, 5.0 / steps), "one": (steps[:1], np.ones(1))}
-    pictures.history(tmp_path / "a.svg", "Loss", lines, log)
+    pictures.plot_history(tmp_path / "a.svg", "Loss", lines, log)
     words = _words(tmp_path / "a.svg")
     assert "Loss" in words
     assert "step" in words
@@ -117,5 +117,5 @@ def test_history(tmp_path: Path, log: bool) -> None:
 
 def test_a_plot_is_the_same_file_every_time(tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg"):
-        pictures.precision_recall(tmp_path / name, "cell", 0, [CURVE, CURVE], 0.5)
+        pictures.plot_precision_recall(tmp_path / name, "cell", 0, [CURVE, CURVE], 0.5)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()

@@ -17,6 +17,7 @@ from training.export import export
 from training.export import precisions as variant
 from training.network import model, onnx_network
 from training.network.presets import PRESETS
+from training.settings import TrainSettings
 
 LABELS = ["RBC", "WBC", "Platelets"]
 
@@ -25,17 +26,17 @@ LABELS = ["RBC", "WBC", "Platelets"]
 def trained(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two steps, evaluated once."""
     output = tmp_path_factory.mktemp("run") / "cells"
-    settings = train.TrainSettings(
+    settings = TrainSettings(
         records_folder, output, epochs=1, batch_size=4, evaluate_every=1, checkpoint_every=1
     )
-    assert train.run(settings) == 0
+    assert train.train_detector(settings) == 0
     return output
 
 
 @pytest.fixture(scope="module")
 def artifact(trained: Path) -> Path:
     folder = trained.parent / "artifact"
-    assert export.run(export.ExportSettings(trained, folder, keep=100)) == 0
+    assert export.export_run(export.ExportSettings(trained, folder, keep=100)) == 0
     return folder
 
 
@@ -99,7 +100,9 @@ def test_a_graph_that_gives_nan_agrees_with_nothing(artifact: Path, tmp_path: Pa
             spoilt = np.full_like(values, np.nan)
             initializer.CopyFrom(onnx.numpy_helper.from_array(spoilt, initializer.name))
     onnx.save(graph, tmp_path / "model.onnx")
-    detector = model.Detector(model.build(PRESETS["ssd_compact"], 3), PRESETS["ssd_compact"], 100)
+    detector = model.Detector(
+        model.build_network(PRESETS["ssd_compact"], 3), PRESETS["ssd_compact"], 100
+    )
     assert export.largest_difference(detector, tmp_path / "model.onnx", 300) == np.inf
 
 
@@ -113,7 +116,7 @@ def test_metrics_of_other_weights_are_not_the_cards(trained: Path, tmp_path: Pat
 
 def test_an_artifact_is_not_overwritten(trained: Path, artifact: Path) -> None:
     with pytest.raises(TrainingError, match="exists already"):
-        export.run(export.ExportSettings(trained, artifact))
+        export.export_run(export.ExportSettings(trained, artifact))
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
@@ -126,7 +129,7 @@ def test_another_precision(
 ) -> None:
     folder = tmp_path / "artifact"
     settings = export.ExportSettings(trained, folder, keep=100, precision=precision)
-    assert export.run(settings) == 0
+    assert export.export_run(settings) == 0
     assert {path.name for path in folder.iterdir()} == {"model.onnx", "labels.txt", "card.json"}
     card = json.loads((folder / "card.json").read_text())
     printed = capsys.readouterr().out
@@ -140,7 +143,7 @@ def test_another_precision(
     assert card["sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert ("calibration" in card) == (precision == "int8")
     measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
-    assert evaluate.run(measured) == 0
+    assert evaluate.evaluate_detector(measured) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == card["metrics"]
 
@@ -158,27 +161,27 @@ def test_another_precision_without_a_val_split(
     (copy / "val.json").unlink()
     folder = tmp_path / "artifact"
     settings = export.ExportSettings(trained, folder, precision=precision, records=copy)
-    assert export.run(settings) == 0
+    assert export.export_run(settings) == 0
     assert f"records holds no val split: mAP in {precision} is not known" in capsys.readouterr().out
     card = json.loads((folder / "card.json").read_text())
     assert card["metrics"] is None
     assert "metrics_float32" not in card
-    assert onnx_network.load(folder / "model.onnx").labels == tuple(LABELS)
+    assert onnx_network.load_onnx(folder / "model.onnx").labels == tuple(LABELS)
 
 
 def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "artifact"
     settings = export.ExportSettings(trained, folder, precision="int8", records=tmp_path / "none")
     with pytest.raises(TrainingError, match=r"none are not there.*with --records"):
-        export.run(settings)
+        export.export_run(settings)
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_exports(name: str, tmp_path: Path) -> None:
     preset = PRESETS[name]
-    detector = model.Detector(model.build(preset, 2), preset, 50)
-    export.write(tmp_path, detector, preset, ("a", "b"), {"preset": name})
+    detector = model.Detector(model.build_network(preset, 2), preset, 50)
+    export.write_artifact(tmp_path, detector, preset, ("a", "b"), {"preset": name})
     assert (tmp_path / "model.onnx").stat().st_size > 1e6
 
 
@@ -188,7 +191,7 @@ def test_evaluation_of_a_run(
     settings = evaluate.EvaluateSettings(
         records_folder, run=trained, report=tmp_path / "report", json=True
     )
-    assert evaluate.run(settings) == 0
+    assert evaluate.evaluate_detector(settings) == 0
     printed = capsys.readouterr()
     metrics = json.loads(printed.out)
     stored = json.loads((trained / "metrics.json").read_text())

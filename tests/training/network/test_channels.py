@@ -12,7 +12,7 @@ from training.network.presets import PRESETS, SSD_COMPACT, Preset
 
 
 def test_layers_that_are_added_are_one_group() -> None:
-    traced = channels.trace(model.build(SSD_COMPACT, 3))
+    traced = channels.trace_channels(model.build_network(SSD_COMPACT, 3))
     members = {k: v.output for k, v in traced.ends.items() if k in traced.costs}
     assert members["fine_down"] == members["fine_1b"] == members["fine_2b"] == "fine_down"
     assert members["middle_from_above"] == members["middle_lateral"]
@@ -22,7 +22,7 @@ def test_layers_that_are_added_are_one_group() -> None:
 
 
 def test_the_image_and_the_predictors_keep_their_channels() -> None:
-    traced = channels.trace(model.build(SSD_COMPACT, 3))
+    traced = channels.trace_channels(model.build_network(SSD_COMPACT, 3))
     assert traced.ends["stem_1"] == channels.Ends(None, "stem_1")
     assert traced.ends["logits_0"] == channels.Ends("fine_head", None)
     assert not [group for group in traced.widths if group.startswith(("logits", "offsets"))]
@@ -30,7 +30,7 @@ def test_the_image_and_the_predictors_keep_their_channels() -> None:
 
 def test_a_map_that_several_layers_read() -> None:
     """VGG-16's conv4_3: its norm's predictors read it, and conv5_1 through pooling."""
-    traced = channels.trace(model.build(PRESETS["ssd300_vgg16"], 3))
+    traced = channels.trace_channels(model.build_network(PRESETS["ssd300_vgg16"], 3))
     readers = {k for k, v in traced.ends.items() if k in traced.costs and v.input == "conv4_3"}
     assert readers == {"conv5_1", "offsets_0", "logits_0"}
 
@@ -39,7 +39,7 @@ def test_multiply_adds() -> None:
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(32, 3, padding="same", name="a")(image)
     x = layers.Conv2D(16, 1, strides=2, name="b")(x)
-    traced = channels.trace(keras.Model(image, layers.Flatten()(x)))
+    traced = channels.trace_channels(keras.Model(image, layers.Flatten()(x)))
     assert traced.widths == {"a": 32}  # the channels of b end up in one vector
     assert traced.multiply_adds({}) == 64 * 9 * 3 * 32 + 16 * 32 * 16
     assert traced.multiply_adds({"a": 16}) == traced.multiply_adds({}) // 2
@@ -49,19 +49,19 @@ def test_multiply_adds() -> None:
 def test_without_dead_channels_the_outputs_are_the_same(preset: Preset) -> None:
     """A quarter of each group's channels is made 0, then left out."""
     preset = dataclasses.replace(preset, box_shapes=(((0.1, 0.1),),) * 6)
-    whole = model.build(preset, 2)
-    traced = channels.trace(whole)
+    whole = model.build_network(preset, 2)
+    traced = channels.trace_channels(whole)
     rng = np.random.default_rng(0)
     kept = {k: np.sort(rng.permutation(n)[: n * 3 // 4]) for k, n in traced.widths.items()}
     _silence(whole, traced, kept)
     widths = {k: len(v) for k, v in kept.items()}
-    narrow = model.build(dataclasses.replace(preset, widths=traced.of_layers(widths)), 2)
+    narrow = model.build_network(dataclasses.replace(preset, widths=traced.of_layers(widths)), 2)
     channels.take_over(narrow, whole, traced, kept)
     images = rng.uniform(0, 255, (1, 300, 300, 3)).astype(np.float32)
     for name, outputs in whole(images).items():
         np.testing.assert_allclose(narrow(images)[name], outputs, rtol=1e-3, atol=1e-4)
     assert narrow.count_params() < 0.6 * whole.count_params()
-    assert channels.trace(narrow).multiply_adds({}) == traced.multiply_adds(widths)
+    assert channels.trace_channels(narrow).multiply_adds({}) == traced.multiply_adds(widths)
 
 
 def _silence(network: keras.Model, traced: Channels, kept: Mapping[str, np.ndarray]) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.network.default_boxes import boxes_per_cell, default_boxes, describe
+from training.network.default_boxes import boxes_per_cell, default_boxes, describe_default_boxes
 from training.network.presets import PRESETS, SSD300_VGG16, Preset
 
 
@@ -24,7 +24,9 @@ def test_ssd300s_first_cell() -> None:
 def test_description_is_enough_to_make_them() -> None:
     """What a card says, in another language, must give the same boxes."""
     count = 0
-    for entry, side in zip(describe(SSD300_VGG16), (38, 19, 10, 5, 3, 1), strict=True):
+    for entry, side in zip(
+        describe_default_boxes(SSD300_VGG16), (38, 19, 10, 5, 3, 1), strict=True
+    ):
         assert entry["side"] == side
         sizes = np.array(entry["widths_heights"])
         cell = default_boxes(SSD300_VGG16)[count : count + len(sizes), 2:]

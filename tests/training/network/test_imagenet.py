@@ -44,7 +44,7 @@ def published(vgg16: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def ssd300() -> keras.Model:
-    return model.build(SSD300_VGG16, 3)
+    return model.build_network(SSD300_VGG16, 3)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_layouts_that_keras_writes(
     tmp_path: Path,
 ) -> None:
     save(vgg16, tmp_path / name)
-    said = imagenet.load(network, tmp_path / name)
+    said = imagenet.load_imagenet(network, tmp_path / name)
     assert said.startswith(f"{name}: ")
     assert "fc6 and fc7 start random" in said
     _assert_same_convolutions(network, vgg16)
@@ -114,7 +114,7 @@ def test_features_are_keras_own(network: keras.Model, vgg16: keras.Model, publis
     At conv3_3 the maps are the same. Then SSD300 rounds 75 / 2 up to 38 and Keras rounds it down
     to 37: three 3x3 convolutions on, the 34 x 34 cells that see nothing of that edge still agree.
     """
-    imagenet.load(network, published)
+    imagenet.load_imagenet(network, published)
     images = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 3)).astype(np.float32)
     ours = _features(network, ["conv3_3", "conv4_3"], images)
     preprocessed = keras.applications.vgg16.preprocess_input(images.copy())
@@ -141,7 +141,7 @@ def test_fc6_and_fc7_are_the_classifiers_with_holes(
         dense = [_write_sparse(file, "fc1", 7 * 7 * 512, generator)]
         dense += [_write_sparse(file, "fc2", 4096, generator)]
         _list_layers(file, b"fc1", b"fc2")
-    assert imagenet.load(network, Path(path)).endswith("conv5_3, fc6 and fc7")
+    assert imagenet.load_imagenet(network, Path(path)).endswith("conv5_3, fc6 and fc7")
 
     cells = generator.normal(0, 1, (3, 3, 512)).astype(np.float32)
     coarse, fine = np.zeros((7, 7, 512), np.float32), np.zeros((1, 19, 19, 512), np.float32)
@@ -241,7 +241,7 @@ def test_another_network_changes_nothing(
 
 def _assert_refused(network: keras.Model, path: Path, said: str) -> None:
     with pytest.raises(TrainingError, match=said) as raised:
-        imagenet.load(network, path)
+        imagenet.load_imagenet(network, path)
     assert str(path) in str(raised.value)
     assert not any(weight.numpy().any() for weight in network.weights)
 
@@ -265,4 +265,4 @@ def test_files_of_another_kind(network: keras.Model, published: Path, tmp_path: 
 def test_another_preset(published: Path) -> None:
     network = keras.Sequential([keras.Input((1,))], name="ssd_compact")
     with pytest.raises(TrainingError, match="are for ssd300_vgg16, this is ssd_compact"):
-        imagenet.load(network, published)
+        imagenet.load_imagenet(network, published)

@@ -12,7 +12,7 @@ NEVER = tf.constant([False])
 def _match(
     boxes_xyxy: list[list[float]], classes: list[int], difficult: list[bool] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    offsets, targets = matching.match(
+    offsets, targets = matching.match_boxes(
         tf.reshape(tf.constant(boxes_xyxy, tf.float32), [-1, 4]),
         tf.constant(classes, tf.int32),
         tf.constant(difficult or [False] * len(classes), tf.bool),

@@ -5,28 +5,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import precision
-from training.network import boxes, model
+from training.network import boxes, mixed_precision, model
 from training.network.default_boxes import default_boxes
 from training.network.presets import PRESETS, SSD_COMPACT, Preset
 
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_outputs_cover_all_default_boxes(preset: Preset) -> None:
-    network = model.build(preset, 5)
+    network = model.build_network(preset, 5)
     shapes = {name: tuple(x.shape) for name, x in network.output.items()}
     assert shapes == {"offsets": (None, 8732, 4), "logits": (None, 8732, 6)}
 
 
 def test_vgg16_has_the_papers_size() -> None:
     """26.3 million for 20 classes: VGG-16 to conv5_3, fc6, fc7, extra layers, heads."""
-    assert model.build(PRESETS["ssd300_vgg16"], 20).count_params() == pytest.approx(
+    assert model.build_network(PRESETS["ssd300_vgg16"], 20).count_params() == pytest.approx(
         26.3e6, rel=0.01
     )
 
 
 def test_untrained_network_says_background() -> None:
-    network = model.build(SSD_COMPACT, 3)
+    network = model.build_network(SSD_COMPACT, 3)
     images = tf.random.stateless_uniform([2, 300, 300, 3], [0, 0], 0.0, 255.0)
     logits = network(images, training=True)["logits"]
     background = tf.nn.softmax(logits)[..., 0].numpy()
@@ -34,7 +33,7 @@ def test_untrained_network_says_background() -> None:
 
 
 def test_detector_decodes_and_keeps_the_best() -> None:
-    network = model.build(SSD_COMPACT, 3)
+    network = model.build_network(SSD_COMPACT, 3)
     images = np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3), np.uint8)
     found = model.Detector(network, SSD_COMPACT, keep=50)(tf.constant(images))
     outputs = network(images.astype(np.float32), training=False)
@@ -84,7 +83,7 @@ def _normalise(layer: keras.layers.Layer, x: np.ndarray) -> list[tf.Tensor]:
 
 def test_maps_without_default_boxes_have_no_head() -> None:
     shapes = (((0.1, 0.1), (0.1, 0.2)), (), ((0.5, 0.5),), (), (), ())
-    network = model.build(dataclasses.replace(SSD_COMPACT, box_shapes=shapes), 2)
+    network = model.build_network(dataclasses.replace(SSD_COMPACT, box_shapes=shapes), 2)
     count = 38 * 38 * 2 + 10 * 10
     assert network.output["logits"].shape == (None, count, 3)
     assert not [layer.name for layer in network.layers if layer.name == "five"]
@@ -93,7 +92,7 @@ def test_maps_without_default_boxes_have_no_head() -> None:
 
 def test_head_without_batch_normalisation() -> None:
     def norms(head_norm: bool) -> set[str]:
-        network = model.build(dataclasses.replace(SSD_COMPACT, head_norm=head_norm), 2)
+        network = model.build_network(dataclasses.replace(SSD_COMPACT, head_norm=head_norm), 2)
         return {layer.name for layer in network.layers if layer.name.endswith("_norm")}
 
     heads = {"fine_head_norm", "middle_head_norm", "coarse_head_norm"}
@@ -102,9 +101,9 @@ def test_head_without_batch_normalisation() -> None:
 
 def test_a_narrowed_network_is_the_same_but_for_its_widths() -> None:
     narrow = dataclasses.replace(SSD_COMPACT, widths=(("fine_1a", 32), ("middle_head", 48)))
-    whole = model.build(SSD_COMPACT, 3)
-    with precision.of_layers("bfloat16"):
-        network = model.build(narrow, 3)
+    whole = model.build_network(SSD_COMPACT, 3)
+    with mixed_precision.compute_in("bfloat16"):
+        network = model.build_network(narrow, 3)
     names = [[x.name for x in net.layers if x.weights] for net in (network, whole)]
     assert names[0] == names[1]
     assert network.get_layer("fine_1a").kernel.shape == (3, 3, 64, 32)

@@ -12,7 +12,7 @@ from training.network import onnx_network
 
 
 def test_a_network_says_what_it_is() -> None:
-    network = onnx_network.load(SHIPPED)
+    network = onnx_network.load_onnx(SHIPPED)
     assert network.labels == ("RBC", "WBC", "Platelets")
     assert network.input_size == 300
     assert network.rows(np.zeros((2, 300, 300, 3), np.uint8)).shape == (2, 400, 7)
@@ -22,7 +22,7 @@ def test_metadata_comes_back() -> None:
     model = tiny_network(32, 5, 2)
     onnx_network.set_metadata(model, {"labels": ["a", "b"], "preset": "tiny"})
     onnx_network.set_metadata(model, {"labels": ["b", "a"]})
-    assert onnx_network.load(model.SerializeToString()).labels == ("b", "a")
+    assert onnx_network.load_onnx(model.SerializeToString()).labels == ("b", "a")
     assert json.loads(model.metadata_props[0].value) == ["b", "a"]
     assert len(model.metadata_props) == 1
 
@@ -30,13 +30,13 @@ def test_metadata_comes_back() -> None:
 def test_what_is_no_network(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     with pytest.raises(TrainingError, match="no such file"):
-        onnx_network.load(path)
+        onnx_network.load_onnx(path)
     path.write_bytes(b"photo")
     with pytest.raises(TrainingError, match=r"no model\.onnx of `training export`"):
-        onnx_network.load(path)
+        onnx_network.load_onnx(path)
     onnx.save(tiny_network(32, 5, 2), path)  # without labels
     with pytest.raises(TrainingError, match=r"no model\.onnx of `training export`"):
-        onnx_network.load(path)
+        onnx_network.load_onnx(path)
 
 
 def test_row_difference_sees_a_moved_box() -> None:

@@ -146,7 +146,7 @@ def _max_pool(x: np.ndarray, size: int, stride: int, pad: int = 0) -> np.ndarray
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     """SSD300 for 3 classes, with random weights that keep the signal's size and random biases."""
-    network = model.build(SSD300_VGG16, 3)
+    network = model.build_network(SSD300_VGG16, 3)
     generator = np.random.default_rng(2)
     for layer in network.layers:
         for weight in layer.weights:
@@ -173,7 +173,7 @@ def test_forward_pass(network: keras.Model) -> None:
 
 def test_new_layers_start_as_the_paper_says() -> None:
     """Section 3.1: "xavier" (Glorot, Bengio 2010) for new layers, and norms of 20 on conv4_3."""
-    network = model.build(SSD300_VGG16, 3)
+    network = model.build_network(SSD300_VGG16, 3)
     for name in ("fc6", "conv8_2", "conv11_1"):
         kernel = network.get_layer(name).kernel.numpy()
         receptive = math.prod(kernel.shape[:2])
@@ -243,7 +243,7 @@ def test_matching(truth: list[tuple[int, ...]], others: list[tuple[int, ...]]) -
     exact = [[[Fraction(c, 16) for c in box] for box in group] for group in (truth, default)]
     owners = _matches(*exact)
     default_cxcywh = boxes.to_cxcywh(tf.constant(default, tf.float32) / 16.0)
-    offsets, targets = matching.match(
+    offsets, targets = matching.match_boxes(
         tf.reshape(tf.constant(truth, tf.float32), [-1, 4]) / 16.0,
         tf.range(len(truth)),  # every truth its own class, so that a target names it
         tf.zeros([len(truth)], tf.bool),
@@ -323,7 +323,7 @@ def test_objective_from_boxes_to_loss() -> None:
     logits = generator.normal(0, 2, (3, 8732, 4)).astype(np.float32)
 
     targets = [
-        matching.match(
+        matching.match_boxes(
             tf.reshape(tf.constant(truth, tf.float32), [-1, 4]),
             tf.constant(kinds, tf.int32),
             tf.zeros([len(kinds)], tf.bool),
@@ -356,13 +356,13 @@ def _random_boxes(generator: np.random.Generator, count: int) -> list[list[float
 def test_a_step_of_sgd_lowers_the_loss() -> None:
     """On one rendered smear, from random weights, with a tenth of section 3's learning rate, as in
     the warm-up. No weight is left out, for there is an object of every map's size."""
-    network = model.build(SSD300_VGG16, 3)
+    network = model.build_network(SSD300_VGG16, 3)
     optimizer = keras.optimizers.SGD(SSD300_VGG16.learning_rate / 10, momentum=0.9)
-    image_bgr, cells, classes = smears.render(np.random.default_rng(0), (300, 300))
+    image_bgr, cells, classes = smears.render_photo(np.random.default_rng(0), (300, 300))
     images = tf.constant(image_bgr[None, ..., ::-1], tf.float32)
     default_cxcywh = tf.constant(default_boxes(SSD300_VGG16))
     squares = [[0.5 - s / 2, 0.5 - s / 2, 0.5 + s / 2, 0.5 + s / 2] for s in _scales()[1:6]]
-    offsets, targets = matching.match(
+    offsets, targets = matching.match_boxes(
         tf.constant(np.vstack([cells / 300, squares]), tf.float32),
         tf.constant([*classes, 0, 0, 0, 0, 0], tf.int32),
         tf.zeros([len(cells) + 5], tf.bool),

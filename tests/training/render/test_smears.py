@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import PROJECT
 from training.data import voc
+from training.data.annotations import DataError
 from training.render import microscope, smears, stains
 
 SAMPLES = PROJECT / "samples"
@@ -18,7 +19,7 @@ SAMPLES_SEED = 11  # as samples/README.md has it
 
 @pytest.mark.parametrize("size", [(640, 480), (64, 64), (97, 301)])
 def test_render(size: tuple[int, int]) -> None:
-    image_bgr, boxes_xyxy, classes = smears.render(np.random.default_rng(1), size)
+    image_bgr, boxes_xyxy, classes = smears.render_photo(np.random.default_rng(1), size)
     assert image_bgr.shape == (size[1], size[0], 3)
     assert image_bgr.dtype == np.uint8
     assert boxes_xyxy.dtype == np.float32
@@ -55,7 +56,7 @@ def test_box_ends_at_the_border() -> None:
 
 def test_cells_keep_their_distance() -> None:
     for seed in range(5):
-        cells = smears.place(np.random.default_rng(seed), (640, 480))
+        cells = smears.place_cells(np.random.default_rng(seed), (640, 480))
         assert all(smears._have_room(a, b) for i, a in enumerate(cells) for b in cells[:i]), (
             f"seed {seed}"
         )
@@ -63,7 +64,9 @@ def test_cells_keep_their_distance() -> None:
 
 @pytest.fixture(scope="module")
 def layouts() -> list[list[smears.Cell]]:
-    return [smears.place(np.random.default_rng([8, number]), (640, 480)) for number in range(150)]
+    return [
+        smears.place_cells(np.random.default_rng([8, number]), (640, 480)) for number in range(150)
+    ]
 
 
 # The boxes of the 205 photos of BCCD's `train` split that no border cuts: 10th percentile,
@@ -97,7 +100,7 @@ def test_light_and_noise_are_those_of_photos() -> None:
     """The empty slide is (196, 201, 199) in photos, the median; its finest noise deviates by 1."""
     empty, noise = [], []
     for number in range(12):
-        image_bgr, _, _ = smears.render(np.random.default_rng([8, number]))
+        image_bgr, _, _ = smears.render_photo(np.random.default_rng([8, number]))
         decoded = cv2.imdecode(np.frombuffer(microscope.encode(image_bgr), np.uint8), 1)
         green = decoded[..., 1].astype(np.float32)
         slide = green > np.percentile(green, 92) - 14
@@ -110,7 +113,7 @@ def test_light_and_noise_are_those_of_photos() -> None:
 
 def render_folder(path: Path, **changes: Any) -> Any:
     fields = {"count": 5, "width": 160, "height": 120, "seed": 3} | changes
-    return smears.run(smears.RenderSettings(path, **fields))
+    return smears.render_smears(smears.RenderSettings(path, **fields))
 
 
 def test_folder_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,7 +125,7 @@ def test_folder_is_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert dataset.problems == ()
     assert len(dataset.annotations) == 5
     assert [len(folder.image_ids(split)) for split in ("train", "val")] == [4, 1]
-    _, boxes_xyxy, classes = smears.render(np.random.default_rng([3, 0]), (160, 120))
+    _, boxes_xyxy, classes = smears.render_photo(np.random.default_rng([3, 0]), (160, 120))
     np.testing.assert_array_equal(dataset.annotations[0].boxes_xyxy, boxes_xyxy)
     assert dataset.annotations[0].labels == tuple(labels[kind] for kind in classes)
     assert "5 images" in capsys.readouterr().out
@@ -150,21 +153,18 @@ def test_seed_gives_the_same_files(tmp_path: Path) -> None:
         ({"labels": ("a", "a", "b")}, "different, printable class names"),
     ],
 )
-def test_settings_are_checked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: Any, message: str
-) -> None:
-    assert render_folder(tmp_path / "voc", **changes) == 1
-    assert message in capsys.readouterr().err
+def test_settings_are_checked(tmp_path: Path, changes: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        render_folder(tmp_path / "voc", **changes)
     assert not (tmp_path / "voc").exists()
 
 
-def test_folder_that_is_not_empty_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    assert render_folder(tmp_path) == 1
-    assert "not empty; name a new folder" in capsys.readouterr().err
-    assert render_folder(tmp_path / "mine.txt") == 1
+    with pytest.raises(DataError, match="not empty; name a new folder"):
+        render_folder(tmp_path)
+    with pytest.raises(NotADirectoryError):
+        render_folder(tmp_path / "mine.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -174,7 +174,7 @@ def test_samples_are_what_the_renderer_draws(number: int) -> None:
     path = SAMPLES / f"smear-{number}.jpg"
     assert path.stat().st_size < 80_000
     rng = np.random.default_rng([SAMPLES_SEED, number - 1])
-    image_bgr, boxes_xyxy, classes = smears.render(rng)
+    image_bgr, boxes_xyxy, classes = smears.render_photo(rng)
     root = ElementTree.parse(path.with_suffix(".xml")).getroot()
     corners = [[int(edge.text or "") for edge in box] for box in root.iter("bndbox")]
     np.testing.assert_allclose(boxes_xyxy + np.array([1, 1, 0, 0]), corners, atol=1)

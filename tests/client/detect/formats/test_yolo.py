@@ -17,7 +17,7 @@ def test_nothing_is_a_folder_without_classes(tmp_path: Path) -> None:
 
 def test_training_reads_it_back(entries: list[Entry], tmp_path: Path) -> None:
     yolo.write(entries, tmp_path / "yolo")
-    assert check.run(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
+    assert check.check_folders(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
     found = Folders([tmp_path / "yolo"], val=0).read("train").annotations
     assert [item.image_id for item in found] == ["a-photo", "b-empty", "b-photo"]
     first, empty, second = found
@@ -54,7 +54,7 @@ def test_training_reads_every_format_that_the_server_does(tmp_path: Path) -> Non
             Image.new("RGB", (64, 48), (50 * place, 90 * len(detections), 0)).save(path, kind)
             found.append(entry(path, *detections))
     yolo.write(found, tmp_path / "yolo")
-    assert check.run(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
+    assert check.check_folders(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
     read = Folders([tmp_path / "yolo"], val=0).read("train")
     assert not read.problems
     assert sorted(len(item.labels) for item in read.annotations) == [0] * 5 + [2] * 5

@@ -6,15 +6,15 @@ from typing import Literal
 
 import keras
 
-Precision = Literal["float32", "float16", "bfloat16"]
+NumberType = Literal["float32", "float16", "bfloat16"]
 _POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
 
 
 @contextlib.contextmanager
-def of_layers(precision: Precision) -> Iterator[None]:
+def compute_in(number_type: NumberType) -> Iterator[None]:
     """Layers that are made inside compute in this type."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_POLICIES[precision])
+    keras.config.set_dtype_policy(_POLICIES[number_type])
     try:
         yield
     finally:

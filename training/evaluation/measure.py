@@ -1,0 +1,122 @@
+"""What a network detects on a split of records, and how good that is.
+
+The NMS is the one that the served model gets, at COCO's number of detections.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from training import input_pipeline
+from training.data import records
+from training.data.trained_on import TrainedOn
+from training.evaluation import score
+from training.evaluation.score import MAX_DETECTIONS, Detected, Metrics, Truth
+from training.network.onnx_network import OnnxNetwork
+
+SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
+IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
+_BATCH_SIZE = 16
+
+DetectionStep = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
+
+
+def read_truth(manifest: records.Manifest) -> list[Truth]:
+    """What a split's images are annotated with, in the records' order; decodes no image."""
+
+    def annotation(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {key: value for key, value in example.items() if key != "encoded"}
+
+    examples = records.dataset(manifest).map(annotation).prefetch(tf.data.AUTOTUNE)
+    return [_truth(example) for example in examples.as_numpy_iterator()]
+
+
+def _truth(example: dict[str, Any]) -> Truth:
+    width, height = int(example["width"]), int(example["height"])
+    return Truth(
+        example["image_id"].decode(),
+        width,
+        height,
+        example["boxes_xyxy"] * np.array([width, height, width, height], np.float32),
+        example["classes"],
+        example["difficult"],
+    )
+
+
+def detection_step(
+    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]], iou_threshold: float = IOU_THRESHOLD
+) -> DetectionStep:
+    """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once."""
+    images = tf.TensorSpec([None, None, None, 3], tf.uint8)  # a smaller last batch is no new trace
+    return tf.function(
+        lambda images: _suppress(detector(images), iou_threshold), input_signature=[images]
+    )
+
+
+def onnx_step(network: OnnxNetwork, iou_threshold: float = IOU_THRESHOLD) -> DetectionStep:
+    """As `detection_step`, with ONNX Runtime."""
+    return lambda images: _suppress(network(images.numpy()), iou_threshold)
+
+
+def measure_network(network: OnnxNetwork, manifest: records.Manifest) -> Metrics:
+    """mAP of an exported network on a split, with a progress bar."""
+    detected = detect_objects(onnx_step(network), manifest, network.input_size, progress=True)
+    metrics = score.score_detections(read_truth(manifest), detected, manifest.labels)
+    return label_metrics(metrics, manifest, network.trained_on)
+
+
+def label_metrics(metrics: Metrics, manifest: records.Manifest, trained_on: TrainedOn) -> Metrics:
+    """The figures with what they were measured on, and whether it was trained on."""
+    seen = trained_on.count(records.photos(manifest))
+    return replace(metrics, split=manifest.split, trained_on=seen)
+
+
+def detect_objects(
+    step: DetectionStep, manifest: records.Manifest, size: int, progress: bool = False
+) -> list[Detected]:
+    """Detections of every image of a split, with the NMS that the served model gets."""
+    examples = records.dataset(manifest)
+    images = examples.map(
+        lambda example: (
+            input_pipeline.prepare_evaluation_example(example, size)
+            | {"extent": tf.stack([example["width"], example["height"]])}
+        ),
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    batches = images.batch(_BATCH_SIZE).prefetch(tf.data.AUTOTUNE)
+    detected: list[Detected] = []
+    with tqdm(
+        total=manifest.count, unit="image", disable=None if progress else True, leave=False
+    ) as bar:
+        for batch in batches:
+            detected += _unpack(batch, step(batch["images"]))
+            bar.update(len(batch["images"]))
+    return detected
+
+
+def _suppress(outputs: dict[str, Any], iou_threshold: float) -> tuple[tf.Tensor, ...]:
+    return tf.image.combined_non_max_suppression(
+        outputs["boxes"][:, :, None],
+        outputs["scores"],
+        max_output_size_per_class=MAX_DETECTIONS,
+        max_total_size=MAX_DETECTIONS,
+        iou_threshold=iou_threshold,
+        score_threshold=SCORE_THRESHOLD,
+    )
+
+
+def _unpack(batch: dict[str, tf.Tensor], outputs: tuple[tf.Tensor, ...]) -> Iterator[Detected]:
+    extents = np.tile(batch["extent"].numpy(), 2)  # [B, 4]: width, height, width, height
+    boxes, scores, classes, counts = (x.numpy() for x in outputs)
+    for row, image_id in enumerate(batch["image_id"].numpy()):
+        real = slice(counts[row])
+        yield Detected(
+            image_id.decode(),
+            boxes[row, real] * extents[row],
+            scores[row, real],
+            classes[row, real].astype(int),
+        )

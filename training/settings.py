@@ -1,0 +1,93 @@
+"""What a training run is told."""
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from training.errors import TrainingError
+from training.network.mixed_precision import NumberType
+from training.network.presets import PresetName
+
+
+def _of_preset(metavar: str) -> Any:
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: the preset's)")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """Train a detector. The same command again continues an interrupted run, and with more --epochs
+    extends it."""
+
+    records: Annotated[Path, tyro.conf.Positional]
+    """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
+    output: Path
+    """Run folder: checkpoints, TensorBoard scalars, metrics."""
+    preset: PresetName = "ssd_compact"
+    """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
+    """Default boxes that `training fit` fitted to the data."""
+    start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
+    """Run folder whose weights this run starts from: a pretraining, the model so far, or what
+    `training prune` made of it, whose narrower layers this run then has too."""
+    imagenet_weights: Annotated[
+        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+    ] = None
+    """Keras' file of VGG-16's ImageNet weights, for ssd300_vgg16 to start from."""
+    train_split: str = "train"
+    """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
+    epochs: Annotated[int | None, _of_preset("INT")] = None
+    """Passes over the training data. More than a run was given extend it, complete or not: its
+    learning rate is then that of the longer run's cosine, so a complete run's rises once more."""
+    batch_size: Annotated[int | None, _of_preset("INT")] = None
+    """Images a step over all devices."""
+    learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
+    """Peak learning rate; the preset's is scaled with the batch size."""
+    warmup_epochs: float = 3.0
+    """Epochs over which the learning rate rises from 0; then it falls along a cosine."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient over all weights and devices; 0 is any."""
+    average_decay: float = 0.999
+    """Decay a step of the moving average of the weights, which is what evaluate and export use; it
+    grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
+    off."""
+    precision: NumberType = "float32"
+    """What the network computes in while it trains. bfloat16 is faster on GPUs and on CPUs with
+    AVX-512 BF16 or AMX, float16 on GPUs only."""
+    xla: bool = False
+    """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
+    photometric: bool = True
+    """Distort brightness, contrast and colours; leave it out for photos that all come from one
+    camera under one light, whose colours tell the classes apart."""
+    vertical_flip: bool = False
+    """Also mirror top and bottom: for images without an up and down."""
+    seed: int = 0
+    """Fixes initial weights, order and augmentation."""
+    evaluate_every: int = 10
+    """Epochs between two mAP figures on the val split; 0 is never."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints."""
+    logical_cpus: int = 1
+    """Split the CPU into this many devices, to try several replicas without GPUs."""
+
+
+def check_ranges(settings: TrainSettings) -> None:
+    """Refuse a setting out of its range.
+
+    Raises:
+        TrainingError: there is one.
+    """
+    positive = ("epochs", "batch_size", "learning_rate", "checkpoint_every", "logical_cpus")
+    least = dict.fromkeys(positive, 1) | {"learning_rate": 1e-12}
+    least |= {"warmup_epochs": 0, "evaluate_every": 0, "clip_norm": 0, "seed": 0}
+    for name, minimum in least.items():
+        value = getattr(settings, name)
+        if value is not None and not minimum <= value < math.inf:
+            expected = "more than 0" if name == "learning_rate" else f"{minimum} or more"
+            raise TrainingError(f"--{name.replace('_', '-')} must be {expected}, got {value}")
+    if not 0 <= settings.average_decay < 1:
+        raise TrainingError(
+            f"--average-decay must be 0 or more and below 1, got {settings.average_decay}"
+        )
