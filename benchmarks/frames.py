@@ -33,7 +33,7 @@ from serving.release.evaluation import (
     SCORE_THRESHOLD,
     EvaluationSet,
     read_evaluation,
-    score,
+    score_detections,
 )
 from serving.server.server import EmbeddedServer, ServerSettings
 
@@ -93,7 +93,7 @@ def encodings(annotated: EvaluationSet, detector: Detector) -> list[dict[str, An
                 "encoding": name,
                 "kb": round(float(np.mean(list(map(len, files)))) / 1e3, 1),
                 "encode_ms": round(1000 * cost, 2),
-                "map50": score(annotated, found).map50,
+                "map50": score_detections(annotated, found).map50,
                 "moved_px_p95": moved(lossless, found),
             }
         )

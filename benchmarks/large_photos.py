@@ -27,7 +27,7 @@ from benchmarks.contestants.pipeline import REPOSITORY, Pipeline, preprocessing
 from benchmarks.measurement import accuracy, machine
 from benchmarks.measurement.figures import spread
 from client import Detector
-from serving.release.evaluation import EvaluationSet, read_evaluation, score
+from serving.release.evaluation import EvaluationSet, read_evaluation, score_detections
 from serving.server.server import EmbeddedServer, ServerSettings
 
 NEAR = 100  # pixels; a box whose nearest one is farther away counts as lost
@@ -144,7 +144,9 @@ def compare(annotated: EvaluationSet, network: Path) -> dict[str, Any]:
         found[way] = {number: pipeline.detect(path.read_bytes()) for number, path in photos}
     return {
         "map50": {
-            way: score(annotated, {n: accuracy.result(f) for n, f in answers.items()}).map50
+            way: score_detections(
+                annotated, {n: accuracy.result(f) for n, f in answers.items()}
+            ).map50
             for way, answers in found.items()
         },
         "distance_px": {

@@ -28,7 +28,7 @@ from serving.release.evaluation import (
     SCORE_THRESHOLD,
     EvaluationSet,
     read_evaluation,
-    score,
+    score_detections,
 )
 from serving.server.server import EmbeddedServer, ServerSettings
 
@@ -152,7 +152,7 @@ def parts(result: Result, mosaic: Mosaic) -> dict[int, Result]:
 
 def quality(annotated: EvaluationSet, found: dict[int, Result]) -> dict[str, Any]:
     """Return mAP at an IoU of 0.5, overall and by class, and how many detections are shown."""
-    metrics = score(annotated, found)
+    metrics = score_detections(annotated, found)
     shown = [d for result in found.values() for d in result.detections if d.score >= SHOWN]
     return {
         "map50": metrics.map50,

@@ -8,8 +8,7 @@ from typing import Any
 import tyro
 
 from serving.errors import ServingError
-from serving.release import compare
-from serving.release.compare import CompareSettings
+from serving.release.compare import CompareSettings, compare
 from serving.release.listing import ReleasesSettings, releases
 from serving.release.promote import (
     PromoteSettings,
@@ -51,7 +50,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "tune": (TuneSettings, tune),
     "publish": (PublishSettings, publish),
     "canary": (CanarySettings, canary),
-    "compare": (CompareSettings, compare.run),
+    "compare": (CompareSettings, compare),
     "promote": (PromoteSettings, promote),
     "rollback": (RollbackSettings, rollback),
     "releases": (ReleasesSettings, releases),

@@ -49,16 +49,16 @@ def read_artifact(folder: Path) -> Artifact:
             raise PublishError(
                 f"{folder} is no artifact: {name} is missing; python -m training export makes one"
             )
-    check_digest(folder / "model.onnx", read_card(folder / "card.json"))
-    labels = read_labels(folder / "labels.txt")
-    session = open_network(folder / "model.onnx")
-    signature = read_signature(session, len(labels))
-    try_network(session, signature)
+    _check_digest(folder / "model.onnx", _read_card(folder / "card.json"))
+    labels = _read_labels(folder / "labels.txt")
+    session = _open_network(folder / "model.onnx")
+    signature = _read_signature(session, len(labels))
+    _try_network(session, signature)
     return Artifact(folder / "model.onnx", labels, signature)
 
 
-def read_card(path: Path) -> dict[str, Any]:
-    """The card is for people, but for the sha256 of the network."""
+def _read_card(path: Path) -> dict[str, Any]:
+    """The card: for people, except the sha256 of the network."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -68,8 +68,8 @@ def read_card(path: Path) -> dict[str, Any]:
     return card
 
 
-def check_digest(path: Path, card: dict[str, Any]) -> None:
-    """The network is the one that was exported. Cards of older artifacts do not tell."""
+def _check_digest(path: Path, card: dict[str, Any]) -> None:
+    """The network is the one that was exported. Cards of older artifacts hold no sha256."""
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if (expected := card.get("sha256", found)) != found:
@@ -79,7 +79,7 @@ def check_digest(path: Path, card: dict[str, Any]) -> None:
         )
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
+def _read_labels(path: Path) -> tuple[str, ...]:
     """The class names, one a line."""
     try:
         labels = tuple(path.read_text(encoding="utf-8").splitlines())
@@ -93,9 +93,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return labels
 
 
-def open_network(path: Path) -> onnxruntime.InferenceSession:
+def _open_network(path: Path) -> onnxruntime.InferenceSession:
     """Check the file by the rules of ONNX, then open it."""
-    check_whole(path)
+    _check_whole(path)
     try:
         onnx.checker.check_model(path)
         return open_session(path)
@@ -115,11 +115,11 @@ def open_session(network: Path | bytes, threads: int = 0) -> onnxruntime.Inferen
     return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
-def check_whole(path: Path) -> None:
+def _check_whole(path: Path) -> None:
     """A version is one file: weights that lie beside it would be left behind."""
     try:
         network = onnx.load(path, load_external_data=False)
-    except Exception:  # what it raises for a file that is none, `open_network` tells
+    except Exception:  # `_open_network` says what is wrong with a file that is no network
         return
     others = {
         entry.value
@@ -135,7 +135,7 @@ def check_whole(path: Path) -> None:
         )
 
 
-def read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signature:
+def _read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signature:
     """The sizes of the tensors, each with a free batch dimension before it."""
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     outputs = {tensor.name: tensor for tensor in session.get_outputs()}
@@ -144,7 +144,7 @@ def read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signa
             "model.onnx must have the input images and the outputs boxes and scores, found "
             f"{', '.join(inputs)} and {', '.join(outputs)}"
         )
-    sizes = {name: read_sizes(tensor) for name, tensor in (inputs | outputs).items()}
+    sizes = {name: _read_sizes(tensor) for name, tensor in (inputs | outputs).items()}
     size, keep = sizes["images"][0], sizes["boxes"][0]
     expected = {"images": (size, size, 3), "boxes": (keep, 4), "scores": (keep, classes)}
     for name, shape in expected.items():
@@ -156,7 +156,7 @@ def read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signa
     return Signature(**sizes)
 
 
-def read_sizes(tensor: onnxruntime.NodeArg) -> tuple[int, ...]:
+def _read_sizes(tensor: onnxruntime.NodeArg) -> tuple[int, ...]:
     """The tensor's shape without the batch dimension, which must be free."""
     batch, *sizes = tensor.shape or [0]
     if tensor.type != TYPES[tensor.name] or isinstance(batch, int):
@@ -169,7 +169,7 @@ def read_sizes(tensor: onnxruntime.NodeArg) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def try_network(session: onnxruntime.InferenceSession, signature: Signature) -> None:
+def _try_network(session: onnxruntime.InferenceSession, signature: Signature) -> None:
     """Run a blank and a random image as one batch: every output must be finite."""
     try:
         results = session.run(["boxes", "scores"], {"images": probe_images(signature.images)})

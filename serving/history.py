@@ -22,7 +22,7 @@ import onnx
 
 from client.versions import wanted_versions
 from serving.errors import DamagedFileError, MissingFileError, PublishError
-from serving.repository import State, Task, models, read_config, read_task, versions
+from serving.repository import Repository, State, list_models, open_repository
 from serving.store.base import Store, user_and_host
 
 FILE = "releases.json"
@@ -79,13 +79,13 @@ class Record:
             self.lived.append(version)
 
 
-def read(store: Store, task: str) -> Record:
-    """A task's record, an empty one where there is none.
+def read_record(store: Store, ensemble: str) -> Record:
+    """The record of an ensemble's task, an empty one where there is none.
 
     Raises:
         PublishError: the file is not one of this project's.
     """
-    entry = read_all(store).get(task)
+    entry = read_records(store).get(ensemble)
     if entry is None:
         return Record()
     try:
@@ -107,11 +107,14 @@ def read(store: Store, task: str) -> Record:
         ) from None
 
 
-def write(store: Store, task: str, record: Record) -> None:
-    """Put a task's record in the place of what was there; an empty one leaves no trace."""
-    tasks = read_all(store) | {task: asdict(record)}
+def write_record(store: Store, ensemble: str, record: Record) -> None:
+    """Put the record of an ensemble's task in the place of what was there.
+
+    An empty one leaves no trace.
+    """
+    tasks = read_records(store) | {ensemble: asdict(record)}
     if record == Record():
-        del tasks[task]
+        del tasks[ensemble]
     if tasks:
         text = json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n"
         store.write(FILE, text.encode())
@@ -119,8 +122,12 @@ def write(store: Store, task: str, record: Record) -> None:
         store.remove(FILE)
 
 
-def read_all(store: Store) -> dict[str, Any]:
-    """The records of all tasks, as they are written."""
+def read_records(store: Store) -> dict[str, Any]:
+    """The records of all tasks by their ensembles, as they are written.
+
+    Raises:
+        PublishError: the file is not one of this project's.
+    """
     try:
         document = json.loads(store.read(FILE))
         if document["format"] != FORMAT:
@@ -135,9 +142,9 @@ def read_all(store: Store) -> dict[str, Any]:
         ) from None
 
 
-def describe(network: bytes) -> dict[str, Any]:
+def describe_network(network: bytes) -> dict[str, Any]:
     """The facts of a version: its checksum, and what training wrote into the network's metadata."""
-    known = metadata(network)
+    known = _read_metadata(network)
     try:
         metrics = json.loads(known.get("metrics", ""))
     except ValueError:
@@ -154,62 +161,64 @@ def describe(network: bytes) -> dict[str, Any]:
     }
 
 
-def read_network(store: Store, task: Task, version: int, record: Record) -> bytes:
-    """A version's file, which must be the published one. Of one copied in by hand nothing is known.
+def read_published(repository: Repository, version: int, record: Record) -> bytes:
+    """A version's weights, whose sha256 must be the one that was recorded.
+
+    Of a version that was copied in by hand nothing is recorded: its weights are not checked.
 
     Raises:
-        DamagedFileError: it is another.
-        MissingFileError: there is none.
+        DamagedFileError: the file is another.
+        MissingFileError: there are none.
     """
-    path = task.network_file(version)
-    network = store.read(path)
+    task, address = repository.task, repository.store.address
+    network = repository.read_network(version)
     found = hashlib.sha256(network).hexdigest()
     if (expected := record.versions.get(version, {}).get("sha256", found)) != found:
         raise DamagedFileError(
-            f"{store.address}/{path} is not the file that was published: expected sha256 "
-            f"{expected} ({FILE}), found {found}: put the published file back, or go to another "
-            f"version: python -m serving rollback --repository {shlex.quote(store.address)} "
+            f"{address}/{task.network_file(version)} is not the file that was published: expected "
+            f"sha256 {expected} ({FILE}), found {found}: put the published file back, or go to "
+            f"another version: python -m serving rollback --repository {shlex.quote(address)} "
             f"--model {task.ensemble} VERSION"
         )
     return network
 
 
-def verify(store: Store) -> None:
+def check_served_networks(store: Store) -> None:
     """Every version that a server over the repository serves is the published one.
 
     Raises:
         DamagedFileError: one is not.
         ServingError: the repository or its record cannot be read.
     """
-    present = set(models(store))
-    for ensemble in read_all(store):
+    present = set(list_models(store))
+    for ensemble in read_records(store):
         if ensemble not in present:  # somebody removed it
             continue
-        task, record = read_task(store, ensemble), read(store, ensemble)
-        there = versions(store, task)
-        served = wanted_versions(read_config(store, task.network), there)
-        for version in sorted(served.intersection(there, record.versions)):
-            read_network(store, task, version, record)
+        repository, record = open_repository(store, ensemble), read_record(store, ensemble)
+        versions = repository.versions()
+        served = wanted_versions(repository.config(repository.task.network), versions)
+        for version in sorted(served.intersection(versions, record.versions)):
+            read_published(repository, version, record)
 
 
-def metadata(network: bytes) -> dict[str, str]:
+def read_trained_on(network: bytes) -> set[str]:
+    """The photos that a network says it was trained on: the first digits of each file's sha256."""
+    try:
+        return set(json.loads(_read_metadata(network).get("trained_on", ""))["photos"])
+    except (ValueError, KeyError, TypeError):
+        return set()
+
+
+def sign_release() -> dict[str, str]:
+    """The facts of who publishes, and when (UTC)."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"published": now, "by": user_and_host()}
+
+
+def _read_metadata(network: bytes) -> dict[str, str]:
     """What stands in a network's file; nothing in one that cannot be read."""
     try:
         model = onnx.load_model_from_string(network)
     except Exception:  # a file that somebody put there; protobuf raises types of its own
         return {}
     return {entry.key: entry.value for entry in model.metadata_props}
-
-
-def trained_on(network: bytes) -> set[str]:
-    """The photos that a network says it was trained on: the first digits of each file's sha256."""
-    try:
-        return set(json.loads(metadata(network).get("trained_on", ""))["photos"])
-    except (ValueError, KeyError, TypeError):
-        return set()
-
-
-def stamp() -> dict[str, str]:
-    """Who publishes, and when (UTC)."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"published": now, "by": user_and_host()}

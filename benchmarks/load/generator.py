@@ -19,7 +19,7 @@ from benchmarks.load.http1 import Http, http_request
 from benchmarks.load.http2 import Http2
 from benchmarks.load.loops import arrivals, closed_loop, open_loop
 from benchmarks.load.transport import Transport
-from serving.tuning.load_generator import METHOD, serialise
+from serving.tuning.load_generator import METHOD, serialise_request
 
 
 def make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -62,7 +62,7 @@ def make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str
 def transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
     """The transport that the setup names."""
     if setup["protocol"] == "grpc":
-        bodies = [serialise(photo, setup["model"], setup["tensor"]) for photo in photos]
+        bodies = [serialise_request(photo, setup["model"], setup["tensor"]) for photo in photos]
         return Http2(setup["address"], METHOD, bodies)
     host, port = setup["address"].split(":")
     content_type, field = setup.get("content_type", "image/jpeg"), setup.get("field", "")

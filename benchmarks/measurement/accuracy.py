@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmarks.contestants.pipeline import LABELS, Documented, Pipeline
 from client import Box, Detection, Result
-from serving.release.evaluation import SCORE_THRESHOLD, read_evaluation, score
+from serving.release.evaluation import SCORE_THRESHOLD, read_evaluation, score_detections
 
 
 def expected(
@@ -27,7 +27,7 @@ def measure_map(network: Path, evaluation: Path, documented: bool = False) -> fl
         number: result(pipeline.detect(path.read_bytes()))
         for number, path in annotated.photos.items()
     }
-    return score(annotated, found).map50
+    return score_detections(annotated, found).map50
 
 
 def result(found: Any) -> Result:

@@ -104,7 +104,7 @@ def read_evaluation(annotations: Path, images: Path | None = None) -> Evaluation
     return EvaluationSet(annotations, photos, labels, truth)
 
 
-def held_out(evaluation: EvaluationSet, trained_on: Collection[str]) -> EvaluationSet:
+def leave_out_photos(evaluation: EvaluationSet, trained_on: Collection[str]) -> EvaluationSet:
     """Without the photos that one of the networks was trained on: they would flatter it.
 
     Args:
@@ -130,7 +130,7 @@ def held_out(evaluation: EvaluationSet, trained_on: Collection[str]) -> Evaluati
     return replace(evaluation, photos=kept, truth=truth)
 
 
-def score(evaluation: EvaluationSet, found: Mapping[int, Result]) -> Metrics:
+def score_detections(evaluation: EvaluationSet, found: Mapping[int, Result]) -> Metrics:
     """Mean average precision of detections.
 
     Args:

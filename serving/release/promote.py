@@ -6,16 +6,16 @@ from typing import Annotated
 import tyro
 
 from serving.errors import PublishError
-from serving.release.rollout import Switch
+from serving.release.rollout import Rollout
 from serving.release.session import (
     KEEP,
     ReleaseSettings,
-    begin,
-    prune,
-    tell,
-    tell_removed,
+    lock_store,
+    open_session,
+    print_done,
+    remove_old_versions,
 )
-from serving.repository import State, versions
+from serving.repository import State
 
 VERSION = tyro.conf.arg(metavar="VERSION", help_behavior_hint="")
 
@@ -44,15 +44,15 @@ def promote(settings: PromoteSettings) -> None:
     Raises:
         ServingError: nothing was changed.
     """
-    with begin(settings, "promote") as switch:
-        before = switch.state()
+    with lock_store(settings, "promote") as store, open_session(store, settings) as rollout:
+        before = rollout.state()
         version = settings.version if settings.version is not None else before.canary
         if version is None:
             raise PublishError(f"{settings.model} has no canary to promote: name a version")
         if before.canary not in (None, version):
             raise PublishError(f"version {before.canary} is a canary: promote or roll back that")
-        go(switch, settings, before, version)
-        tell_removed(prune(switch, settings.keep))
+        _make_live(rollout, settings, before, version)
+        remove_old_versions(rollout, settings.keep)
 
 
 def rollback(settings: RollbackSettings) -> None:
@@ -61,42 +61,41 @@ def rollback(settings: RollbackSettings) -> None:
     Raises:
         ServingError: nothing was changed.
     """
-    with begin(settings, "rollback") as switch:
-        before = switch.state()
+    with lock_store(settings, "rollback") as store, open_session(store, settings) as rollout:
+        before, version = rollout.state(), settings.version
         if before.canary is None:
-            version = settings.version
-            version = version_before(switch, before.live) if version is None else version
-            go(switch, settings, before, version, back=True)
-        elif settings.version is None:
-            switch.run(before, State(before.live))
+            version = _find_version_before(rollout, before.live) if version is None else version
+            _make_live(rollout, settings, before, version, back=True)
+        elif version is None:
+            rollout.move(before, State(before.live))
             done = f"the canary, version {before.canary}, has ended, version {before.live} is live"
-            tell(settings, done)
+            print_done(settings, done)
         else:
             raise PublishError(f"version {before.canary} is a canary: roll back that first")
 
 
-def go(
-    switch: Switch, settings: ReleaseSettings, before: State, version: int, back: bool = False
+def _make_live(
+    rollout: Rollout, settings: ReleaseSettings, before: State, version: int, back: bool = False
 ) -> None:
     """Make a version live that is there and is not live."""
-    there = versions(switch.store, switch.task)
+    there = rollout.repository.versions()
     if version not in there:
         raise PublishError(
-            f"{settings.repository} has no version {version} of {switch.task.network}, only "
+            f"{settings.repository} has no version {version} of {rollout.task.network}, only "
             f"{', '.join(map(str, there))}"
         )
     if version == before.live:
         raise PublishError(f"version {version} is live already")
-    switch.run(before, State(version), back=back)
-    tell(settings, f"version {version} is live, before it {before.live}")
+    rollout.move(before, State(version), back=back)
+    print_done(settings, f"version {version} is live, before it {before.live}")
 
 
-def version_before(switch: Switch, live: int) -> int:
+def _find_version_before(rollout: Rollout, live: int) -> int:
     """The version that was live before this one."""
-    lived = list(switch.record.lived)
+    lived = list(rollout.record.lived)
     if lived[-1:] == [live]:  # else it was copied in
         del lived[-1]
-    there = versions(switch.store, switch.task)
+    there = rollout.repository.versions()
     known = [version for version in lived if version in there and version != live]
     known = known or [version for version in there if version < live]
     if not known:

@@ -19,85 +19,44 @@ folder that somebody copied in, so the network's policy goes first.
 
 import copy
 import hashlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from tritonclient.utils import InferenceServerException
 
 from client.versions import NEWEST, pin_of
-from serving import history
-from serving.artifact import open_session, probe_images
-from serving.control import Control
 from serving.errors import PublishError, ServingError, StoreError, first_line
-from serving.history import Record, Unfinished
-from serving.repository import (
-    NETWORK_FILE,
-    State,
-    Task,
-    canary_config,
-    config_files,
-    held,
-    models,
-    read_config,
-    read_config_file,
-    read_state,
-    read_text,
-    versions,
-    with_pin,
-    with_policy,
-)
-from serving.store.base import CONFIG, Store
-
-TOLERANCE = 0.02  # between two runtimes, for the best score of each class; half precision has 0.001
-INFERENCE_SECONDS = 60.0  # the first inference of a version may have to compile
-UNLOAD_SECONDS = 60.0
-COUNT_SECONDS = 2.0  # until an answer is counted; mostly it is at once
+from serving.history import Record, Unfinished, read_published, write_record
+from serving.release.deployment import Deployment, compute_scores
+from serving.repository import State
+from serving.store.base import CONFIG
 
 
-class Switch:
-    """The steps above, for one task of a repository.
+class Rollout:
+    """The steps above, for one task.
 
     Args:
-        store: the repository, locked.
-        task: whose models are switched.
-        record: what is known of its releases; written as the steps go on.
-        control: the running server, None where there is none.
-        say: takes a line for each thing worth knowing.
+        deployment: the task's repository, and the server over it.
+        record: what is known of the task's releases; written as the steps go on.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        task: Task,
-        record: Record,
-        control: Control | None,
-        say: Callable[[str], None] = print,
-    ) -> None:
-        self.store = store
-        self.task = task
+    def __init__(self, deployment: Deployment, record: Record) -> None:
+        self.deployment = deployment
+        self.repository = deployment.repository
+        self.task = deployment.task
         self.record = record
-        self.control = control
-        self.say = say
-        self.held = held(store, task)
 
     def state(self) -> State:
-        """What is served: by the server where there is one, else by the repository.
+        """What is served: by the server where there is one, else by the repository."""
+        return self.deployment.state()
 
-        Somebody may have copied a version in that no server has loaded yet.
-        """
-        state = read_state(self.store, self.task)
-        if self.control is None or state.canary is not None:
-            return state
-        loaded = self.control.versions(self.task.network, "READY")
-        if not loaded or str(state.live) in loaded:
-            return state
-        return State(max(map(int, loaded)))
+    def next_number(self) -> int:
+        """The number of the next version: one that was never given."""
+        return max([self.record.highest, *self.repository.versions()], default=0) + 1
 
-    def run(
+    def move(
         self,
         before: State,
         after: State,
@@ -117,26 +76,16 @@ class Switch:
             PublishError: what failed; everything is as it was.
         """
         number = self.next_number() if network is not None else None
-        for version in after.versions - before.versions - {number}:
-            run(self._read(version), self._images())
-        if after.live not in (before.live, number):  # a canary that becomes live, too
-            self._read(after.live)
+        self._check_networks(before, after, number)
         sha256 = hashlib.sha256(network or b"").hexdigest()
-        unfinished = Unfinished(before, after, number, sha256, self._configurations())
-        with self._undoing(unfinished):
-            self._forward(before, after, number, network)
-            self._commit(unfinished, facts or {}, back)
+        unfinished = Unfinished(before, after, number, sha256, self._configs_that_change())
+        with self._undone_if_it_fails(unfinished):
+            self._place_load_and_confirm(before, after, number, network)
+            self._record_success(unfinished, facts or {}, back)
         try:
             self.finish(after)
         except (ServingError, InferenceServerException) as error:
-            self.say(f"{describe(after)}; the next command tidies up, now {first_line(error)}")
-
-    def _read(self, version: int) -> bytes:
-        return history.read_network(self.store, self.task, version, self.record)
-
-    def next_number(self) -> int:
-        """The number of the next version: one that was never given."""
-        return max([self.record.highest, *versions(self.store, self.task)], default=0) + 1
+            self.deployment.say(f"{after}; the next command tidies up, now {first_line(error)}")
 
     def recover(self) -> None:
         """Undo or finish a release whose publisher was killed.
@@ -145,47 +94,55 @@ class Switch:
             ServingError: the repository does not allow it.
             InferenceServerException: the server does not.
         """
-        self.store.clean()
+        self.repository.store.clean()
         if (left := self.record.unfinished) is None:
             return
         if left.committed:
-            self.say(f"finishing a release that was interrupted: {describe(left.after)}")
+            self.deployment.say(f"finishing a release that was interrupted: {left.after}")
             self.finish(left.after)
         else:
-            self.say(f"undoing a release that was interrupted: {describe(left.after)}")
-            self.say(self._undo(left))
+            self.deployment.say(f"undoing a release that was interrupted: {left.after}")
+            self.deployment.say(self._undo(left))
 
     def finish(self, state: State) -> None:
-        """Serve nothing but this state, and end the note of the unfinished release."""
-        newest = versions(self.store, self.task)[-1]
-        follow = state.canary is None and state.live == newest and not self.held
-        self._serve(None if follow else state.versions)
-        self._wait_until_unloaded(state)
+        """Step 7: serve nothing but this state, and end the note of the unfinished release."""
+        self.deployment.serve_alone(state)
         if state.canary is None:
-            self._pin(NEWEST if state.live == max(state.versions | self.held) else state.live)
+            newest_served = max(state.versions | self.deployment.held)
+            self.deployment.pin(NEWEST if state.live == newest_served else state.live)
         self._note(None)
 
-    def _forward(
+    def _check_networks(self, before: State, after: State, number: int | None) -> None:
+        """What comes to be served are the published files, and run; a new one was tried."""
+        for version in after.versions - before.versions - {number}:
+            network = read_published(self.repository, version, self.record)
+            compute_scores(network, self.deployment.probe_images())
+        if after.live not in (before.live, number):  # a canary that becomes live, too
+            read_published(self.repository, after.live, self.record)
+
+    def _place_load_and_confirm(
         self, before: State, after: State, number: int | None, network: bytes | None
     ) -> None:
-        pinned = pin_of(read_config(self.store, self.task.ensemble), self.task.network)
-        by_steps = self.control or before.canary or after.canary or pinned != NEWEST
+        """Steps 1 to 6; step 2 alone where there is no server and nothing is pinned."""
+        there, task = self.deployment, self.task
+        pinned = pin_of(self.repository.config(task.ensemble), task.network)
+        by_steps = there.control or before.canary or after.canary or pinned != NEWEST
         if by_steps:
-            self._serve(before.versions)
-            self._wait_until_unloaded(before)  # else it may keep an old one of the new number
-            self._pin(before.live)
+            there.serve(before.versions)
+            there.wait_until_unloaded(before)  # else it may keep an old one of the new number
+            there.pin(before.live)
         if number is not None and network is not None:
-            self.store.place(self.task.version_folder(number), {NETWORK_FILE: network})
+            self.repository.place_network(number, network)
         if by_steps:
-            self._serve(before.versions | after.versions)
+            there.serve(before.versions | after.versions)
             for version in sorted(after.versions - before.versions):
-                self._confirm_version(version)
-            self._pin(after.live)
-            self._confirm_ensemble(self.task.ensemble, after.live)
-            self._set_canary(after)
+                there.confirm_version(version)
+            there.pin(after.live)
+            there.confirm_ensemble(task.ensemble, after.live)
+            there.set_canary(after)
 
     @contextmanager
-    def _undoing(self, unfinished: Unfinished) -> Iterator[None]:
+    def _undone_if_it_fails(self, unfinished: Unfinished) -> Iterator[None]:
         """Note how to undo what follows, and do so if it fails."""
         self._note(unfinished)
         try:
@@ -201,10 +158,10 @@ class Switch:
                 ) from None
             if isinstance(error, InferenceServerException | ServingError):
                 raise PublishError(f"{first_line(error)}; {outcome}") from None
-            self.say(outcome)
+            self.deployment.say(outcome)
             raise
 
-    def _commit(self, unfinished: Unfinished, facts: dict[str, Any], back: bool) -> None:
+    def _record_success(self, unfinished: Unfinished, facts: dict[str, Any], back: bool) -> None:
         """Note that the new state is served and stays."""
         record = copy.deepcopy(self.record)
         if unfinished.number is not None:
@@ -215,54 +172,41 @@ class Switch:
         if after != before:
             record.becomes_live(after, back)
         record.unfinished = replace(unfinished, committed=True)
-        history.write(self.store, self.task.ensemble, record)
+        write_record(self.repository.store, self.task.ensemble, record)
         self.record = record
 
     def _undo(self, unfinished: Unfinished) -> str:
         """Bring the server, then the repository, back to what they were. Returns the outcome."""
-        before, number = unfinished.before, unfinished.number
         outcome = "everything is as it was"
         try:
-            self._serve(before.versions | self._named())
-            self._pin(before.live)
-            self._set_canary(before)
-            if number is not None:
-                self._heal(unfinished, number)
-            self._serve(before.versions)
-            self._wait_until_unloaded(before)
+            self._undo_on_the_server(unfinished)
         except InferenceServerException as error:
             outcome = (
                 "the repository is as it was, but the server could not be brought back "
                 f"({first_line(error)}): see whether it runs, else start it anew"
             )
-        if number is not None and self._placed(unfinished, number):
-            self.store.remove(self.task.version_folder(number))
+        if (placed := self._find_placed(unfinished)) is not None:
+            self.repository.remove_version(placed)
         for path, text in unfinished.files.items():
             if text is not None:
-                self.store.write(path, text.encode())
-        if read_state(self.store, self.task) == before:  # else the server served something else
+                self.repository.store.write(path, text.encode())
+        if self.repository.state() == unfinished.before:  # else the server served something else
             with suppress(InferenceServerException):  # it was told above
-                self._load(self.task.network)
-                self._load(self.task.ensemble)
+                self.deployment.load(self.task.network)
+                self.deployment.load(self.task.ensemble)
         self._note(None)
         return outcome
 
-    def _named(self) -> set[int]:
-        """The versions that the ensemble and its canary name at the moment."""
-        there = models(self.store)
-        names = [name for name in (self.task.ensemble, self.task.canary) if name in there]
-        paths = [path for name in names for path in config_files(self.store, name)]
-        configs = [read_config_file(self.store, path) for path in paths]
-        return {pin_of(config, self.task.network) for config in configs} - {NEWEST}
-
-    def _placed(self, unfinished: Unfinished, number: int) -> bool:
-        """Whether this version folder is the release's, and not one copied in meanwhile."""
-        if number not in versions(self.store, self.task):
-            return False
-        found = self.store.read(self.task.network_file(number))
-        if hashlib.sha256(found).hexdigest() == unfinished.sha256:
-            return True
-        return found == self.store.read(self.task.network_file(unfinished.before.live))  # `_heal`'s
+    def _undo_on_the_server(self, unfinished: Unfinished) -> None:
+        """Have the server serve what it served, while the new version's folder is still there."""
+        before = unfinished.before
+        self.deployment.serve(before.versions | self.repository.named())
+        self.deployment.pin(before.live)
+        self.deployment.set_canary(before)
+        if unfinished.number is not None:
+            self._heal(unfinished, unfinished.number)
+        self.deployment.serve(before.versions)
+        self.deployment.wait_until_unloaded(before)
 
     def _heal(self, unfinished: Unfinished, number: int) -> None:
         """Take away what a version that failed to load leaves: a server that is not ready.
@@ -270,139 +214,34 @@ class Switch:
         Triton forgets such a failure when a good file loads under the same number
         (triton-inference-server/server, ModelLifeCycle keeps the last state of each version).
         """
-        if self.control is None or not self.control.failed_to_load(self.task.network, number):
+        control = self.deployment.control
+        if control is None or not control.failed_to_load(self.task.network, number):
             return
-        folder = self.task.version_folder(number)
-        if self._placed(unfinished, number):
-            self.store.remove(folder)
-        elif number in versions(self.store, self.task):
+        if self._find_placed(unfinished) is not None:
+            self.repository.remove_version(number)
+        elif number in self.repository.versions():
             return
-        good = self.store.read(self.task.network_file(unfinished.before.live))
-        self.store.place(folder, {NETWORK_FILE: good})
-        self._serve(unfinished.before.versions | {number})
+        self.repository.place_network(number, self.repository.read_network(unfinished.before.live))
+        self.deployment.serve(unfinished.before.versions | {number})
 
-    def _configurations(self) -> dict[str, str | None]:
-        """The configurations that a switch may change, as they are."""
-        names = (self.task.ensemble, self.task.network, self.task.canary)
-        paths = [path for name in names for path in config_files(self.store, name)]
-        absent = {f"{self.task.canary}/{CONFIG}": None}
-        return absent | {path: read_text(self.store, path) for path in paths}
+    def _find_placed(self, unfinished: Unfinished) -> int | None:
+        """The version that the release has placed; None where it has not, or somebody copied it."""
+        number = unfinished.number
+        if number is None or number not in self.repository.versions():
+            return None
+        found = self.repository.read_network(number)
+        if hashlib.sha256(found).hexdigest() == unfinished.sha256:
+            return number
+        healed = found == self.repository.read_network(unfinished.before.live)  # by `_heal`
+        return number if healed else None
+
+    def _configs_that_change(self) -> dict[str, str | None]:
+        """The configurations that a rollout may change, as they are."""
+        found: dict[str, str | None] = {f"{self.task.canary}/{CONFIG}": None}
+        for model in (self.task.ensemble, self.task.network, self.task.canary):
+            found.update(self.repository.config_texts(model))
+        return found
 
     def _note(self, unfinished: Unfinished | None) -> None:
         self.record.unfinished = unfinished
-        history.write(self.store, self.task.ensemble, self.record)
-
-    def _serve(self, served: frozenset[int] | None) -> None:
-        """Have the network serve these versions and the ones held, None: the newest."""
-        policy = None if served is None else served | self.held
-        self._edit(self.task.network, lambda text: with_policy(text, policy))
-        self._load(self.task.network)
-
-    def _pin(self, version: int) -> None:
-        """Have the ensemble use this version of the network."""
-        self._edit(self.task.ensemble, lambda text: with_pin(text, self.task.network, version))
-        self._load(self.task.ensemble)
-
-    def _set_canary(self, state: State) -> None:
-        """Have the canary's ensemble run as the state has it, or not at all."""
-        name = self.task.canary
-        if state.canary is None:
-            if self.control and name in models(self.store):
-                self.control.unload(name)
-            self.store.remove(name)  # what a killed publisher left of it as well
-            return
-        configs = {}
-        for path in config_files(self.store, self.task.ensemble):
-            text = canary_config(read_text(self.store, path), self.task, state.canary, state.share)
-            configs[path.removeprefix(f"{self.task.ensemble}/")] = text.encode()
-        if name in models(self.store):
-            for path, config in configs.items():
-                self.store.write(f"{name}/{path}", config)
-        else:
-            self.store.place(name, {"1/.keep": b""} | configs)
-        self._load(name)
-        self._confirm_ensemble(name, state.canary)
-
-    def _edit(self, model: str, change: Callable[[str], str]) -> None:
-        """Change a model's configuration and its variants alike."""
-        for path in config_files(self.store, model):
-            text = read_text(self.store, path)
-            if (changed := change(text)) != text:
-                self.store.write(path, changed.encode())
-
-    def _load(self, model: str) -> None:
-        if self.control:
-            self.control.load(model)
-
-    def _confirm_version(self, version: int) -> None:
-        """An inference on this version must give what the network's file gives."""
-        if self.control is None:
-            return
-        if not self.control.has_version(self.task.network, str(version)):
-            raise PublishError(
-                f"the server did not load version {version} of {self.task.network}: does it serve "
-                f"{self.store.address}?"
-            )
-        images = self._images()
-        answered = self.control.infer_network(
-            self.task.network, str(version), images, INFERENCE_SECONDS
-        )
-        expected = run(self.store.read(self.task.network_file(version)), images)
-        difference = float(np.abs(answered.max(axis=1) - expected.max(axis=1)).max())
-        if not difference <= TOLERANCE:  # not a number as well
-            raise PublishError(
-                f"version {version} answers on the server with scores that differ by "
-                f"{difference:.3f} from those of its file, {TOLERANCE} at most expected"
-            )
-
-    def _images(self) -> np.ndarray:
-        return probe_images(self.task.signature.images)
-
-    def _confirm_ensemble(self, ensemble: str, version: int) -> None:
-        """A photo through the ensemble must be answered by this version of the network."""
-        if self.control is None:
-            return
-        network = self.task.network
-        earlier = self.control.answered(network, str(version))
-        self.control.infer(ensemble, INFERENCE_SECONDS)
-        answered = self.control.answered
-        if not wait_until(lambda: answered(network, str(version)) > earlier, COUNT_SECONDS):
-            raise PublishError(f"{ensemble} answers, but not with version {version} of {network}")
-
-    def _wait_until_unloaded(self, state: State) -> None:
-        """Until the versions that are served no more have finished their requests."""
-        if self.control is None:
-            return
-        control, network = self.control, self.task.network
-        wanted = {str(version) for version in state.versions | self.held}
-        if not wait_until(lambda: control.versions(network, "READY", "UNLOADING") <= wanted):
-            self.say(f"an old version of {network} still finishes its requests")
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = UNLOAD_SECONDS) -> bool:
-    """Ask again and again. Returns whether it came to hold in time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-def run(network: bytes, images: np.ndarray) -> np.ndarray:
-    """The scores, float32 [B, K, C], that an ONNX file gives.
-
-    Raises:
-        PublishError: it cannot be run.
-    """
-    try:
-        (scores,) = open_session(network).run(["scores"], {"images": images})
-    except Exception as error:  # it raises many types of its own
-        raise PublishError(f"its model.onnx cannot be run: {first_line(error)}") from None
-    return np.asarray(scores)
-
-
-def describe(state: State) -> str:
-    """A state in words."""
-    canary = f", version {state.canary} a canary for {state.share:.0%}" if state.canary else ""
-    return f"version {state.live} live{canary}"
+        write_record(self.repository.store, self.task.ensemble, self.record)

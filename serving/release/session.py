@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from tritonclient.utils import InferenceServerException
 
-from serving import history
 from serving.control import Control
 from serving.errors import PublishError, first_line
-from serving.release.rollout import Switch
-from serving.repository import DEFAULT_MODEL, Task, holders, read_state, read_task, versions
+from serving.history import read_record, write_record
+from serving.release.deployment import Deployment
+from serving.release.rollout import Rollout
+from serving.repository import DEFAULT_MODEL, Task, open_repository
 from serving.store.address import open_store
 from serving.store.base import Store
 
@@ -34,29 +35,38 @@ class ReleaseSettings:
 
 
 @contextmanager
-def begin(settings: ReleaseSettings, purpose: str) -> Iterator[Switch]:
-    """Lock the repository, read the task, connect, and put right what a killed publisher left.
+def lock_store(settings: ReleaseSettings, purpose: str) -> Iterator[Store]:
+    """The model repository, locked.
+
+    Args:
+        settings: where it lies.
+        purpose: told to others who want to change it meanwhile.
 
     Raises:
-        ServingError: another publisher is at work, the repository or the server does not answer.
+        BusyError: another publisher is at work.
+        StoreError: the address is malformed, or the store does not answer.
     """
     store = open_store(settings.repository)
-    with store.lock(purpose), begin_locked(store, settings) as switch:
-        yield switch
+    with store.lock(purpose):
+        yield store
 
 
 @contextmanager
-def begin_locked(store: Store, settings: ReleaseSettings) -> Iterator[Switch]:
-    """The same for a repository that is locked already."""
-    task = read_task(store, settings.model)
-    record = history.read(store, task.ensemble)
+def open_session(store: Store, settings: ReleaseSettings) -> Iterator[Rollout]:
+    """Open the task of a locked repository, connect, and put right what a killed publisher left.
+
+    Raises:
+        ServingError: there is no such task, or the repository or the server does not answer.
+    """
+    repository = open_repository(store, settings.model)
+    record = read_record(store, settings.model)
     with connect(settings) as control:
         if control:
-            check_server(control, settings.url, task)
+            _check_server(control, settings.url, repository.task)
         try:
-            switch = Switch(store, task, record, control)
-            switch.recover()
-            yield switch
+            rollout = Rollout(Deployment(repository, control), record)
+            rollout.recover()
+            yield rollout
         except InferenceServerException as error:
             raise PublishError(f"{settings.url} failed: {first_line(error)}") from None
 
@@ -72,7 +82,7 @@ def connect(settings: ReleaseSettings) -> Iterator[Control | None]:
         yield control
 
 
-def check_server(control: Control, url: str, task: Task) -> None:
+def _check_server(control: Control, url: str, task: Task) -> None:
     """The server answers, accepts the key and has the task's models."""
     try:
         ready = control.models("READY")
@@ -88,41 +98,30 @@ def check_server(control: Control, url: str, task: Task) -> None:
         )
 
 
-def prune(switch: Switch, keep: int) -> list[int]:
+def remove_old_versions(rollout: Rollout, keep: int) -> None:
     """Remove old versions, but none that is live, was so before, or is pinned by an ensemble.
 
     Args:
-        switch: the task, after its release.
+        rollout: the task, after its release.
         keep: how many of the newest versions stay.
-
-    Returns:
-        The versions that were removed.
     """
-    store, task, record = switch.store, switch.task, switch.record
-    live = read_state(store, task).live
-    there = versions(store, task)
-    needed = {live, *record.lived[-2:], *holders(store, task, live), *there[-keep:]}
+    repository, record = rollout.repository, rollout.record
+    live, there = repository.state().live, repository.versions()
+    needed = {live, *record.lived[-2:], *repository.users(live), *there[-keep:]}
     old = [version for version in there if version not in needed]
     for version in old:
-        store.remove(task.version_folder(version))
+        repository.remove_version(version)
         record.versions.pop(version, None)
     if old:
-        history.write(store, task.ensemble, record)
-    return old
+        write_record(repository.store, repository.task.ensemble, record)
+        print(f"removed: version{'s' if len(old) > 1 else ''} {', '.join(map(str, old))}")
 
 
-def tell(settings: ReleaseSettings, done: str) -> None:
-    """What was done, and whether a server has it."""
+def print_done(settings: ReleaseSettings, done: str) -> None:
+    """Say what was done, and whether a server has it."""
     served = (
         f"{settings.url} serves it"
         if settings.url
         else "a server takes it at its next start, or at once with --watch"
     )
     print(f"{settings.model} in {settings.repository}: {done}; {served}")
-
-
-def tell_removed(removed: list[int]) -> None:
-    """Which old versions went."""
-    if removed:
-        plural = "s" if len(removed) > 1 else ""
-        print(f"removed: version{plural} {', '.join(map(str, removed))}")

@@ -6,34 +6,115 @@ an evaluation set if there is one, else on two generated photos. So what cannot 
 detects worse, never reaches the server that people use.
 """
 
-import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import onnxruntime
+import tyro
 
 from serving.artifact import Artifact, open_session, probe_images
-from serving.control import sample_photo
-from serving.errors import CompareError, PrerequisiteError, PublishError, StartError, first_line
-from serving.history import Record
-from serving.release.compare import Comparison, Side, compare
-from serving.release.evaluation import EvaluationSet
-from serving.release.rollout import Switch
-from serving.repository import TEMPLATE, State, Task, render
-from serving.server.prerequisites import check_machine
-from serving.server.server import EmbeddedServer, ServerSettings
-from serving.server.shared_memory import Region
-from serving.store.address import open_store
-from serving.store.base import CONFIG, Store
+from serving.errors import MissingFileError, PublishError, first_line
+from serving.history import read_trained_on
+from serving.release.comparison import Comparison
+from serving.release.evaluation import EvaluationSet, leave_out_photos, read_evaluation
+from serving.release.private_server import WAY_ON, compare_privately
+from serving.release.session import KEEP, ReleaseSettings
+from serving.repository import Repository
 
 RUNS = 15  # of each network, in turns
 SLACK = 1e-3  # by which boxes and scores may lie outside of 0 to 1
 ALONE = 0.02  # by which a score may differ where an image is not in a batch; floats differ by 1e-6
-WAY_ON = "--no-private-server leaves out the trial that needs it, and mAP"
+NO_PATH = tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings(ReleaseSettings):
+    """How an artifact is tried before it is placed."""
+
+    evaluation: Annotated[Path | None, NO_PATH] = None
+    """COCO JSON of annotated photos: mAP is compared with the live version's."""
+    images: Annotated[Path | None, NO_PATH] = None
+    """Folder of those photos, if not the JSON's own."""
+    map_tolerance: float = 0.01
+    """By how much mAP@0.5 may be lower than the live version's, 0 to 1."""
+    slowdown: float = 1.5
+    """By which factor the network may be slower than the live version's."""
+    private_server: bool = True
+    """Run both versions in a private Triton first; needs what `serving up` needs."""
+    keep: int = KEEP
+    """Versions that stay. The live one, the one before it and pinned ones stay in any case."""
+
+
+def try_artifact(
+    repository: Repository, live: int, artifact: Artifact, settings: TrialSettings
+) -> dict[str, Any]:
+    """The second and the third trial. Prints and returns what they measured, for the record.
+
+    Raises:
+        ServingError: what the artifact does not pass, or what cannot be tried.
+    """
+    evaluation = _read_evaluation_set(settings, repository.task.labels)
+    candidate, stable = artifact.network.read_bytes(), _read_live(repository, live)
+    if evaluation:
+        evaluation = _leave_out_trained_on(evaluation, candidate, stable)
+    speed = check_speed(candidate, stable, repository.task.signature.images, settings.slowdown)
+    print(f"speed: {speed}")
+    if not settings.private_server:
+        return {}
+    print("trying it beside the live version in a private Triton", flush=True)
+    found = compare_privately(repository, live, artifact, evaluation)
+    check_accuracy(found, settings.map_tolerance)
+    return _print_accuracy(found, evaluation) if evaluation else {}
+
+
+def _read_evaluation_set(settings: TrialSettings, labels: tuple[str, ...]) -> EvaluationSet | None:
+    """The evaluation set, if one is named and fits the settings."""
+    if settings.evaluation is None:
+        return None
+    if not settings.private_server:
+        raise PublishError("--evaluation needs the private server: leave out --no-private-server")
+    evaluation = read_evaluation(settings.evaluation, settings.images)
+    evaluation.check_labels(labels)
+    return evaluation
+
+
+def _read_live(repository: Repository, live: int) -> bytes:
+    """The live version's weights."""
+    try:
+        return repository.read_network(live)
+    except MissingFileError:
+        raise PublishError(
+            f"version {live} is live, but {repository.store.address} does not hold it: does the "
+            "server serve this repository?"
+        ) from None
+
+
+def _leave_out_trained_on(evaluation: EvaluationSet, *networks: bytes) -> EvaluationSet:
+    """The evaluation set without the photos that one of the networks was trained on."""
+    kept = leave_out_photos(evaluation, set().union(*map(read_trained_on, networks)))
+    before, after = len(evaluation.photos), len(kept.photos)
+    if after < before:
+        print(
+            f"{before - after} of {before} photos are left out: one of the two was trained on them"
+        )
+    return kept
+
+
+def _print_accuracy(found: Comparison, evaluation: EvaluationSet) -> dict[str, Any]:
+    """Print the two versions' mAP. Returns the candidate's, for the record."""
+    new, old = found.candidate.metrics, found.stable.metrics
+    if new is None or old is None:
+        return {}
+    print(f"mAP@0.5 {new.map50:.3f}, the live version {old.map50:.3f}, on {new.images} photos")
+    return {
+        "mAP@0.5": new.map50,
+        "mAP@[.5:.95]": new.map,
+        "evaluation": {"set": evaluation.source.name, "photos": new.images},
+    }
 
 
 def check_sensible(artifact: Artifact) -> None:
@@ -45,9 +126,9 @@ def check_sensible(artifact: Artifact) -> None:
     shape = artifact.signature.images
     images = np.stack([*probe_images(shape), np.full(shape, 255, np.uint8)])
     session = open_session(artifact.network.read_bytes())
-    boxes, scores = answer(session, images)
-    _, scores_alone = answer(session, images[1:2])
-    check_boxes(boxes)
+    boxes, scores = _answer(session, images)
+    _, scores_alone = _answer(session, images[1:2])
+    _check_boxes(boxes)
     if not (scores.min() >= -SLACK and scores.max() <= 1 + SLACK):  # not a number as well
         raise PublishError(
             f"model.onnx gives scores from {scores.min():.3g} to {scores.max():.3g}, expected "
@@ -66,7 +147,7 @@ def check_sensible(artifact: Artifact) -> None:
         )
 
 
-def check_boxes(boxes: np.ndarray) -> None:
+def _check_boxes(boxes: np.ndarray) -> None:
     """Boxes are xyxy, 0 to 1; float32 [B, K, 4]."""
     if not (boxes.min() >= -SLACK and boxes.max() <= 1 + SLACK):
         raise PublishError(
@@ -95,10 +176,10 @@ def check_speed(candidate: bytes, live: bytes, shape: tuple[int, ...], slowdown:
     """
     image = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
     try:
-        time_live = stopwatch(live, image)
+        time_live = _make_stopwatch(live, image)
     except Exception as error:  # onnxruntime raises many types of its own
         return f"not compared, the live version does not run ({first_line(error)}); {WAY_ON}"
-    time_candidate = stopwatch(candidate, image)
+    time_candidate = _make_stopwatch(candidate, image)
     laps = [(time_candidate(), time_live()) for _ in range(RUNS)]
     new, old = (min(times) for times in zip(*laps, strict=True))
     if new > slowdown * old:
@@ -109,7 +190,7 @@ def check_speed(candidate: bytes, live: bytes, shape: tuple[int, ...], slowdown:
     return f"{new:.1f} ms an image, the live version {old:.1f} (one thread)"
 
 
-def stopwatch(network: bytes, image: np.ndarray) -> Callable[[], float]:
+def _make_stopwatch(network: bytes, image: np.ndarray) -> Callable[[], float]:
     """A function that runs the network once and returns the milliseconds."""
     session = open_session(network, threads=1)
 
@@ -122,7 +203,7 @@ def stopwatch(network: bytes, image: np.ndarray) -> Callable[[], float]:
     return run
 
 
-def answer(
+def _answer(
     session: onnxruntime.InferenceSession, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes and scores of a batch."""
@@ -138,97 +219,6 @@ def answer(
             f"of {len(images)} images"
         )
     return boxes, scores
-
-
-def run_privately(
-    store: Store, task: Task, live: int, artifact: Artifact, evaluation: EvaluationSet | None
-) -> Comparison:
-    """Both versions side by side in a Triton of our own, which leaves nothing behind.
-
-    Raises:
-        PublishError: the candidate does not load there, or fails on a photo.
-        PrerequisiteError: this machine cannot run the embedded server.
-    """
-    with private_folder() as folder:
-        copy_privately(store, task, live, artifact, folder / "models")
-        photos = [] if evaluation else write_samples(folder)
-        with private_server(folder / "models") as server:
-            found = compare(server.grpc_url, task.ensemble, task.canary, photos, evaluation)
-    if found.stable.failures:
-        print(f"the live version {describe_failures(found.stable)}")
-    if found.candidate.failures:
-        raise PublishError(f"in a private Triton it {describe_failures(found.candidate)}")
-    return found
-
-
-def describe_failures(side: Side) -> str:
-    """How many photos one of the two failed on, and why on the first."""
-    return f"fails on {side.failures} of {side.requests} photos, first: {side.first_error}"
-
-
-@contextmanager
-def private_folder(way_on: str = f"; {WAY_ON}") -> Iterator[Path]:
-    """A folder that goes with the context; if we are killed, with the next server's start.
-
-    Args:
-        way_on: ends the sentence about a machine that cannot run the embedded server.
-    """
-    try:
-        check_machine()  # else there may be no /dev/shm
-    except PrerequisiteError as error:
-        raise PrerequisiteError(f"{error}{way_on}") from None
-    region = Region()
-    region.claim()
-    try:
-        yield region.folder
-    finally:
-        region.release()
-
-
-@contextmanager
-def private_server(repository: Path) -> Iterator[EmbeddedServer]:
-    """A server of our own, and what goes wrong there as a refusal."""
-    # A key of its own: the one in the environment may be another server's.
-    settings = ServerSettings(repository, admin_key=secrets.token_hex(16))
-    try:
-        with EmbeddedServer(settings) as server:
-            yield server
-    except (StartError, CompareError) as error:
-        raise PublishError(f"in a private Triton: {error}") from None
-
-
-def start_privately(artifact: Artifact, ensemble: str) -> None:
-    """A new task in a Triton of our own, which starts once a photo went through it.
-
-    Raises:
-        PublishError: it does not.
-        PrerequisiteError: this machine cannot run the embedded server.
-    """
-    with private_folder() as folder:
-        render(TEMPLATE, artifact, folder / "models", ensemble)
-        with private_server(folder / "models"):
-            return
-
-
-def copy_privately(store: Store, task: Task, live: int, artifact: Artifact, folder: Path) -> None:
-    """A repository of the task alone, with the artifact as its canary."""
-    network = [f"{task.network}/{CONFIG}", task.version_folder(live)]
-    others = [model for model in task.models if model != task.network]
-    store.fetch(folder, [*network, *others])
-    private = open_store(folder)
-    with private.lock("trial"):
-        switch = Switch(private, task, Record(), None)
-        canary = State(live, canary=switch.next_number())
-        switch.run(State(live), canary, artifact.network.read_bytes())
-
-
-def write_samples(folder: Path) -> list[Path]:
-    """Two generated photos."""
-    noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-    samples = {"disc.jpg": sample_photo(), "noise.png": bytes(cv2.imencode(".png", noise)[1])}
-    for name, photo in samples.items():
-        (folder / name).write_bytes(photo)
-    return [folder / name for name in samples]
 
 
 def check_accuracy(found: Comparison, tolerance: float) -> None:

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from serving.errors import PrerequisiteError
-from serving.repository import variants
+from serving.model_config import list_variants
 from serving.server import shared_memory
 from serving.server.tritonserver import (
     DOCKER,
@@ -176,7 +176,7 @@ def describe_lack(address: str, files: Collection[str], lacks: Mapping[str, str]
 
 def check_variant(address: str, files: Iterable[str], name: str) -> None:
     """Triton takes a variant that no model has for config.pbtxt, in silence."""
-    found = variants(files)
+    found = list_variants(files)
     if name and name not in found:
         there = ", ".join(f"{each} (of {', '.join(found[each])})" for each in sorted(found))
         raise PrerequisiteError(

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import tyro
 
-from serving import history
 from serving.control import Control
 from serving.errors import (
     PrerequisiteError,
@@ -20,6 +19,7 @@ from serving.errors import (
     StartError,
     StoreError,
 )
+from serving.history import check_served_networks
 from serving.server import log, shared_memory, tritonserver
 from serving.server.prerequisites import (
     check_admin_key,
@@ -192,7 +192,7 @@ class EmbeddedServer:
         choose_models(self._store.address, files)
         check_variant(self._store.address, files, self.settings.model_config_name)
         check_admin_key(self.admin_key)
-        history.verify(self._store)
+        check_served_networks(self._store)
         self._ports = choose_ports(self._places())
         shared_memory.remove_leftovers()
         try:

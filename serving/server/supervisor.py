@@ -25,11 +25,12 @@ from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
+from client.canary import SUFFIX as CANARY_SUFFIX
 from client.versions import wanted_versions
 from serving.backoff import Backoff
 from serving.control import Control
 from serving.errors import ServingError, SlowStartError, StartError, first_line
-from serving.repository import CANARY_SUFFIX, takes_photos
+from serving.model_config import takes_photos
 from serving.server.process import Stub, TritonProcess
 from serving.server.shared_memory import Region
 from serving.server.vigil import PATIENCE, Sign, Vigil

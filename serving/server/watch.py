@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving.errors import StoreError
-from serving.repository import read_config, version_numbers
+from serving.model_config import list_version_numbers, read_config
 from serving.store.base import Store, counts
 from serving.store.folder import FolderStore
 
@@ -59,7 +59,7 @@ class Watch:
 
     def versions(self, model: str) -> set[int]:
         """The numbers of a model's version folders at the last look."""
-        return version_numbers(self._last.get(model, {}))
+        return list_version_numbers(self._last.get(model, {}))
 
     def changes(self) -> Changes:
         """What changed since the last answer that told of a change.
@@ -95,11 +95,11 @@ class Watch:
             return changes
         known, self._known = self._known, now
         changed = sorted(model for model in now if now[model] != known.get(model))
-        arrived = {m: max(version_numbers(now[m]), default=0) for m in changed}
+        arrived = {m: max(list_version_numbers(now[m]), default=0) for m in changed}
         arrived = {
             m: n
             for m, n in arrived.items()
-            if n > max(version_numbers(known.get(m, {})), default=0)
+            if n > max(list_version_numbers(known.get(m, {})), default=0)
         }
         return Changes(changed, sorted(known.keys() - now.keys()), arrived, changes.trouble)
 

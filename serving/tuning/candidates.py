@@ -29,7 +29,7 @@ class Candidate:
 
     def tune_network(self, config: ModelConfig) -> None:
         """Put the settings into the network's configuration."""
-        set_instances(config, self.instances)
+        _set_instances(config, self.instances)
         if self.threads is not None:
             config.parameters[THREADS].string_value = str(self.threads or 1)
             config.parameters.pop(FOLLOW, None)
@@ -43,41 +43,41 @@ class Candidate:
 
     def tune_decoder(self, config: ModelConfig) -> None:
         """Put the settings into preprocess' configuration."""
-        set_instances(config, self.decoders)
+        _set_instances(config, self.decoders)
 
 
 AS_IS = Candidate()
 
 
-def set_instances(config: ModelConfig, count: int | None) -> None:
+def _set_instances(config: ModelConfig, count: int | None) -> None:
     """Have so many instances, on the CPU."""
     if count is not None:
         del config.instance_group[:]
         config.instance_group.add(kind=ModelInstanceGroup.KIND_CPU, count=count)
 
 
-def steps(cores: int) -> list[Callable[[Candidate], list[Candidate]]]:
+def plan_steps(cores: int) -> list[Callable[[Candidate], list[Candidate]]]:
     """What to try in each step beside the best so far."""
     return [
-        lambda best: splits(best, cores),
-        lambda best: [replace(best, decoders=n) for n in decoders(cores)],
+        lambda best: split_cores(best, cores),
+        lambda best: [replace(best, decoders=n) for n in choose_decoders(cores)],
         lambda best: [replace(best, together=each) for each in (False, True)],
     ]
 
 
-def splits(best: Candidate, cores: int) -> list[Candidate]:
+def split_cores(best: Candidate, cores: int) -> list[Candidate]:
     """The cores divided among instances of the network: all for one, two for each, one for each."""
     counts = sorted({1, max(1, cores // 2), cores})
     found = [replace(best, instances=n, threads=max(1, cores // n)) for n in counts]
     return [*found, replace(best, instances=cores, threads=0)] if cores > 2 else found
 
 
-def decoders(cores: int) -> list[int]:
+def choose_decoders(cores: int) -> list[int]:
     """Decoding takes a fifth of what the network takes, or less."""
     return sorted({1, min(2, cores), max(1, cores // 4)})
 
 
-def distinct(
+def keep_distinct(
     found: Sequence[Candidate], network: ModelConfig, decoder: ModelConfig
 ) -> list[Candidate]:
     """The first of each that come to the same, applied to these configurations."""
@@ -92,21 +92,26 @@ def distinct(
     return list(effects.values())
 
 
-def levels(cores: int) -> list[int]:
+def choose_levels(cores: int) -> list[int]:
     """How many requests are under way at once: one, then ever more than there are cores."""
     return sorted({1, cores, 2 * cores, 4 * cores})
 
 
-def describe(network: ModelConfig, decoder: ModelConfig) -> tuple[str, str, str, str]:
+def describe_settings(network: ModelConfig, decoder: ModelConfig) -> tuple[str, str, str, str]:
     """Instances, threads, instances of preprocess and batches of what a server runs, in words."""
     follows = FOLLOW in network.parameters and network.parameters[FOLLOW].string_value != "0"
     fixed = THREADS in network.parameters and not follows
     threads = network.parameters[THREADS].string_value if fixed else ""
     alone = list(network.dynamic_batching.preferred_batch_size) == [1]
     batches = "together" if network.HasField("dynamic_batching") and not alone else "alone"
-    return str(count(network)), threads or "by load", str(count(decoder)), batches
+    return (
+        str(_count_instances(network)),
+        threads or "by load",
+        str(_count_instances(decoder)),
+        batches,
+    )
 
 
-def count(config: ModelConfig) -> int:
+def _count_instances(config: ModelConfig) -> int:
     """How many instances a model has."""
     return sum(max(1, group.count) for group in config.instance_group) or 1

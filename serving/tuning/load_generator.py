@@ -75,7 +75,7 @@ class Generator:
         with self._process:  # closes its pipes
             self._process.kill()
 
-    def run(self, concurrency: int, seconds: float) -> Sample:
+    def send_load(self, concurrency: int, seconds: float) -> Sample:
         """Keep so many requests under way for so many seconds.
 
         Raises:
@@ -92,7 +92,7 @@ class Generator:
         try:
             print(json.dumps(message), file=self._process.stdin, flush=True)
         except BrokenPipeError:
-            return  # `run` tells
+            return  # `send_load` tells
 
 
 class Channel:
@@ -105,7 +105,7 @@ class Channel:
         self._turn: Iterator[bytes] = itertools.cycle(requests)
         self._answers: queue.SimpleQueue[tuple[float, float, str]] = queue.SimpleQueue()
 
-    def run(self, concurrency: int, seconds: float) -> Sample:
+    def send_load(self, concurrency: int, seconds: float) -> Sample:
         """Keep so many under way. Counted are answers that come in a window of time.
 
         So the begin and the end, when fewer are under way, are not in the throughput.
@@ -138,7 +138,7 @@ class Channel:
         self._call.future(next(self._turn), timeout=PATIENCE).add_done_callback(done)
 
 
-def serialise(photo: bytes, model: str, tensor: str = "image") -> bytes:
+def serialise_request(photo: bytes, model: str, tensor: str = "image") -> bytes:
     """A ModelInferRequest with one photo, BYTES [1, 1]."""
     request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name=tensor, datatype="BYTES", shape=[1, 1])
@@ -150,10 +150,10 @@ def main() -> None:
     """Obey until the input ends."""
     setup = json.loads(sys.stdin.readline())
     photos = [Path(path).read_bytes() for path in setup["photos"]]
-    channel = Channel(setup["url"], [serialise(photo, setup["model"]) for photo in photos])
+    channel = Channel(setup["url"], [serialise_request(photo, setup["model"]) for photo in photos])
     gc.freeze()
     for line in sys.stdin:
-        print(json.dumps(asdict(channel.run(**json.loads(line)))), flush=True)
+        print(json.dumps(asdict(channel.send_load(**json.loads(line)))), flush=True)
 
 
 if __name__ == "__main__":

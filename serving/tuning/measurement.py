@@ -18,18 +18,10 @@ from client.detect import files as photo_files
 from client.versions import NEWEST
 from serving.control import Control
 from serving.errors import TuneError, first_line
-from serving.release.rollout import wait_until
-from serving.release.trial import private_folder
-from serving.repository import (
-    Task,
-    config_files,
-    parse,
-    read_config,
-    read_state,
-    read_text,
-    with_pin,
-    with_policy,
-)
+from serving.model_config import parse_config, read_text, with_pin, with_policy
+from serving.release.deployment import wait_until
+from serving.release.private_server import make_private_folder
+from serving.repository import Repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.base import CONFIG, Store, variant_path
@@ -62,7 +54,7 @@ class Result:
     """What is known of a candidate."""
 
     candidate: Candidate
-    words: tuple[str, ...] = ()  # as `candidates.describe` has it
+    words: tuple[str, ...] = ()  # as `candidates.describe_settings` has it
     memory: float = 0.0  # MiB
     samples: dict[int, list[Sample]] = field(default_factory=dict)  # by concurrency
     trouble: str = ""  # why it cannot be used
@@ -78,14 +70,14 @@ class Result:
         """
         if self.trouble:
             return None
-        found = [level for c in sorted(self.samples) if (level := pool(c, self.samples[c]))]
+        found = [level for c in sorted(self.samples) if (level := pool_samples(c, self.samples[c]))]
         meeting = [level for level in found if level.meets(latency)]
         if meeting:
             return max(meeting, key=lambda level: level.throughput)
         return min(found, key=lambda level: level.p99, default=None)
 
 
-def pool(concurrency: int, samples: Sequence[Sample]) -> Level | None:
+def pool_samples(concurrency: int, samples: Sequence[Sample]) -> Level | None:
     """One level of several measurements, None where too little was answered to tell."""
     latencies = sorted(ms for sample in samples for ms in sample.latencies)
     if len(latencies) < 2:
@@ -100,10 +92,9 @@ class Bench:
     """The private server and what loads it.
 
     Args:
-        server: runs over `store` under the name `variant`.
+        server: runs over the repository under the name `variant`.
         control: a connection to it.
-        store: the private copy of the task.
-        task: whose models are tuned.
+        repository: the private copy of the task whose models are tuned.
         variant: the name.
         generator: loads the server.
     """
@@ -112,15 +103,14 @@ class Bench:
         self,
         server: EmbeddedServer,
         control: Control,
-        store: Store,
-        task: Task,
+        repository: Repository,
         variant: str,
         generator: Generator,
     ) -> None:
         self._server = server
         self._control = control
-        self._store = store
-        self._models = (task.network, decoder_of(store, task))
+        self._store = repository.store
+        self._models = (repository.task.network, find_decoder(repository))
         self._variant = variant
         self._generator = generator
 
@@ -133,16 +123,16 @@ class Bench:
         except InferenceServerException as error:
             result.trouble = first_line(error)
             return
-        result.words = candidates.describe(network, decoder)
+        result.words = candidates.describe_settings(network, decoder)
         wait_until(lambda: self._settled(network.name, decoder.name), SETTLE_SECONDS)
-        self._generator.run(len(network.instance_group) + 1, WARM_UP)
+        self._generator.send_load(len(network.instance_group) + 1, WARM_UP)
         result.memory = max(result.memory, self._memory())
 
     def measure(self, result: Result, concurrency: int, seconds: float) -> None:
         """Add a measurement to a candidate whose settings were applied."""
         if result.trouble:
             return
-        sample = self._generator.run(concurrency, seconds)
+        sample = self._generator.send_load(concurrency, seconds)
         result.add(concurrency, sample)
         result.memory = max(result.memory, self._memory())
         if not sample.latencies:
@@ -156,10 +146,10 @@ class Bench:
     def _memory(self) -> float:
         """MiB of the server and its models; a page that n share counts a n-th for each."""
         process = self._server.process
-        return sum(map(proportional_size, [process.pid, *(s.pid for s in process.stubs())]))
+        return sum(map(read_memory, [process.pid, *(s.pid for s in process.stubs())]))
 
 
-def proportional_size(pid: int) -> float:
+def read_memory(pid: int) -> float:
     """A process' Pss in MiB (proc(5), smaps_rollup); 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -169,43 +159,42 @@ def proportional_size(pid: int) -> float:
 
 
 @contextmanager
-def private_bench(store: Store, task: Task, variant: str, photos: list[Path]) -> Iterator[Bench]:
+def start_bench(repository: Repository, variant: str, photos: list[Path]) -> Iterator[Bench]:
     """A server over a copy of the live version; photos that it refuses are told and left out.
 
     Raises:
         ServingError: it does not start, or answers no photo.
     """
-    with private_folder(way_on="") as folder:
-        copy = copy_live(store, task, folder / "models")
-        write_variants(copy, (task.network, decoder_of(copy, task)), AS_IS, variant)
+    with make_private_folder(way_on="") as folder:
+        copy = copy_live_version(repository, folder / "models")
+        write_variants(copy.store, (copy.task.network, find_decoder(copy)), AS_IS, variant)
         settings = ServerSettings(
-            copy.address,
+            copy.store.address,
             model_config_name=variant,
             admin_key=secrets.token_hex(16),  # the one in the environment may be another server's
             probe_seconds=FOREVER,
         )
         with EmbeddedServer(settings) as server, server.control() as control:
-            good = answered(server.grpc_url, task.ensemble, photos)
-            with Generator(server.grpc_url, task.ensemble, good) as generator:
-                yield Bench(server, control, copy, task, variant, generator)
+            good = _keep_answered(server.grpc_url, copy.task.ensemble, photos)
+            with Generator(server.grpc_url, copy.task.ensemble, good) as generator:
+                yield Bench(server, control, copy, variant, generator)
 
 
-def copy_live(store: Store, task: Task, folder: Path) -> Store:
-    """A private repository of the task with its live version alone."""
-    live = task.version_folder(read_state(store, task).live)
+def copy_live_version(repository: Repository, folder: Path) -> Repository:
+    """Make a private repository of the task with its live version alone. Returns it."""
+    task = repository.task
+    live = task.version_folder(repository.state().live)
     others = [model for model in task.models if model != task.network]
-    store.fetch(folder, [f"{task.network}/{CONFIG}", live, *others])
-    copy = open_store(folder)
-    for path in config_files(copy, task.network):
-        copy.write(path, with_policy(read_text(copy, path), None).encode())
-    for path in config_files(copy, task.ensemble):
-        copy.write(path, with_pin(read_text(copy, path), task.network, NEWEST).encode())
+    repository.store.fetch(folder, [f"{task.network}/{CONFIG}", live, *others])
+    copy = Repository(open_store(folder), task)
+    copy.edit_configs(task.network, lambda text: with_policy(text, None))
+    copy.edit_configs(task.ensemble, lambda text: with_pin(text, task.network, NEWEST))
     return copy
 
 
-def decoder_of(store: Store, task: Task) -> str:
+def find_decoder(repository: Repository) -> str:
     """The model that makes `images` of photos."""
-    steps = read_config(store, task.ensemble).ensemble_scheduling.step
+    steps = repository.config(repository.task.ensemble).ensemble_scheduling.step
     return str(next(step.model_name for step in steps if "images" in step.output_map))
 
 
@@ -216,7 +205,7 @@ def write_variants(
     network, decoder = models
     changed = []
     for model, tune in ((network, candidate.tune_network), (decoder, candidate.tune_decoder)):
-        config = parse(read_text(store, f"{model}/{CONFIG}"))
+        config = parse_config(read_text(store, f"{model}/{CONFIG}"))
         tune(config)
         path, text = f"{model}/{variant_path(variant)}", str(config).encode()
         if path not in store.files() or store.read(path) != text:
@@ -225,7 +214,7 @@ def write_variants(
     return changed
 
 
-def answered(url: str, model: str, photos: list[Path]) -> list[Path]:
+def _keep_answered(url: str, model: str, photos: list[Path]) -> list[Path]:
     """The photos that the server answers.
 
     Raises:

@@ -4,14 +4,14 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from client import Detector, DetectorError
 from serving.control import sample_photo
-from serving.release.rollout import Switch
-from serving.release.session import ReleaseSettings, begin
+from serving.release.rollout import Rollout
+from serving.release.session import ReleaseSettings, lock_store, open_session
 from serving.server.server import EmbeddedServer
 
 
@@ -22,9 +22,12 @@ class Service:
         self.repository = repository
         self.server = server
 
-    def begin(self) -> AbstractContextManager[Switch]:
+    @contextmanager
+    def session(self) -> Iterator[Rollout]:
         """As every command begins."""
-        return begin(ReleaseSettings(**self.where()), "test")
+        settings = ReleaseSettings(**self.where())
+        with lock_store(settings, "test") as store, open_session(store, settings) as rollout:
+            yield rollout
 
     def where(self) -> dict[str, Any]:
         """The settings that all commands have in common."""

@@ -10,7 +10,7 @@ import pytest
 from serving import history
 from serving.errors import DamagedFileError, PublishError
 from serving.history import Record, Unfinished
-from serving.repository import State, read_task, versions
+from serving.repository import State, open_repository
 from serving.store.folder import FolderStore
 from tests.serving.test_artifact import flip_a_bit
 from tests.serving.tiny_network import network
@@ -29,32 +29,32 @@ def store(tmp_path: Path) -> FolderStore:
 
 
 def test_nothing_written(store: FolderStore) -> None:
-    assert history.read(store, "ensemble") == Record()
+    assert history.read_record(store, "ensemble") == Record()
 
 
 def test_what_is_written_is_read(store: FolderStore) -> None:
-    history.write(store, "ensemble", RECORD)
-    assert history.read(store, "ensemble") == RECORD
-    assert history.read(store, "road") == Record()
+    history.write_record(store, "ensemble", RECORD)
+    assert history.read_record(store, "ensemble") == RECORD
+    assert history.read_record(store, "road") == Record()
 
 
 def test_tasks_do_not_touch_each_other(store: FolderStore) -> None:
-    history.write(store, "ensemble", RECORD)
+    history.write_record(store, "ensemble", RECORD)
     before = store.read(history.FILE)
-    history.write(store, "road", Record(highest=1))
-    assert history.read(store, "ensemble") == RECORD
-    history.write(store, "road", Record())
+    history.write_record(store, "road", Record(highest=1))
+    assert history.read_record(store, "ensemble") == RECORD
+    history.write_record(store, "road", Record())
     assert store.read(history.FILE) == before
-    history.write(store, "ensemble", Record())
+    history.write_record(store, "ensemble", Record())
     assert store.files() == {}
 
 
 def test_the_shipped_networks_are_the_recorded_ones(project_repository: Path) -> None:
     store = FolderStore(str(project_repository))
-    task, record = read_task(store, "ensemble"), history.read(store, "ensemble")
-    assert [*record.versions] == versions(store, task) == [1, 2]
+    repository, record = open_repository(store, "ensemble"), history.read_record(store, "ensemble")
+    assert [*record.versions] == repository.versions() == [1, 2]
     for version in record.versions:
-        history.read_network(store, task, version, record)
+        history.read_published(repository, version, record)
 
 
 def test_a_served_network_that_is_not_the_published_one(
@@ -63,22 +63,22 @@ def test_a_served_network_that_is_not_the_published_one(
     shutil.copytree(project_repository, tmp_path / "my models")
     store = FolderStore(str(tmp_path / "my models"))
     flip_a_bit(tmp_path / "my models" / "ssd" / "1" / "model.onnx")
-    history.verify(store)  # that one is not served
+    history.check_served_networks(store)  # that one is not served
     flip_a_bit(tmp_path / "my models" / "ssd" / "2" / "model.onnx")
     found = hashlib.sha256(store.read("ssd/2/model.onnx")).hexdigest()
     with pytest.raises(DamagedFileError, match="is not the file that was published") as told:
-        history.verify(store)
-    expected = history.read(store, "ensemble").versions[2]["sha256"]
+        history.check_served_networks(store)
+    expected = history.read_record(store, "ensemble").versions[2]["sha256"]
     for part in (f"{tmp_path}/my models/ssd/2/model.onnx", expected, found):
         assert part in str(told.value)
     assert f"rollback --repository '{tmp_path}/my models' --model ensemble" in str(told.value)
-    history.write(store, "ensemble", Record())
-    history.verify(store)  # nothing is known of what was copied in
+    history.write_record(store, "ensemble", Record())
+    history.check_served_networks(store)  # nothing is known of what was copied in
 
 
 def test_a_task_that_is_gone_is_not_verified(store: FolderStore) -> None:
-    history.write(store, "ensemble", RECORD)
-    history.verify(store)
+    history.write_record(store, "ensemble", RECORD)
+    history.check_served_networks(store)
 
 
 def test_the_order_of_lives() -> None:
@@ -103,21 +103,21 @@ def test_the_order_of_lives() -> None:
 def test_file_that_is_no_record(store: FolderStore, content: bytes, words: str) -> None:
     store.write(history.FILE, content)
     with pytest.raises(PublishError, match=words):
-        history.read(store, "ensemble")
+        history.read_record(store, "ensemble")
 
 
 def test_damaged_entry(store: FolderStore) -> None:
     entry = {"versions": {"one": {}}, "highest": 1, "lived": [], "unfinished": None}
     store.write(history.FILE, json.dumps({"format": 1, "tasks": {"ensemble": entry}}).encode())
     with pytest.raises(PublishError, match=r"releases\.json is damaged \(ValueError"):
-        history.read(store, "ensemble")
+        history.read_record(store, "ensemble")
 
 
 def test_facts_of_a_network() -> None:
     model = network(96, 30, 2)
     for key, value in (("metrics", '{"mAP@0.5": 0.9, "loss": 3}'), ("data_fingerprint", "f00")):
         model.metadata_props.add(key=key, value=value)
-    facts = history.describe(model.SerializeToString())
+    facts = history.describe_network(model.SerializeToString())
     assert facts.pop("bytes") == len(model.SerializeToString())
     assert len(facts.pop("sha256")) == 64
     assert facts == {"mAP@0.5": 0.9, "data_fingerprint": "f00"}
@@ -125,7 +125,7 @@ def test_facts_of_a_network() -> None:
 
 @pytest.mark.parametrize("metrics", ["no JSON", "null", "3"])
 def test_facts_of_anything(metrics: str) -> None:
-    assert history.describe(b"junk")["bytes"] == 4
+    assert history.describe_network(b"junk")["bytes"] == 4
     model = network(96, 30, 2)
     model.metadata_props.add(key="metrics", value=metrics)
-    assert set(history.describe(model.SerializeToString())) == {"sha256", "bytes"}
+    assert set(history.describe_network(model.SerializeToString())) == {"sha256", "bytes"}

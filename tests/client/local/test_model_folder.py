@@ -6,8 +6,7 @@ import pytest
 
 from client import DetectorError, InvalidParameter
 from client.local import model_folder
-from serving.repository import canary_config, read_task, with_pin, with_policy
-from serving.store.address import open_store
+from serving.model_config import make_canary_config, with_pin, with_policy
 from tests.conftest import PROJECT
 
 SHIPPED = PROJECT / "model_repository"
@@ -62,8 +61,8 @@ def test_the_version_is_the_one_that_is_served(repository: Path) -> None:
 
 
 def test_a_version_or_a_canary_may_be_named(repository: Path) -> None:
-    task = read_task(open_store(repository), "ensemble")
-    text = canary_config((repository / "ensemble" / "config.pbtxt").read_text(), task, 1, 0.1)
+    stable = (repository / "ensemble" / "config.pbtxt").read_text()
+    text = make_canary_config(stable, "ensemble", "ssd", 1, 0.1)
     (repository / "ensemble_canary" / "1").mkdir(parents=True)
     (repository / "ensemble_canary" / "config.pbtxt").write_text(text)
 

@@ -12,9 +12,9 @@ from client import Box, Detection, Result
 from serving.errors import EvaluationError
 from serving.release.evaluation import (
     EvaluationSet,
-    held_out,
+    leave_out_photos,
     read_evaluation,
-    score,
+    score_detections,
 )
 
 WIDE = Box(10, 10, 110, 60)  # 100 x 50
@@ -112,13 +112,13 @@ def test_photos_that_were_trained_on_are_left_out(
     (tmp_path / "a.jpg").write_bytes(b"a photo")
     first, second = (hashlib.sha256(content).hexdigest()[:12] for content in (b"a photo", b""))
     evaluation = read_evaluation(write(annotations=[annotation(7), annotation("eight")]))
-    assert held_out(evaluation, ()) == evaluation
-    kept = held_out(evaluation, {first})
+    assert leave_out_photos(evaluation, ()) == evaluation
+    kept = leave_out_photos(evaluation, {first})
     assert [path.name for path in kept.photos.values()] == ["b.jpg"]
     found = {number: result(("cell", 0.9, WIDE)) for number in kept.photos}
-    assert score(kept, found).map50 == pytest.approx(1)
+    assert score_detections(kept, found).map50 == pytest.approx(1)
     with pytest.raises(EvaluationError, match=r"trained on 2 of its 2 photos.*no fair comparison"):
-        held_out(evaluation, {first, second})
+        leave_out_photos(evaluation, {first, second})
 
 
 @pytest.fixture
@@ -127,41 +127,41 @@ def one_cell_each(write: Callable[..., Path]) -> EvaluationSet:
 
 
 def test_nothing_found(one_cell_each: EvaluationSet) -> None:
-    metrics = score(one_cell_each, {})
+    metrics = score_detections(one_cell_each, {})
     assert (metrics.map50, metrics.map, metrics.images) == (0, 0, 2)
     assert metrics.per_class == {"cell": (0, 0)}
-    assert score(one_cell_each, {0: result(), 1: result()}) == metrics
+    assert score_detections(one_cell_each, {0: result(), 1: result()}) == metrics
 
 
 def test_everything_found(one_cell_each: EvaluationSet) -> None:
     found = result(("cell", 0.9, WIDE))
-    metrics = score(one_cell_each, {0: found, 1: found})
+    metrics = score_detections(one_cell_each, {0: found, 1: found})
     assert (metrics.map50, metrics.map) == pytest.approx((1, 1))
 
 
 def test_one_of_two_found(one_cell_each: EvaluationSet) -> None:
     """Precision 1 at the 51 of 101 recalls from 0 to 0.5."""
-    metrics = score(one_cell_each, {0: result(("cell", 0.9, WIDE))})
+    metrics = score_detections(one_cell_each, {0: result(("cell", 0.9, WIDE))})
     assert metrics.map50 == pytest.approx(51 / 101)
 
 
 def test_box_that_is_off(one_cell_each: EvaluationSet) -> None:
     """38 pixels cut off 100: an IoU of 0.62 is enough at 0.5, 0.55 and 0.6, three of ten."""
     found = result(("cell", 0.9, Box(10, 10, 72, 60)))
-    metrics = score(one_cell_each, {0: found, 1: found})
+    metrics = score_detections(one_cell_each, {0: found, 1: found})
     assert (metrics.map50, metrics.map) == pytest.approx((1, 0.3))
 
 
 def test_a_false_one_before_the_right_ones(one_cell_each: EvaluationSet) -> None:
     """Precision 1/2 at recall 1/2, then 2/3: its envelope is 2/3 throughout."""
     false, right = ("cell", 0.95, Box(300, 300, 400, 400)), ("cell", 0.9, WIDE)
-    metrics = score(one_cell_each, {0: result(false, right), 1: result(right)})
+    metrics = score_detections(one_cell_each, {0: result(false, right), 1: result(right)})
     assert metrics.map50 == pytest.approx(2 / 3)
 
 
 def test_labels_that_the_set_does_not_know(one_cell_each: EvaluationSet) -> None:
     found = result(("other", 0.95, WIDE), ("cell", 0.9, WIDE))
-    assert score(one_cell_each, {0: found, 1: found}).map50 == pytest.approx(1)
+    assert score_detections(one_cell_each, {0: found, 1: found}).map50 == pytest.approx(1)
 
 
 def test_crowds_are_neither_right_nor_wrong(write: Callable[..., Path]) -> None:
@@ -169,10 +169,10 @@ def test_crowds_are_neither_right_nor_wrong(write: Callable[..., Path]) -> None:
     evaluation = read_evaluation(write(annotations=rows))
     found = result(("cell", 0.9, WIDE))
     for answer in ({0: found}, {0: found, 1: found}):
-        metrics = score(evaluation, answer)
+        metrics = score_detections(evaluation, answer)
         assert metrics.per_class == {"cell": pytest.approx((1, 1))}  # speck: crowds only
 
 
 def test_quiet(one_cell_each: EvaluationSet, capsys: pytest.CaptureFixture[str]) -> None:
-    score(one_cell_each, {})
+    score_detections(one_cell_each, {})
     assert capsys.readouterr() == ("", "")

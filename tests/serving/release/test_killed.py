@@ -6,6 +6,7 @@ what stands for a server: it holds what the repository says whenever it is told 
 """
 
 import hashlib
+import os
 import shutil
 import tempfile
 import threading
@@ -13,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,19 +22,19 @@ from typing import Any
 import numpy as np
 import obstore
 import pytest
+from google.protobuf import text_format
 from obstore.exceptions import GenericError
 from obstore.store import MemoryStore
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from client.versions import pin_of, wanted_versions
-from serving import history
-from serving import repository as layout
+from serving import history, template
 from serving.artifact import Artifact
 from serving.errors import PublishError
+from serving.model_config import list_version_numbers, read_config
+from serving.release import deployment, new_task, rollout, session
 from serving.release import publish as publishing
-from serving.release import rollout as switch
-from serving.release import session as release
-from serving.release import trial
 from serving.release.promote import (
     PromoteSettings,
     RollbackSettings,
@@ -45,19 +47,14 @@ from serving.release.publish import (
     canary,
     publish,
 )
-from serving.repository import (
-    NETWORK_FILE,
-    read_config,
-    read_task,
-    version_numbers,
-)
+from serving.repository import NETWORK_FILE, open_repository
 from serving.server.prerequisites import choose_models
 from serving.store.address import open_store
 from serving.store.base import Store
 from serving.store.objects import LOCK, ObjectStore
 from tests.conftest import PROJECT
 
-TASK = read_task(open_store(PROJECT / "model_repository"), "ensemble")
+TASK = open_repository(open_store(PROJECT / "model_repository"), "ensemble").task
 
 
 class Killed(BaseException):
@@ -116,7 +113,7 @@ class Triton:
             self.ensembles[model] = (network, pin_of(config, network))
         elif config.backend == "onnxruntime":
             paths = [path for path in self.store.files() if path.startswith(f"{model}/")]
-            folders = version_numbers(paths)
+            folders = list_version_numbers(paths)
             if not (wanted := wanted_versions(config, folders)) <= folders:
                 raise InferenceServerException(f"{model} has no version {wanted - folders}")
             loaded = self.networks.get(model, {})
@@ -178,13 +175,28 @@ class Triton:
     def infer_network(self, model: str, version: str, images: np.ndarray, _: float) -> np.ndarray:
         """A request to one version."""
         self.life.check()
-        return run(self.networks[model][version], images)
+        return compute_scores(self.networks[model][version], images)
 
 
-def run(network: bytes, images: np.ndarray) -> np.ndarray:
+def compute_scores(network: bytes, images: np.ndarray) -> np.ndarray:
     """Scores [B, 1, 1] that tell one content from another."""
-    code = hashlib.sha256(network).digest()[0] / 10  # differs by more than switch.TOLERANCE
+    code = hashlib.sha256(network).digest()[0] / 10  # differs by more than deployment.TOLERANCE
     return np.full((len(images), 1, 1), code, np.float32)
+
+
+PARSE = text_format.Parse
+
+
+@cache
+def parse_once(text: str, **options: Any) -> ModelConfig:
+    """The same few configurations are parsed again and again, most of the time of these tests."""
+    return PARSE(text, ModelConfig(), **options)
+
+
+def parse_quickly(text: str, config: ModelConfig, **options: Any) -> ModelConfig:
+    """In the place of `text_format.Parse`."""
+    config.CopyFrom(parse_once(text, **options))
+    return config
 
 
 class World:
@@ -198,14 +210,18 @@ class World:
         self.triton: Triton | None = None
         self.published = 0
         self.variant = ""  # of the configurations that the server reads
-        patch.setattr(layout, "TEMPLATE", plain_template(folder / "template"))
+        patch.setattr(text_format, "Parse", parse_quickly)
+        patch.setattr(os, "fsync", lambda _: None)  # processes die here, the machine does not
+        patch.setattr(template, "TEMPLATE", plain_template(folder / "template"))
         patch.setattr(publishing, "read_artifact", lambda path: Artifact(path, *task_of()))
         patch.setattr(publishing, "try_artifact", lambda *_: {})
-        patch.setattr(trial, "check_sensible", lambda _: None)
-        patch.setattr(switch, "run", run)
-        patch.setattr(history, "stamp", lambda: {"published": "today", "by": "me"})
-        patch.setattr(release, "connect", self.connect)
-        patch.setattr(publishing, "connect", self.connect)
+        patch.setattr(publishing, "check_sensible", lambda _: None)
+        for module in (deployment, rollout):
+            patch.setattr(module, "compute_scores", compute_scores)
+        for module in (publishing, new_task):
+            patch.setattr(module, "sign_release", lambda: {"published": "today", "by": "me"})
+        for module in (session, new_task):
+            patch.setattr(module, "connect", self.connect)
 
     @contextmanager
     def connect(self, _: object) -> Iterator[Triton | None]:
@@ -354,32 +370,47 @@ SCENARIOS = {
 }
 
 VARIED = ("version after a rollback", "canary", "share", "promotion", "rollback")
+# In a folder: one that creates, one that places and writes, one that removes, one that adds.
+ON_FOLDERS = ("new repository", "next version", "end of a canary", "new task")
+PLACES = [("objects", scenario) for scenario in SCENARIOS]
+PLACES += [("folder", scenario) for scenario in ON_FOLDERS]
 
 
-@pytest.fixture(params=["folder", "objects"])
-def address(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where no repository is yet; the object store is one in memory, for its speed."""
-    if request.param == "folder":
-        return str(tmp_path / "there" / "models")
+@pytest.fixture
+def objects(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where no repository is yet, in an object store in memory."""
     memory = MemoryStore()
     monkeypatch.setattr(ObjectStore, "_connect", lambda *_: memory)
     return "s3://bucket/models"
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """Where no repository is yet, on a disk."""
+    return str(tmp_path / "there" / "models")
+
+
 @pytest.mark.parametrize("serves", [True, False], ids=["server", "alone"])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(("place", "scenario"), PLACES)
 def test_killed_at_every_step(
-    scenario: str, serves: bool, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: str,
+    scenario: str,
+    serves: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
+    """All scenarios in memory, for its speed; on a disk those that differ in how it changes."""
+    address = request.getfixturevalue(place)
     kill_at_every_step(scenario, "", serves, address, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("scenario", VARIED)
 def test_killed_at_every_step_with_variants(
-    scenario: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: str, objects: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server reads a variant; what it and one that reads config.pbtxt serve never differs."""
-    kill_at_every_step(scenario, "tuned", True, address, tmp_path, monkeypatch)
+    kill_at_every_step(scenario, "tuned", True, objects, tmp_path, monkeypatch)
 
 
 def kill_at_every_step(
@@ -413,11 +444,16 @@ def kill_at_every_step(
         check_cleaned(world, [before, after], command)
 
 
+@pytest.mark.parametrize("place", ["objects", "folder"])
 @pytest.mark.parametrize("error", [InferenceServerException("no such tensor"), KeyboardInterrupt()])
 def test_new_task_that_fails_is_taken_away(
-    error: BaseException, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> None:
-    world = World(address, tmp_path, monkeypatch, serves=True)
+    world = World(request.getfixturevalue(place), tmp_path, monkeypatch, serves=True)
     world.do("publish")
     before = world.files()
     world.restore(before)
@@ -474,12 +510,14 @@ def check_cleaned(world: World, ends: list[dict[str, bytes]], command: str) -> N
         assert world.files() in ends
     with_canary = "ensemble_canary/config.pbtxt" in world.store.files()
     again = command if pruned or "road" in command else "publish"
-    if history.read(world.store, "road").lived:
+    if history.read_record(world.store, "road").lived:
         again = "publish again road"
     world.do("promote" if with_canary else again)
     left = [path for path in world.files() if "/." in f"/{path}" and not path.endswith("/.keep")]
     assert left == []
-    assert all(record["unfinished"] is None for record in history.read_all(world.store).values())
+    assert all(
+        record["unfinished"] is None for record in history.read_records(world.store).values()
+    )
     fresh = Triton(world.store, world.variant)
     assert "ensemble_canary" not in fresh.ensembles
     newest = f"network {world.published}".encode()

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from serving import repository as layout
 from serving.__main__ import main
 from serving.errors import DamagedFileError, PublishError
+from serving.model_config import list_configs, parse_config
 from serving.release.promote import (
     PromoteSettings,
     RollbackSettings,
@@ -21,7 +21,7 @@ from serving.release.publish import (
     canary,
     publish,
 )
-from serving.repository import State
+from serving.repository import Repository, State, open_repository
 from serving.store.address import open_store
 from tests.serving.test_artifact import flip_a_bit
 
@@ -56,12 +56,13 @@ class Releases:
         return self.state()
 
     def state(self) -> State:
-        store = open_store(self.repository)
-        return layout.read_state(store, layout.read_task(store, "ensemble"))
+        return self.open_repository().state()
 
     def versions(self) -> list[int]:
-        store = open_store(self.repository)
-        return layout.versions(store, layout.read_task(store, "ensemble"))
+        return self.open_repository().versions()
+
+    def open_repository(self) -> Repository:
+        return open_repository(open_store(self.repository), "ensemble")
 
 
 @pytest.fixture
@@ -96,10 +97,10 @@ def test_a_live_version_that_is_not_the_newest_stays_so(commands: Releases) -> N
     assert commands.rollback() == State(1)
     text = Path(commands.repository, "ssd", "config.pbtxt").read_text()
     assert "specific" in text
-    assert list(layout.parse(text).version_policy.specific.versions) == [1]
+    assert list(parse_config(text).version_policy.specific.versions) == [1]
     assert commands.promote(2) == State(2)
     text = Path(commands.repository, "ssd", "config.pbtxt").read_text()
-    assert layout.parse(text).version_policy.latest.num_versions == 1
+    assert parse_config(text).version_policy.latest.num_versions == 1
 
 
 def test_nothing_was_live_before(commands: Releases) -> None:
@@ -208,7 +209,7 @@ def test_a_canary_ends(commands: Releases) -> None:
     commands.canary()
     assert commands.rollback() == State(2)
     after = files(commands)
-    policies = layout.config_files(open_store(commands.repository), "ssd")
+    policies = list_configs(open_store(commands.repository), "ssd")
     assert before.items() - after.items() <= {
         (name, before[name]) for name in ("releases.json", *policies)
     }

@@ -10,14 +10,16 @@ import onnx
 import pytest
 import tritonclient.grpc as grpc_client
 
-from serving import repository as layout
+from serving import template
 from serving.errors import BusyError, PublishError, StoreError
+from serving.model_config import with_pin
 from serving.release.publish import (
     CanarySettings,
     PublishSettings,
     canary,
     publish,
 )
+from serving.repository import list_tasks
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from training.export.quantize import to_float16, to_int8
@@ -84,7 +86,7 @@ def test_two_tasks_side_by_side(
     assert cells.as_numpy("detection_labels")[0, 0] in (b"RBC", b"WBC")
     assert road.as_numpy("detection_labels")[0, 0] == b"crack"
     assert round(float(road.as_numpy("detection_scores")[0, 0]), 2) == 0.7
-    assert layout.tasks(open_store(repository)) == ["ensemble", "road"]
+    assert list_tasks(open_store(repository)) == ["ensemble", "road"]
     with EmbeddedServer(ServerSettings(repository)) as server:  # both again from the start
         assert detect(server.grpc_url, smear, "road").as_numpy("num_detections")[0, 0] == 1
 
@@ -127,7 +129,7 @@ def test_old_versions_go_but_no_pinned_one(
     pinned = (repository / "ensemble" / "config.pbtxt").read_text()
     (repository / "mine" / "1").mkdir(parents=True)
     (repository / "mine" / "1" / ".keep").touch()
-    text = layout.with_pin(pinned, "ssd", 2).replace('name: "ensemble"', 'name: "mine"')
+    text = with_pin(pinned, "ssd", 2).replace('name: "ensemble"', 'name: "mine"')
     (repository / "mine" / "config.pbtxt").write_text(text)
     for _ in range(3):
         release(artifact, repository, keep=2)
@@ -260,7 +262,7 @@ def test_no_release_beside_a_canary(make_artifact: Callable[..., Path], reposito
 def test_template_missing(
     make_artifact: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "TEMPLATE", tmp_path / "absent")
+    monkeypatch.setattr(template, "TEMPLATE", tmp_path / "absent")
     with pytest.raises(PublishError, match="the repository to start from is missing"):
         release(make_artifact(), tmp_path / "models")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serving import history
-from serving.repository import read_task, versions
+from serving.repository import open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from tests.conftest import wait_until
@@ -59,10 +59,9 @@ def test_killed_under_load(service: Service, make_artifact: Callable[..., Path])
     store = open_store(service.repository)
     assert round(service.score(), 1) == 0.5
     assert [path.name for path in service.repository.parent.glob(".*")] == []
-    task = read_task(store, "ensemble")
-    record = history.read(store, "ensemble")
+    record = history.read_record(store, "ensemble")
     assert record.unfinished is None
-    there = versions(store, task)
+    there = open_repository(store, "ensemble").versions()
     assert there == list(range(1, len(there) + 1))
     assert there[-1] == record.highest == record.lived[-1]
     wait_until(service.is_ready)
@@ -91,5 +90,5 @@ def test_two_at_once(address: str, make_artifact: Callable[..., Path]) -> None:
     assert expected in told[loser]
     assert f"(process {publishers[winner].pid}) for publish {artifacts[winner]}" in told[loser]
     store = open_store(address)
-    assert versions(store, read_task(store, "ensemble")) == [1, 2]
+    assert open_repository(store, "ensemble").versions() == [1, 2]
     assert store.read("ssd/2/model.onnx") == Path(artifacts[winner], "model.onnx").read_bytes()

@@ -13,10 +13,12 @@ from tritonclient.utils import InferenceServerException
 
 from serving.control import Control
 from serving.errors import PublishError, StoreError
-from serving.release import rollout as switching
+from serving.model_config import read_config, with_pin
+from serving.release import deployment
+from serving.release.deployment import Deployment
 from serving.release.promote import PromoteSettings, promote
-from serving.release.rollout import Switch
-from serving.repository import State, read_config, with_pin
+from serving.release.rollout import Rollout
+from serving.repository import State
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.folder import FolderStore
 from tests.conftest import PROJECT, wait_until
@@ -44,19 +46,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 def attempt(service: Service, content: bytes, canary: bool = False) -> None:
     """A release that publishes this file."""
-    with service.begin() as switch:
-        before, number = switch.state(), switch.next_number()
+    with service.session() as rollout:
+        before, number = rollout.state(), rollout.next_number()
         after = State(before.live, number, 0.5) if canary else State(number)
-        switch.run(before, after, content)
+        rollout.move(before, after, content)
 
 
 def end_canary(service: Service) -> None:
-    with service.begin() as switch:
-        before = switch.state()
-        switch.run(before, State(before.live))
+    with service.session() as rollout:
+        before = rollout.state()
+        rollout.move(before, State(before.live))
 
 
-def run_wrongly(content: bytes, images: np.ndarray) -> np.ndarray:
+def compute_wrongly(content: bytes, images: np.ndarray) -> np.ndarray:
     """Scores that are not the file's."""
     return np.full((len(images), 400, 3), 0.5, np.float32)
 
@@ -66,12 +68,12 @@ FAILURES: dict[str, tuple[bytes, str, dict[tuple[object, str], object]]] = {
     "answers something else": (
         file_of(0.8),
         r"version 2 answers .* differ by 0\.[345]\d\d from those of its file, 0\.02 at most",
-        {(switching, "run"): run_wrongly},
+        {(deployment, "compute_scores"): compute_wrongly},
     ),
     "ensemble uses another": (
         file_of(0.8),
         r"ensemble answers, but not with version \d of ssd",
-        {(Control, "answered"): lambda *_: 0, (switching, "COUNT_SECONDS"): 0.2},
+        {(Control, "answered"): lambda *_: 0, (deployment, "COUNT_SECONDS"): 0.2},
     ),
 }
 
@@ -103,9 +105,9 @@ def test_interrupted_by_the_user(service: Service, monkeypatch: pytest.MonkeyPat
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for step in ("_confirm_version", "_confirm_ensemble"):
+    for step in ("confirm_version", "confirm_ensemble"):
         with service.used(), monkeypatch.context() as patch:
-            patch.setattr(Switch, step, interrupt)
+            patch.setattr(Deployment, step, interrupt)
             with pytest.raises(KeyboardInterrupt):
                 attempt(service, file_of(0.8), canary=True)
             assert service.files() == before
@@ -152,8 +154,8 @@ def test_store_fails_at_the_last_moment(service: Service, monkeypatch: pytest.Mo
             words = "no space left. It could not be undone, the next command does so: no space left"
             with pytest.raises(StoreError, match=words):
                 attempt(service, file_of(0.7))
-        with service.begin() as switch:
-            assert switch.state() == State(1)
+        with service.session() as rollout:
+            assert rollout.state() == State(1)
     assert service.files() | lock_of(service) == before | lock_of(service)
     assert scores <= {0.9, 0.7}
     assert service.score() == 0.9
@@ -207,24 +209,24 @@ def test_version_that_another_ensemble_names(service: Service) -> None:
     with service.used("ensemble", "mine") as scores:
         attempt(service, file_of(0.8))
         assert (service.score(), service.score("mine")) == (0.8, 0.9)
-        with service.begin() as switch:
-            assert switch.state() == State(2)
-            assert served(switch) == [1, 2]
-            switch.run(State(2), State(1))
-            assert served(switch) == [1]
-            switch.run(State(1), State(2))
+        with service.session() as rollout:
+            assert rollout.state() == State(2)
+            assert served(rollout) == [1, 2]
+            rollout.move(State(2), State(1))
+            assert served(rollout) == [1]
+            rollout.move(State(1), State(2))
     assert scores == {0.9, 0.8}
     with service.server.control() as control:
         control.unload("mine")
     shutil.rmtree(mine)
-    with service.begin() as switch:
-        switch.run(State(2), State(1))
+    with service.session() as rollout:
+        rollout.move(State(2), State(1))
     assert service.score() == 0.9
 
 
-def served(switch: Switch) -> list[int]:
+def served(rollout: Rollout) -> list[int]:
     """The versions that the network's configuration asks for."""
-    return list(read_config(switch.store, "ssd").version_policy.specific.versions)
+    return list(read_config(rollout.repository.store, "ssd").version_policy.specific.versions)
 
 
 def test_what_is_served_stays_when_tidying_fails(
@@ -235,25 +237,25 @@ def test_what_is_served_stays_when_tidying_fails(
     def fail(*_: object) -> None:
         raise InferenceServerException("too busy")
 
-    monkeypatch.setattr(Switch, "_wait_until_unloaded", lambda *_: None)
-    monkeypatch.setattr(Switch, "finish", fail)
+    monkeypatch.setattr(Deployment, "wait_until_unloaded", lambda *_: None)
+    monkeypatch.setattr(Rollout, "finish", fail)
     attempt(service, file_of(0.7))
     assert "3 live; the next command tidies up, now too busy" in capsys.readouterr().out
     assert service.score() == 0.7
-    with pytest.raises(PublishError, match="failed: too busy"), service.begin():
+    with pytest.raises(PublishError, match="failed: too busy"), service.session():
         pass
     monkeypatch.undo()
-    with service.begin() as switch:
-        assert switch.record.unfinished is None
-        assert switch.state() == State(3)
-        switch.run(State(3), State(before))
+    with service.session() as rollout:
+        assert rollout.record.unfinished is None
+        assert rollout.state() == State(3)
+        rollout.move(State(3), State(before))
     assert service.score() == 0.9
 
 
 def read_live(service: Service) -> int:
     """The live version."""
-    with service.begin() as switch:
-        return switch.state().live
+    with service.session() as rollout:
+        return rollout.state().live
 
 
 def test_canary_share_and_end(service: Service) -> None:

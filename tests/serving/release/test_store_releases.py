@@ -20,7 +20,7 @@ import pytest
 
 from client import Detector, DetectorError
 from serving.__main__ import main
-from serving.repository import read_state, read_task, versions
+from serving.repository import open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.objects import PATIENCE
@@ -111,7 +111,7 @@ def test_life_of_a_repository_in_s3(
     assert main(["publish", artifacts[1], *place]) == 0
     assert f"serve it: python -m serving up --repository {s3}" in capsys.readouterr().out
     store = open_store(s3)
-    task = read_task(store, "ensemble")
+    repository = open_repository(store, "ensemble")
     with (
         EmbeddedServer(ServerSettings(s3)) as server,
         Clients(server.grpc_url, smear) as clients,
@@ -134,7 +134,7 @@ def test_life_of_a_repository_in_s3(
 
         assert main(["promote", *here, "--keep", "1"]) == 0
         wait_until_answers(clients, 3)
-        assert versions(store, task) == [2, 3]
+        assert repository.versions() == [2, 3]
         assert main(["rollback", *here]) == 0
         wait_until_answers(clients, 2)
 
@@ -147,7 +147,7 @@ def test_life_of_a_repository_in_s3(
         (3, "", False),
         (2, "live", True),
     ]
-    assert read_state(store, task).live == 2
+    assert repository.state().live == 2
     assert ".lock" not in {path.rsplit("/")[-1] for path in store.files(hidden=True)}
 
 

@@ -23,11 +23,12 @@ from PIL import Image
 
 from serving.artifact import read_artifact
 from serving.errors import PrerequisiteError, PublishError, StartError
-from serving.release import trial
-from serving.release.compare import Comparison, Side, Traffic
+from serving.release import private_server, trial
+from serving.release.comparison import Comparison, Side
 from serving.release.evaluation import Metrics
 from serving.release.listing import ReleasesSettings, releases
 from serving.release.publish import PublishSettings, publish
+from serving.release.traffic import Traffic
 from serving.server import prerequisites, shared_memory
 from serving.server.process import find_stubs
 from tests.conftest import PROJECT, wait_until
@@ -351,7 +352,7 @@ def test_no_private_triton_here(
         words = "pytriton is not installed; --no-private-server leaves out the trial"
         with unchanged(live, temporary), pytest.raises(PrerequisiteError, match=words):
             tried(artifact, live)
-    monkeypatch.setattr(trial, "EmbeddedServer", start)
+    monkeypatch.setattr(private_server, "EmbeddedServer", start)
     words = "in a private Triton: tritonserver was not ready"
     with unchanged(live, temporary), pytest.raises(PublishError, match=words):
         tried(artifact, live)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serving.model_config import list_configs, list_variants, parse_config
 from serving.release.promote import (
     PromoteSettings,
     RollbackSettings,
@@ -19,7 +20,7 @@ from serving.release.publish import (
     canary,
     publish,
 )
-from serving.repository import config_files, parse, read_state, read_task, variants
+from serving.repository import open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.base import Store
@@ -32,7 +33,7 @@ UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 1000.0}
 
 def write_variant(store: Store, model: str, instances: int) -> None:
     """A variant that differs from config.pbtxt in its instances."""
-    config = parse(store.read(f"{model}/config.pbtxt").decode())
+    config = parse_config(store.read(f"{model}/config.pbtxt").decode())
     if not config.ensemble_scheduling.step:
         del config.instance_group[:]
         config.instance_group.add(kind="KIND_CPU", count=instances)
@@ -63,7 +64,9 @@ def instances(service: Service) -> int:
 
 def policies(store: Store) -> list[str]:
     """What each configuration of the network serves, gpu's and tensorrt's among them."""
-    return [str(parse(store.read(p).decode()).version_policy) for p in config_files(store, "ssd")]
+    return [
+        str(parse_config(store.read(p).decode()).version_policy) for p in list_configs(store, "ssd")
+    ]
 
 
 def test_every_release_command_under_load(
@@ -84,7 +87,7 @@ def test_every_release_command_under_load(
         rollback(RollbackSettings(**where))
         assert (service.score(), instances(service)) == (0.8, 1)
     assert scores <= {0.9, 0.8, 0.7}
-    assert read_state(store, read_task(store, "ensemble")).live == 2
+    assert open_repository(store, "ensemble").state().live == 2
     assert len(set(policies(store))) == 1
     promote(PromoteSettings(version=3, **where))
     assert policies(store) == before
@@ -103,5 +106,5 @@ def test_changed_variant_is_loaded_when_told(service: Service) -> None:
 
 def test_gpu_variants_do_not_disturb(service: Service) -> None:
     """They are the shipped ones, and the server above runs beside them."""
-    found = variants(open_store(service.repository).files())
+    found = list_variants(open_store(service.repository).files())
     assert found == {"gpu": ["ssd"], "tensorrt": ["ssd"], "mine": ["ensemble", "ssd"]}

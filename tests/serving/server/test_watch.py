@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving.repository import version_numbers
+from serving.model_config import list_version_numbers
 from serving.server import watch as module
 from serving.server.watch import Changes, Watch
 from serving.store.address import open_store
@@ -143,9 +143,9 @@ def test_config(repository: Path) -> None:
 
 
 def test_versions() -> None:
-    assert version_numbers([]) == set()
+    assert list_version_numbers([]) == set()
     files = ["ssd/config.pbtxt", "ssd/1/model.onnx", "ssd/10/model.onnx", "ssd/tmp/model.onnx"]
-    assert version_numbers(files) == {1, 10}
+    assert list_version_numbers(files) == {1, 10}
 
 
 def test_configuration_is_the_servers_variant(repository: Path) -> None:

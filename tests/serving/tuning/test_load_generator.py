@@ -17,7 +17,7 @@ from serving.tuning.load_generator import (
     METHOD,
     Channel,
     Generator,
-    serialise,
+    serialise_request,
 )
 
 
@@ -64,13 +64,15 @@ def url(answers: Answers) -> Iterator[str]:
 
 
 def test_request() -> None:
-    request = service_pb2.ModelInferRequest.FromString(serialise(b"photo", "road"))
+    request = service_pb2.ModelInferRequest.FromString(serialise_request(b"photo", "road"))
     assert (request.model_name, request.inputs[0].name) == ("road", "image")
     assert request.raw_input_contents[0] == b"\x05\0\0\0photo"
 
 
 def test_concurrency_and_turns(answers: Answers, url: str) -> None:
-    sample = Channel(url, [serialise(b"one", "m"), serialise(b"two", "m")]).run(3, 0.3)
+    sample = Channel(
+        url, [serialise_request(b"one", "m"), serialise_request(b"two", "m")]
+    ).send_load(3, 0.3)
     assert answers.most == 3
     first, second = answers.photos.values()
     assert abs(first - second) <= 1
@@ -81,7 +83,7 @@ def test_concurrency_and_turns(answers: Answers, url: str) -> None:
 
 def test_failures_are_told(answers: Answers, url: str) -> None:
     answers.fails = True
-    sample = Channel(url, [serialise(b"one", "m")]).run(2, 0.1)
+    sample = Channel(url, [serialise_request(b"one", "m")]).send_load(2, 0.1)
     assert sample.latencies == []
     assert sample.failures == sum(answers.photos.values())
     assert sample.error == "UNAVAILABLE the queue is full"
@@ -90,8 +92,8 @@ def test_failures_are_told(answers: Answers, url: str) -> None:
 def test_process(answers: Answers, url: str, tmp_path: Path) -> None:
     (tmp_path / "one.jpg").write_bytes(b"a photo")
     with Generator(url, "m", [tmp_path / "one.jpg"]) as generator:
-        assert len(generator.run(2, 0.2).latencies) > 2
-        assert generator.run(1, 0.1).failures == 0
+        assert len(generator.send_load(2, 0.2).latencies) > 2
+        assert generator.send_load(1, 0.1).failures == 0
     assert list(answers.photos) == [b"\x07\0\0\0a photo"]
 
 
@@ -100,5 +102,5 @@ def test_process_that_ends(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
         Generator("127.0.0.1:1", "m", [tmp_path / "absent.jpg"]) as generator,
         pytest.raises(TuneError, match="the load generator ended with exit code 1"),
     ):
-        generator.run(1, 0.1)
+        generator.send_load(1, 0.1)
     assert "absent.jpg" in capfd.readouterr().err

@@ -6,40 +6,32 @@ from pathlib import Path
 import pytest
 
 from serving.errors import TuneError
-from serving.repository import (
-    State,
-    config_files,
-    read_config,
-    read_state,
-    read_task,
-    versions,
-    with_pin,
-    with_policy,
-)
+from serving.model_config import list_configs, read_config, with_pin, with_policy
+from serving.repository import State, open_repository
 from serving.store.address import open_store
 from serving.tuning.candidates import AS_IS, Candidate
 from serving.tuning.load_generator import Sample
 from serving.tuning.measurement import (
     Level,
     Result,
-    copy_live,
-    decoder_of,
+    copy_live_version,
+    find_decoder,
     find_photos,
-    pool,
-    proportional_size,
+    pool_samples,
+    read_memory,
     write_variants,
 )
 
 
 def test_nothing_answered() -> None:
-    assert pool(1, []) is None
-    assert pool(1, [Sample(1.0, [5.0])]) is None
+    assert pool_samples(1, []) is None
+    assert pool_samples(1, [Sample(1.0, [5.0])]) is None
     assert Result(AS_IS).best(0) is None
 
 
 def test_rounds_together() -> None:
     latencies = list(map(float, range(1, 101)))
-    level = pool(4, [Sample(1.0, latencies[:50]), Sample(1.0, latencies[50:], failures=2)])
+    level = pool_samples(4, [Sample(1.0, latencies[:50]), Sample(1.0, latencies[50:], failures=2)])
     assert level
     assert (level.concurrency, level.throughput, level.failures) == (4, 50.0, 2)
     assert (level.p50, level.p99) == pytest.approx((50.5, 99.01))
@@ -69,13 +61,12 @@ def test_copy_is_the_live_version_alone(repository: Path, tmp_path: Path) -> Non
     store.write("ssd/config.pbtxt", with_policy(policy, frozenset({2, 3})).encode())
     pinned = with_pin(store.read("ensemble/config.pbtxt").decode(), "ssd", 2)
     store.write("ensemble/config.pbtxt", pinned.encode())
-    task = read_task(store, "ensemble")
-    copy = copy_live(store, task, tmp_path / "copy")
-    assert versions(copy, task) == [2]
-    assert read_state(copy, task) == State(2)
-    assert "specific" not in copy.read("ssd/config.pbtxt").decode()
-    assert config_files(copy, "ssd") == ["ssd/config.pbtxt"]
-    assert decoder_of(copy, task) == "preprocess"
+    copy = copy_live_version(open_repository(store, "ensemble"), tmp_path / "copy")
+    assert copy.versions() == [2]
+    assert copy.state() == State(2)
+    assert "specific" not in copy.store.read("ssd/config.pbtxt").decode()
+    assert list_configs(copy.store, "ssd") == ["ssd/config.pbtxt"]
+    assert find_decoder(copy) == "preprocess"
 
 
 def test_only_what_changes_is_written(repository: Path) -> None:
@@ -95,5 +86,5 @@ def test_no_photos(tmp_path: Path) -> None:
 
 
 def test_memory() -> None:
-    assert 1 < proportional_size(os.getpid()) < 10_000
-    assert proportional_size(2**22 + 1) == 0
+    assert 1 < read_memory(os.getpid()) < 10_000
+    assert read_memory(2**22 + 1) == 0

@@ -13,26 +13,27 @@ import pytest
 
 from serving.__main__ import main
 from serving.errors import StoreError, TuneError
-from serving.repository import read_config, read_task
+from serving.model_config import read_config
+from serving.repository import Repository, open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.base import Store
 from serving.store.folder import FolderStore
-from serving.tuning import tune as module
+from serving.tuning import candidates, choice
+from serving.tuning import tune as tuning
 from serving.tuning.candidates import AS_IS, Candidate
+from serving.tuning.choice import choose_best, measure_unrest
 from serving.tuning.load_generator import Sample
 from serving.tuning.measurement import Result
+from serving.tuning.report import format_table
 from serving.tuning.tune import (
     TuneSettings,
     check_place,
     check_settings,
-    choose,
-    conclude,
-    photo_files,
-    table,
+    provide_photos,
     tune,
-    unrest,
-    write,
+    write_best,
+    write_tuned,
 )
 from tests.conftest import PROJECT
 
@@ -49,6 +50,10 @@ def result(candidate: Candidate, throughput: int, ms: float = 10.0, trouble: str
 @pytest.fixture
 def store(repository: Path) -> Store:
     return open_store(repository)
+
+
+def open_task(store: Store) -> Repository:
+    return open_repository(store, "ensemble")
 
 
 def files(store: Store) -> dict[str, bytes]:
@@ -69,18 +74,20 @@ def files(store: Store) -> dict[str, bytes]:
     ],
 )
 def test_choice(results: Sequence[Result], latency: float, expected: Candidate) -> None:
-    assert choose(results, latency).candidate == expected
+    assert choose_best(results, latency).candidate == expected
 
 
 def test_busy_machine() -> None:
-    assert unrest([]) == unrest([[result(AS_IS, 100)]]) == 0
+    assert measure_unrest([]) == measure_unrest([[result(AS_IS, 100)]]) == 0
     busy = result(AS_IS, 100)
     busy.add(4, Sample(1.0, [10.0] * 50))
-    assert unrest([[busy]]) == 0.5
+    assert measure_unrest([[busy]]) == 0.5
 
 
 def test_table() -> None:
-    lines = table([[result(AS_IS, 100), result(ONE, 200, trouble="does not load")]], 0).splitlines()
+    lines = format_table(
+        [[result(AS_IS, 100), result(ONE, 200, trouble="does not load")]], 0
+    ).splitlines()
     assert lines[0].split()[:5] == ["instances", "threads", "preprocess", "batches", "at"]
     assert lines[1].endswith("200  as it is, best of these")
     assert lines[2].endswith("does not load")
@@ -89,8 +96,8 @@ def test_table() -> None:
 def test_written_for_the_models_that_differ(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task, settings = read_task(store, "ensemble"), TuneSettings(repository=store.address)
-    conclude(store, task, settings, [[result(AS_IS, 100), result(TWO, 150)]])
+    repository, settings = open_task(store), TuneSettings(repository=store.address)
+    write_best(repository, settings, [[result(AS_IS, 100), result(TWO, 150)]])
     told = capsys.readouterr().out
     assert "best: 2 instances, threads 1, 1 of preprocess, batches alone: 150.0 photos/s" in told
     assert "as it is: " in told
@@ -103,14 +110,14 @@ def test_written_for_the_models_that_differ(
     as_it_is.parameters.pop("threads_follow_load")
     assert tuned == as_it_is
     assert read_config(store, "preprocess", "tuned").instance_group[0].count == 2
-    assert write(store, task, ONE, "tuned", "# Made\n") == ["ssd/configs/tuned.pbtxt"]
+    assert write_tuned(repository, ONE, "tuned", "# Made\n") == ["ssd/configs/tuned.pbtxt"]
     assert "preprocess/configs/tuned.pbtxt" not in store.files()  # it would be in force
 
 
 def test_nothing_to_write(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(store)
     settings = TuneSettings(repository=store.address)
-    conclude(store, read_task(store, "ensemble"), settings, [[result(AS_IS, 100)]])
+    write_best(open_task(store), settings, [[result(AS_IS, 100)]])
     assert "as it is needs no variant" in capsys.readouterr().out
     assert files(store) == before
 
@@ -126,13 +133,13 @@ def test_target_that_nothing_meets(store: Store, results: list[Result], told: st
     before = files(store)
     settings = TuneSettings(repository=store.address, latency=20.0)
     with pytest.raises(TuneError, match=told):
-        conclude(store, read_task(store, "ensemble"), settings, [results])
+        write_best(open_task(store), settings, [results])
     assert files(store) == before
 
 
 def test_writing_that_fails_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    task = read_task(store, "ensemble")
-    write(store, task, TWO, "tuned", "# Made by `serving tune`\n")
+    repository = open_task(store)
+    write_tuned(repository, TWO, "tuned", "# Made by `serving tune`\n")
     before, put = files(store), FolderStore.write
 
     def fail(self: FolderStore, path: str, data: bytes) -> None:
@@ -142,7 +149,7 @@ def test_writing_that_fails_half_way(store: Store, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(FolderStore, "write", fail)
     with pytest.raises(StoreError, match="no space left"):
-        write(store, task, Candidate(instances=1, decoders=3), "tuned", "# Made again\n")
+        write_tuned(repository, Candidate(instances=1, decoders=3), "tuned", "# Made again\n")
     assert files(store) == before
 
 
@@ -160,28 +167,28 @@ def test_settings_that_make_no_sense(settings: dict[str, object], told: str) -> 
 
 
 def test_variant_of_somebody_else_stays(store: Store) -> None:
-    task = read_task(store, "ensemble")
+    repository = open_task(store)
     with pytest.raises(TuneError, match=r"ssd/configs/gpu\.pbtxt was not made by `serving tune`"):
-        check_place(store, task, "gpu")
-    write(store, task, ONE, "tuned", "# Made by `serving tune`\n")
-    check_place(store, task, "tuned")
+        check_place(repository, "gpu")
+    write_tuned(repository, ONE, "tuned", "# Made by `serving tune`\n")
+    check_place(repository, "tuned")
 
 
 def test_repository_that_is_read_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(TuneError, match="ssd is read-only"):
-        check_place(store, read_task(store, "ensemble"), "tuned")
+        check_place(open_task(store), "tuned")
 
 
 def test_generated_photos(tmp_path: Path) -> None:
-    with photo_files(None) as paths:
+    with provide_photos(None) as paths:
         assert len(paths) == 4
         for path in paths:
             image = cv2.imread(str(path))
             assert image is not None
             assert image.shape == (480, 640, 3)
     assert not any(path.exists() for path in paths)
-    with photo_files([tmp_path / "mine.jpg"]) as paths:
+    with provide_photos([tmp_path / "mine.jpg"]) as paths:
         assert paths == [tmp_path / "mine.jpg"]
 
 
@@ -212,10 +219,10 @@ def test_whole_run(
     photos.mkdir()
     (photos / "good.jpg").write_bytes((PROJECT / "samples" / "smear-1.jpg").read_bytes())
     (photos / "junk.jpg").write_bytes(b"junk")
-    monkeypatch.setattr(module, "ROUNDS", 1)
-    monkeypatch.setattr(module, "MARGIN", -1.0)  # whatever runs is better
-    monkeypatch.setattr(module.candidates, "steps", lambda _: [lambda _: [TWO]])
-    monkeypatch.setattr(module.candidates, "levels", lambda _: [2])
+    monkeypatch.setattr(tuning, "ROUNDS", 1)
+    monkeypatch.setattr(choice, "MARGIN", -1.0)  # whatever runs is better
+    monkeypatch.setattr(candidates, "plan_steps", lambda _: [lambda _: [TWO]])
+    monkeypatch.setattr(candidates, "choose_levels", lambda _: [2])
     tune(TuneSettings(repository=store.address, photos=photos, seconds=0.5, name="mine"))
     told = capsys.readouterr().out
     assert "1 of 2 photos are left out, first junk.jpg: " in told

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from client import Box, Detection, Result
-from serving.release.evaluation import read_evaluation
-from serving.release.evaluation import score as score_served
+from serving.release.evaluation import read_evaluation, score_detections
 from training.__main__ import main
 from training.data import coco_export
 from training.data.annotations import DataError
@@ -131,7 +130,7 @@ def test_served_and_trained_are_measured_alike(folder: Path, tmp_path: Path) -> 
         ]
         served[number] = Result(tuple(detections), item.width, item.height)
     expected = score.score_detections(truth, detected, dataset.labels)
-    metrics = score_served(evaluation, served)
+    metrics = score_detections(evaluation, served)
     assert 0.2 < metrics.map < 0.9
     assert metrics.map50 == pytest.approx(expected.map50)
     assert metrics.map == pytest.approx(expected.map)

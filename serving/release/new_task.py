@@ -1,0 +1,156 @@
+"""The first publish of a task: it makes the repository, or adds the task to one that exists."""
+
+import re
+import shlex
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from tritonclient.utils import InferenceServerException
+
+from client.canary import SUFFIX as CANARY_SUFFIX
+from serving import template
+from serving.artifact import Artifact
+from serving.control import Control
+from serving.errors import PublishError, first_line
+from serving.history import (
+    Record,
+    describe_network,
+    read_record,
+    read_records,
+    sign_release,
+    write_record,
+)
+from serving.release.deployment import INFERENCE_SECONDS, wait_until
+from serving.release.private_server import try_new_task
+from serving.release.session import ReleaseSettings, connect
+from serving.release.trial import TrialSettings
+from serving.repository import list_models, list_tasks
+from serving.store.base import Store
+
+MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def is_new_task(store: Store, settings: ReleaseSettings, wanted: bool) -> bool:
+    """Whether the task has still to be made: there is no repository, or it is a further one.
+
+    Args:
+        store: the repository.
+        settings: names the task.
+        wanted: whether a further task was asked for.
+
+    Raises:
+        PublishError: it was, and the task is there.
+    """
+    model, names = settings.model, set(template.name_models(settings.model).values())
+    there = {path.split("/")[0] for path in store.files()}
+    if there <= names and model not in list_models(store):
+        return True  # nothing, or what was left when somebody's first publish was killed
+    if _is_half_made(store, model):
+        return True
+    if wanted and model in there:
+        raise PublishError(f"{settings.repository} has {model} already: publish without --new")
+    return wanted
+
+
+def make_task(store: Store, artifact: Artifact, settings: TrialSettings) -> None:
+    """Make a repository for the artifact, or add a task to one that exists. Prints what was done.
+
+    Raises:
+        ServingError: nothing was changed.
+    """
+    name, first = settings.model, not list_tasks(store)
+    _check_new(store, settings, first)
+    if settings.evaluation:
+        print("no mAP is measured: there is no live version to compare with")
+    if settings.url and settings.private_server:
+        print("trying it in a private Triton", flush=True)
+        try_new_task(artifact, name)
+    store.clean()
+    with connect(settings) as control:
+        _place_and_load(store, artifact, name, control)
+    facts = describe_network(artifact.network.read_bytes()) | sign_release()
+    write_record(store, name, Record({1: facts}, highest=1, lived=[1]))
+    print(f"made {settings.repository}: {name} for {', '.join(artifact.labels)}, version 1")
+    if first:
+        print(f"serve it: python -m serving up --repository {shlex.quote(settings.repository)}")
+
+
+def _is_half_made(store: Store, model: str) -> bool:
+    """Whether a publisher was killed while it added this task: a number was given, none lived."""
+    record = read_record(store, model)
+    return record.highest > 0 and not record.lived and record.unfinished is None
+
+
+def _check_new(store: Store, settings: ReleaseSettings, first: bool) -> None:
+    """A task of this name can be made here."""
+    name = settings.model
+    if settings.url and first:
+        raise PublishError(
+            f"{settings.repository} does not exist, so no server serves it: publish without "
+            "--url, then start a server over it"
+        )
+    if not MODEL_NAME.fullmatch(name) or name.endswith(CANARY_SUFFIX):
+        raise PublishError(
+            f"--model must be letters, digits, _ and -, without {CANARY_SUFFIX} at its end, "
+            f"found {name!r}"
+        )
+    taken = set(template.name_models(name).values()) & set(list_models(store))
+    if taken and not first and name not in read_records(store):
+        raise PublishError(
+            f"{settings.repository} has the models {', '.join(sorted(taken))}, which belong to no "
+            f"task {name}: choose another --model"
+        )
+
+
+def _place_and_load(store: Store, artifact: Artifact, name: str, control: Control | None) -> None:
+    """Place a task's models, and have the server load them, if there is one."""
+    try:
+        if list_tasks(store):
+            _take_away(store, name, control)  # what a killed publisher left
+            write_record(store, name, Record(highest=1))  # half made until it lived
+        _place_models(store, artifact, name)
+        if control:
+            control.load(name)
+            control.infer(name, INFERENCE_SECONDS)
+    except BaseException as error:  # Ctrl-C as well
+        _take_away(store, name, control)
+        if isinstance(error, InferenceServerException):
+            raise PublishError(f"{first_line(error)}; everything is as it was") from None
+        raise
+
+
+def _place_models(store: Store, artifact: Artifact, name: str) -> None:
+    """Make a new repository of the template, or add its models to one as a further task."""
+    if not template.TEMPLATE.is_dir():
+        raise PublishError(f"the repository to start from is missing: {template.TEMPLATE}")
+    with tempfile.TemporaryDirectory(prefix="repository-") as folder:
+        rendered = Path(folder) / "models"
+        template.render_template(template.TEMPLATE, artifact, rendered, name)
+        if not list_tasks(store):
+            store.create(rendered)
+            return
+        for model in template.name_models(name).values():
+            store.place(model, _read_files(rendered / model))
+
+
+def _take_away(store: Store, name: str, control: Control | None) -> None:
+    """Remove the models of a task that is not whole, the ensemble first."""
+    for model in reversed(template.name_models(name).values()):
+        if control:
+            _unload(control, model)
+        store.remove(model)
+    write_record(store, name, Record())
+
+
+def _unload(control: Control, model: str) -> None:
+    """Unload a model, and wait until no version of it runs any more."""
+    with suppress(InferenceServerException):  # the user was told why
+        control.unload(model)
+        wait_until(lambda: not control.versions(model, "READY", "UNLOADING"))
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """The contents of a folder's files, by path."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

@@ -1,0 +1,100 @@
+"""What a running server tells of an ensemble: how often it was asked, and its defaults."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import tritonclient.grpc as grpc_client
+from tritonclient.utils import InferenceServerException
+
+from client import Detection, Result
+from client.errors import from_grpc
+from serving.control import CHANNEL
+from serving.errors import CompareError
+
+COUNTED = 2  # times that Triton (2.51) counts a request that failed in a step of an ensemble
+TIMEOUT = 10.0  # seconds, for the calls that only ask
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What an ensemble was asked since it was last loaded, by anybody.
+
+    A canary is loaded when it starts and when its share is changed, the stable ensemble when a
+    canary starts; both when an old version is removed. Triton then counts from 0.
+
+    failed: whoever's fault: photos that are none, timeouts and an overloaded server among them.
+    latency_ms: mean of the answered requests, inside the server; None without any.
+    """
+
+    answered: int
+    failed: int
+    latency_ms: float | None
+
+    @property
+    def asked(self) -> int:
+        """All of them."""
+        return self.answered + self.failed
+
+    @property
+    def failed_percent(self) -> float | None:
+        """None where nothing was asked."""
+        return 100 * self.failed / self.asked if self.asked else None
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the server takes for what a request leaves out."""
+
+    score_threshold: float
+    max_detections: int
+
+    def cut(self, result: Result) -> list[Detection]:
+        """What a request without parameters would have got, of what one with low ones got."""
+        found = [each for each in result.detections if each.score > self.score_threshold]
+        return found[: self.max_detections]
+
+
+def read_traffic(url: str, model: str) -> Traffic:
+    """What a model was asked since it was last loaded, from the server's statistics.
+
+    The server's own supervisor is among those who ask. Raises CompareError without such a model.
+    """
+    with _connect(url) as client:
+        if not client.is_model_ready(model, client_timeout=TIMEOUT):
+            raise CompareError(
+                f"{url} serves no model {model}; `python -m serving canary` starts a canary"
+            )
+        answer = client.get_inference_statistics(model, client_timeout=TIMEOUT)
+    answered = sum(version.inference_stats.success.count for version in answer.model_stats)
+    nanoseconds = sum(version.inference_stats.success.ns for version in answer.model_stats)
+    failures = sum(version.inference_stats.fail.count for version in answer.model_stats)
+    failed = math.ceil(failures / COUNTED)
+    return Traffic(answered, failed, nanoseconds / answered / 1e6 if answered else None)
+
+
+def read_defaults(url: str, ensemble: str) -> Defaults:
+    """From the configuration of the ensemble's step that has them as parameters."""
+    with _connect(url) as client:
+        steps = client.get_model_config(ensemble, client_timeout=TIMEOUT).config.ensemble_scheduling
+        for step in steps.step:
+            config = client.get_model_config(step.model_name, client_timeout=TIMEOUT).config
+            if "score_threshold" in config.parameters:
+                threshold, most = (
+                    config.parameters[name].string_value
+                    for name in ("score_threshold", "max_detections")
+                )
+                return Defaults(float(threshold), int(most))
+    raise CompareError(f"{ensemble} has no step with the parameter score_threshold")
+
+
+@contextmanager
+def _connect(url: str) -> Iterator[grpc_client.InferenceServerClient]:
+    client = grpc_client.InferenceServerClient(url, channel_args=CHANNEL)
+    try:
+        yield client
+    except InferenceServerException as error:
+        raise CompareError(str(from_grpc(error, address=url, image=url, timeout=TIMEOUT))) from None
+    finally:
+        client.close()
