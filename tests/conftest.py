@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,8 @@ import hypothesis
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from serving.server.server import EmbeddedServer, ServerSettings
+from serving.server import server as server_module
+from serving.server.server import FIXED, EmbeddedServer, ServerSettings
 
 PROJECT = Path(__file__).parent.parent
 CHROMIUM_OPTIONS = [
@@ -80,6 +81,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_starts() -> Iterator[None]:
+    """Servers of tests start in half the time: Triton does not complete their configurations.
+
+    Those are complete: tests/serving/server/test_server.py compares both. `completing` undoes it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_module, "FIXED", (*FIXED, "--disable-auto-complete-config"))
+        yield
+
+
+@contextmanager
+def completing() -> Iterator[None]:
+    """Servers that start meanwhile complete configurations, as they do for users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_module, "FIXED", FIXED)
+        yield
 
 
 @pytest.fixture(scope="session")

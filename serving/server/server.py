@@ -45,6 +45,7 @@ __all__ = [
 
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 LOOPBACK = "127.0.0.1"
+FIXED = ("--model-control-mode=explicit", f"--exit-timeout-secs={TRITON_EXIT_SECONDS}")
 LOG_LIMIT = 2**24  # bytes, beyond which a new start begins the log anew
 
 
@@ -294,7 +295,7 @@ class EmbeddedServer:
         s = self.settings
         return [
             f"--model-repository={self._served.address}",
-            "--model-control-mode=explicit",
+            *FIXED,
             *(f"--load-model={model}" for model in models),
             f"--backend-directory={self._region.folder / 'backends'}",
             f"--backend-config=python,shm-region-prefix-name={self._region.prefix}",
@@ -304,7 +305,6 @@ class EmbeddedServer:
             *(f"{option}={port}" for option, port in self._ports.items()),
             f"--grpc-restricted-protocol={RESTRICTED}:admin-key={self.admin_key}",
             f"--http-restricted-api={RESTRICTED}:admin-key={self.admin_key}",
-            f"--exit-timeout-secs={TRITON_EXIT_SECONDS}",
             *([f"--model-config-name={s.model_config_name}"] if s.model_config_name else []),
             *s.arguments,
         ]

@@ -1,11 +1,15 @@
-"""Eight clients, 20 updates, 5 broken ones and 5 rollbacks: nobody notices, in either way."""
+"""Eight clients, updates, broken ones and rollbacks: nobody notices, in either way.
+
+With 20, 5 and 5 of them it takes longer, and runs as a benchmark: docs/releases.md has its figures.
+"""
 
 import pytest
 
 from benchmarks.hot_update import Explicit, MixtureError, Settings, Watched, measure_way, version_of
 from client import Box, Detection, Result
 
-AS_A_TEST = Settings(private_server=False, pause=0.05)
+# Of the broken ones one is cut short, the other gives no numbers.
+AS_A_TEST = Settings(updates=6, broken=2, rollbacks=2, private_server=False, pause=0.1)
 
 
 @pytest.mark.parametrize("way", [Explicit, Watched])
@@ -18,7 +22,7 @@ def test_no_request_fails_and_none_is_answered_by_a_mixture(
     assert found["versions that answered"] == 1 + AS_A_TEST.updates
     assert found["requests"] > 1000
     counts = {kind: seconds["count"] for kind, seconds in found["seconds"].items()}
-    assert counts == {"update": 20, "broken": 5, "rollback": 5}
+    assert counts == {"update": 6, "broken": 2, "rollback": 2}
 
 
 def test_a_mixture_would_show() -> None:

@@ -24,7 +24,7 @@ from serving.server.server import (
     reachable,
 )
 from serving.store.address import open_store
-from tests.conftest import wait_until
+from tests.conftest import completing, wait_until
 from tests.serving.test_artifact import flip_a_bit
 
 
@@ -59,6 +59,20 @@ def test_it_is_a_real_triton(server: EmbeddedServer) -> None:
     status, body = get(server.http_url, "/v2")
     assert (status, json.loads(body)["name"]) == (200, "triton")
     assert get(server.http_url, "/v2/health/ready")[0] == 200
+
+
+def test_triton_has_nothing_to_complete_in_the_shipped_configurations(
+    server: EmbeddedServer, project_repository: Path
+) -> None:
+    """So all other servers of tests start without that."""
+    with completing(), EmbeddedServer(ServerSettings(project_repository)) as completed:
+        assert configurations(completed) == configurations(server)
+
+
+def configurations(server: EmbeddedServer) -> dict[str, str]:
+    """What each model runs with."""
+    with server.control() as control:
+        return {model: str(control.config(model)) for model in control.models("READY")}
 
 
 def test_metrics(server: EmbeddedServer) -> None:

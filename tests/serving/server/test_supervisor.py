@@ -21,8 +21,6 @@ from serving.server.process import Stub
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.conftest import wait_until
 
-# Triton's check of complete configurations is tested elsewhere; without it starts are quicker.
-QUICK = ("--disable-auto-complete-config",)
 MODELS = ("preprocess", "ssd", "postprocess")
 
 
@@ -31,7 +29,7 @@ class Watched:
 
     def __init__(self, repository: Path, **settings: object) -> None:
         self.lines: list[str] = []
-        chosen = ServerSettings(repository, arguments=QUICK, **settings)  # type: ignore[arg-type]
+        chosen = ServerSettings(repository, **settings)  # type: ignore[arg-type]
         self.server = EmbeddedServer(chosen, self.lines.append)
 
     def stub(self, model: str) -> Stub:
@@ -110,7 +108,10 @@ def test_killed_server_is_started_again(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_stopped_stub_is_replaced(model: str, watched: Watched) -> None:
+def test_stopped_stub_is_replaced(
+    model: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "FROZEN_SECONDS", 1.0)
     stub = watched.stub(model)
     watched.lines.clear()
     os.kill(stub.pid, signal.SIGSTOP)
@@ -120,7 +121,8 @@ def test_stopped_stub_is_replaced(model: str, watched: Watched) -> None:
     assert not stub.is_alive()
 
 
-def test_stopped_server_is_started_again(watched: Watched) -> None:
+def test_stopped_server_is_started_again(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "FROZEN_SECONDS", 1.0)
     pid = watched.server.process.pid
     watched.lines.clear()
     os.kill(pid, signal.SIGSTOP)
@@ -177,7 +179,7 @@ def test_server_far_beyond_saturation_is_left_in_peace(
         processes = {server.process.pid, *(stub.pid for stub in server.process.stubs())}
         with overload(server.grpc_url, smear.read_bytes()) as answered:
             wait_until(lambda: any("no answer within" in line for line in own.lines))
-            time.sleep(20)
+            time.sleep(4 * vigil.PATIENCE)
         assert answered() > 100
         now = {server.process.pid, *(stub.pid for stub in server.process.stubs())}
         wait_until(lambda: own.infer() == "OK")

@@ -18,7 +18,7 @@ from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
 from serving import cores
 from serving.server.server import EmbeddedServer, ServerSettings
-from tests.conftest import wait_until
+from tests.conftest import completing, wait_until
 
 Load = Callable[..., grpc_client.InferenceServerClient]
 
@@ -35,7 +35,7 @@ def network(operator: str, shape: list[int | str], data_type: int = TensorProto.
 @pytest.fixture(scope="module")
 def own_server(project_repository: Path) -> Iterator[EmbeddedServer]:
     """A server of this module's own: one that unloaded a model is no longer ready as a whole."""
-    with EmbeddedServer(ServerSettings(project_repository)) as running:
+    with completing(), EmbeddedServer(ServerSettings(project_repository)) as running:
         yield running
 
 
