@@ -9,7 +9,7 @@ annotation replaced. There are no lists of splits: `training` takes such a folde
 holds `val` out of it. Each file gets its name once it is whole, the image before its annotation.
 
 Boxes are those of the page: pixels of the upright photo, edges from 0. VOC counts from 1 and
-includes the last pixel: `training.data.voc` reads exactly these boxes again.
+includes the last pixel: `training.data.formats.voc` reads exactly these boxes again.
 
 Raises: `CorrectionError`, with a sentence for the person who made the correction.
 """

@@ -28,7 +28,7 @@ COMMANDS = {
         "say what annotated folders hold and what is wrong with them",
     ),
     "records": Command(
-        "data.records",
+        "data.records_writer",
         "write_records",
         "RecordsSettings",
         "write annotated folders as sharded TFRecords",

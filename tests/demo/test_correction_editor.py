@@ -17,6 +17,7 @@ from demo.correction_editor import Opened, answer, correction_editor, found_boxe
 from demo.corrections import CorrectedBox, Corrections, image_id
 from tests.conftest import PROJECT
 from tests.demo.program import free_port
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
 LABELS = ("RBC", "WBC", "Platelets", "<b>bold</b>")
@@ -203,7 +204,7 @@ def test_training_reads_what_was_saved(page: Page, kept: Corrections, photos: Pa
     checked = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "nothing is wrong" in checked.stdout
-    annotations = Folders([kept.folder], val=0).read("train", LABELS).annotations
+    annotations = Folders(FolderSettings((kept.folder,), val=0)).read("train", LABELS).annotations
     name = image_id((photos / "2.jpg").read_bytes())
     (found,) = [annotation for annotation in annotations if annotation.image_id == name]
     assert found.boxes_xyxy[-1] == pytest.approx([500, 400, 630, 470], abs=2)

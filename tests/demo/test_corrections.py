@@ -20,7 +20,7 @@ from demo import corrections
 from demo.corrections import CorrectedBox, CorrectionError, Corrections, image_id
 from tests.client.bombs import huge_png
 from training.data.annotations import Annotation
-from training.data.folders import open_folder
+from training.data.layouts import open_folder
 
 LABELS = ("RBC", "WBC", "Platelets")
 WIDTH, HEIGHT = 60, 40

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from demo.corrections import Corrections
-from training.data import records
+from training.data import records, records_writer
 from training.render import smears
 
 LABELS = ("RBC", "WBC", "Platelets")
@@ -29,8 +29,8 @@ def corrected(tmp_path: Path) -> Corrections:
 
 
 def write(folders: tuple[Path, ...], output: Path, val: float) -> dict[str, records.Manifest]:
-    settings = records.RecordsSettings(folders, output, labels=LABELS, val=val)
-    assert records.write_records(settings) == 0
+    settings = records_writer.RecordsSettings(folders, output, labels=LABELS, val=val)
+    assert records_writer.write_records(settings) == 0
     return {path.stem: records.load_manifest(output, path.stem) for path in output.glob("*.json")}
 
 

@@ -26,6 +26,7 @@ from serving.server.server import EmbeddedServer
 from tests.demo.actions import choose_tab, drop, drop_photo, payload, reencoded, set_slider
 from tests.demo.program import PROJECT, Program
 from training.data.annotations import Annotation
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
 LABELS = ("RBC", "WBC", "Platelets")
@@ -75,7 +76,7 @@ def stored(folder: Path, photo: bytes) -> Annotation:
     command = [sys.executable, "-m", "training", "check", str(folder)]
     checked = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    annotations = Folders([folder], val=0).read("train", LABELS).annotations
+    annotations = Folders(FolderSettings((folder,), val=0)).read("train", LABELS).annotations
     (found,) = [each for each in annotations if each.image_id == image_id(photo)]
     return found
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training.data import records
+from training.data import records_writer
 from training.render import smears
 
 # Before TensorFlow starts: it cannot be split later.
@@ -20,10 +20,10 @@ def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rendered smears, 8 to train and 4 to evaluate on."""
     folder = tmp_path_factory.mktemp("smears")
     assert smears.render_smears(smears.RenderSettings(folder / "voc", count=12, val=1 / 3)) == 0
-    settings = records.RecordsSettings(
+    settings = records_writer.RecordsSettings(
         (folder / "voc",), folder / "records", labels=("RBC", "WBC", "Platelets"), shards=2
     )
-    assert records.write_records(settings) == 0
+    assert records_writer.write_records(settings) == 0
     return folder / "records"
 
 

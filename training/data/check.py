@@ -5,14 +5,10 @@ import dataclasses
 
 import numpy as np
 
-from training.data import annotations
-from training.data.annotations import (
-    BadSplitError,
-    DataError,
-    Dataset,
-    Problem,
-)
-from training.data.folders import Folders, FolderSettings
+from training.data.annotations import Dataset
+from training.data.folder_settings import FolderSettings
+from training.data.folders import Folders
+from training.data.problems import CONSEQUENCE, BadSplitError, DataError, Problem, describe_problems
 
 QUANTILES = {"smallest": 0.0, "10%": 0.1, "middle": 0.5, "90%": 0.9, "largest": 1.0}
 
@@ -34,7 +30,7 @@ class CheckSettings(FolderSettings):
 
 def check_folders(settings: CheckSettings) -> int:
     """Print the report; 0 where there is no problem (with `strict`: no remark either), else 1."""
-    problems = _report_splits(settings.open(), settings)
+    problems = _report_splits(Folders(settings), settings)
     print("\n".join(_verdict(problems)))
     return 1 if any(settings.strict or not problem.is_remark for problem in problems) else 0
 
@@ -112,6 +108,6 @@ def _level_lines(level: str, problems: list[Problem]) -> list[str]:
     if not problems:
         return []
     kinds = collections.Counter(problem.fatal_for for problem in problems)
-    counts = ", ".join(f"{annotations.CONSEQUENCE[key]}: {kinds[key]}" for key in kinds)
+    counts = ", ".join(f"{CONSEQUENCE[key]}: {kinds[key]}" for key in kinds)
     heading = f"{len(problems)} {level}{'s' * (len(problems) > 1)} ({counts})"
-    return [heading, *annotations.describe_problems(problems)]
+    return [heading, *describe_problems(problems)]

@@ -19,8 +19,10 @@ from typing import Any
 
 from training import disk
 from training.data import annotations
-from training.data.annotations import DataError, Dataset
-from training.data.folders import Folders, FolderSettings
+from training.data.annotations import Dataset
+from training.data.folder_settings import FolderSettings
+from training.data.folders import Folders
+from training.data.problems import DataError, describe_problems
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ def write_coco(settings: CocoSettings) -> int:
     Raises:
         DataError: the folders or the file's name do not allow it.
     """
-    folders = settings.open()
+    folders = Folders(settings)
     _check_output(settings.output)
     dataset = _read_split(folders, settings)
     write_split(dataset, settings.output)
@@ -118,5 +120,5 @@ def _report_split(dataset: Dataset, output: Path) -> None:
     counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{output}: {dataset.split}, {len(dataset.annotations)} images; {boxes}")
-    for line in annotations.describe_problems(dataset.problems):
+    for line in describe_problems(dataset.problems):
         print(f"  {line}")

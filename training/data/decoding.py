@@ -18,8 +18,11 @@ import cv2
 import numpy as np
 
 from training.data import resemblance
+from training.data.files import read_bytes
+from training.data.problems import BadImageError, DataError
 
 PREPROCESS = Path(__file__).parents[2] / "model_repository/preprocess/1"
+IMAGE_LIMIT = 2**30  # bytes of a file; 64 megapixels of 3 x 16 bits have 2**28.5
 MAX_PIXELS = 64_000_000  # as in preprocess/config.pbtxt
 
 
@@ -59,6 +62,24 @@ def decode(encoded: bytes) -> tuple[np.ndarray, ImageInfo]:
     picture = np.ascontiguousarray(picture)
     look = resemblance.look(picture)
     return picture, ImageInfo(width, height, kind, header.orientation, look)
+
+
+def inspect_image(path: Path) -> ImageInfo:
+    """What decoding a file in full told. Raises BadImageError as `read_image`."""
+    return read_image(path)[2]
+
+
+def read_image(path: Path) -> tuple[bytes, np.ndarray, ImageInfo]:
+    """An image file's bytes, its upright pixels, uint8 RGB [H, W, 3], and what it says of itself.
+
+    Raises BadImageError for what the served network could not be shown either: no JPEG, PNG, BMP,
+    WebP or TIFF, truncated, or of too many pixels.
+    """
+    try:
+        encoded = read_bytes(path, IMAGE_LIMIT)
+        return encoded, *decode(encoded)
+    except (DataError, OSError, ImageError) as error:
+        raise BadImageError(f"does not decode: {error}") from error
 
 
 def served(encoded: bytes, size: int) -> np.ndarray:

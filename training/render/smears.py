@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from training.data import annotations
+from training.data import annotations, problems
 from training.render import microscope, stains
 from training.render.stains import PLATELET, RBC, WBC
 
@@ -82,13 +82,13 @@ def _check_settings(settings: RenderSettings) -> None:
     annotations.check_labels(settings.labels)
     for name, least in (("count", 2), ("width", 64), ("height", 64), ("seed", 0)):
         if getattr(settings, name) < least:
-            raise annotations.DataError(
+            raise problems.DataError(
                 f"--{name}: expected {least} or more, found {getattr(settings, name)}"
             )
     if not 0 <= settings.val <= 1:
-        raise annotations.DataError(f"--val: expected a share of 0 to 1, found {settings.val}")
+        raise problems.DataError(f"--val: expected a share of 0 to 1, found {settings.val}")
     if settings.output.exists() and any(settings.output.iterdir()):
-        raise annotations.DataError(f"{settings.output}: not empty; name a new folder, or empty it")
+        raise problems.DataError(f"{settings.output}: not empty; name a new folder, or empty it")
 
 
 def _write_folder(settings: RenderSettings) -> None:

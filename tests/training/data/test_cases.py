@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import check, records
+from training.data import check, records_writer
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
 Box = tuple[float, float, float, float]
@@ -67,7 +68,7 @@ def test_case(test_data: Path, name: str, capsys: pytest.CaptureFixture[str]) ->
     assert check.check_folders(check.CheckSettings((folder,))) == right.exit_code
     printed = capsys.readouterr()
     assert right.says in printed.out + printed.err
-    folders = Folders([folder])
+    folders = Folders(FolderSettings((folder,)))
     splits = {split: folders.read(split).annotations for split in right.images}
     assert {split: len(found) for split, found in splits.items()} == right.images
     if right.box:
@@ -76,7 +77,9 @@ def test_case(test_data: Path, name: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_photos_resized_after_they_were_annotated(test_data: Path) -> None:
-    folders = Folders([test_data / "cases/A18-resized-after"], val=0, resized="yes")
+    folders = Folders(
+        FolderSettings((test_data / "cases/A18-resized-after",), val=0, resized="yes")
+    )
     found = {item.image_id: item for item in folders.read("train").annotations}
     assert len(found) == 10
     np.testing.assert_allclose(found["img_2"].boxes_xyxy[0], (69.5, 34.5, 115, 70))
@@ -89,7 +92,9 @@ def test_check_refuses_whatever_records_would(test_data: Path, tmp_path: Path) -
     codes = {
         folder.name: (
             check.check_folders(check.CheckSettings((folder,))),
-            records.write_records(records.RecordsSettings((folder,), tmp_path / folder.name)),
+            records_writer.write_records(
+                records_writer.RecordsSettings((folder,), tmp_path / folder.name)
+            ),
         )
         for folder in folders
     }

@@ -13,9 +13,10 @@ from client import Box, Detection, Result
 from serving.release.evaluation import read_evaluation, score_detections
 from training.__main__ import main
 from training.data import coco_export
-from training.data.annotations import DataError
 from training.data.coco_export import CocoSettings
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
+from training.data.problems import DataError
 from training.evaluation import score
 from training.render import smears
 
@@ -33,8 +34,8 @@ def folder(tmp_path: Path) -> Path:
 def test_file_says_what_the_folder_said(folder: Path, tmp_path: Path) -> None:
     """Also to `training check`, where the images lie below the file's folder."""
     assert coco_export.write_coco(CocoSettings((folder,), tmp_path / "val.json")) == 0
-    (voc,) = (Folders([folder]).read("val"),)
-    read = Folders([tmp_path]).read("val", voc.labels)
+    (voc,) = (Folders(FolderSettings((folder,))).read("val"),)
+    read = Folders(FolderSettings((tmp_path,))).read("val", voc.labels)
     assert not read.problems
     assert len(read.annotations) == 2
     for ours, theirs in zip(read.annotations, voc.annotations, strict=True):
@@ -112,7 +113,10 @@ def test_report_tells_what_was_left_out(
 def test_served_and_trained_are_measured_alike(folder: Path, tmp_path: Path) -> None:
     """mAP by `serving.release.evaluation` is mAP by `training evaluate`, on noisy detections."""
     coco_export.write_coco(CocoSettings((folder,), tmp_path / "val.json"))
-    dataset, evaluation = Folders([folder]).read("val"), read_evaluation(tmp_path / "val.json")
+    dataset, evaluation = (
+        Folders(FolderSettings((folder,))).read("val"),
+        read_evaluation(tmp_path / "val.json"),
+    )
     rng = np.random.default_rng(0)
     truth, detected, served = [], [], {}
     for number, item in zip(evaluation.photos, dataset.annotations, strict=True):

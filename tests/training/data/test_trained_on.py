@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from training import run_folder, train
-from training.data import records
-from training.data.records import RecordsSettings
+from training.data import records, records_writer
+from training.data.records_writer import RecordsSettings
 from training.data.trained_on import NOTHING, TrainedOn, of_facts
 from training.evaluation import evaluate
 from training.export import export
@@ -51,7 +51,7 @@ def _records(voc: Path, output: Path) -> Path:
     settings = RecordsSettings(
         (voc,), output=output, splits=("train", "val", "trainval"), labels=LABELS
     )
-    assert records.write_records(settings) == 0
+    assert records_writer.write_records(settings) == 0
     return output
 
 
@@ -161,7 +161,7 @@ def test_a_photo_is_known_by_another_name(
     image = other / "JPEGImages/smear-new-5.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
     settings = RecordsSettings((other,), output=tmp_path / "records", labels=LABELS)
-    assert records.write_records(settings) == 0
+    assert records_writer.write_records(settings) == 0
     assert _evaluated(capsys, tmp_path / "records", run=all_seen)["trained_on"] == 1
 
 

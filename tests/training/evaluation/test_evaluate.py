@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import records
+from training.data import records_writer
 from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.evaluation.score import Truth
@@ -16,7 +16,7 @@ BOXES = np.array([[10, 10, 50, 50], [60, 60, 90, 80]], np.float32)
 def test_split_with_nothing_to_measure(test_data: Path, tmp_path: Path) -> None:
     """mAP was 0.000, as of a network that finds nothing."""
     folder = test_data / "cases/T5-val-empty"
-    assert records.write_records(records.RecordsSettings((folder,), tmp_path)) == 0
+    assert records_writer.write_records(records_writer.RecordsSettings((folder,), tmp_path)) == 0
     settings = evaluate.EvaluateSettings(tmp_path, detections=tmp_path / "none.json")
     with pytest.raises(TrainingError, match="nothing to measure: none of the 2 images of val"):
         evaluate.evaluate_detector(settings)

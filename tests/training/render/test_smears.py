@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import PROJECT
-from training.data import voc
-from training.data.annotations import DataError
+from training.data.formats import voc
+from training.data.problems import DataError
 from training.render import microscope, smears, stains
 
 SAMPLES = PROJECT / "samples"

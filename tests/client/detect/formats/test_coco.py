@@ -11,6 +11,7 @@ from client.detect.formats import coco
 from client.detect.journal import Entry
 from serving.release.evaluation import read_evaluation
 from tests.client.detect.formats.conftest import FOUND, entry
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
 
@@ -59,7 +60,7 @@ def test_a_document_is_read_by_pycocotools(
 
 def test_a_document_is_read_by_training_and_serving(entries: list[Entry], tmp_path: Path) -> None:
     coco.write_document(entries, tmp_path / "found.json", tmp_path)
-    read = Folders([tmp_path], val=0).read("train")
+    read = Folders(FolderSettings((tmp_path,), val=0)).read("train")
     assert not read.problems
     found = {str(item.image_path): item for item in read.annotations}
     np.testing.assert_allclose(

@@ -11,6 +11,7 @@ from client.detect.formats import voc
 from client.detect.journal import Entry
 from tests.client.detect.formats.conftest import FOUND, entry
 from training.data import check
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
 
@@ -25,7 +26,7 @@ def test_nothing_is_two_empty_folders(tmp_path: Path) -> None:
 def test_training_reads_it_back(entries: list[Entry], tmp_path: Path) -> None:
     voc.write(entries, tmp_path / "voc")
     assert check.check_folders(check.CheckSettings((tmp_path / "voc",), val=0)) == 0
-    found = Folders([tmp_path / "voc"], val=0).read("train").annotations
+    found = Folders(FolderSettings((tmp_path / "voc",), val=0)).read("train").annotations
     assert [item.image_id for item in found] == ["a-photo", "b-empty", "b-photo"]
     first, empty, second = found
     assert first.labels == ("RBC", "Platelets")

@@ -7,6 +7,7 @@ from client.detect.formats import yolo
 from client.detect.journal import Entry
 from tests.client.detect.formats.conftest import FOUND, entry
 from training.data import check
+from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
 
@@ -18,7 +19,7 @@ def test_nothing_is_a_folder_without_classes(tmp_path: Path) -> None:
 def test_training_reads_it_back(entries: list[Entry], tmp_path: Path) -> None:
     yolo.write(entries, tmp_path / "yolo")
     assert check.check_folders(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
-    found = Folders([tmp_path / "yolo"], val=0).read("train").annotations
+    found = Folders(FolderSettings((tmp_path / "yolo",), val=0)).read("train").annotations
     assert [item.image_id for item in found] == ["a-photo", "b-empty", "b-photo"]
     first, empty, second = found
     assert first.labels == ("RBC", "Platelets")
@@ -55,6 +56,6 @@ def test_training_reads_every_format_that_the_server_does(tmp_path: Path) -> Non
             found.append(entry(path, *detections))
     yolo.write(found, tmp_path / "yolo")
     assert check.check_folders(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
-    read = Folders([tmp_path / "yolo"], val=0).read("train")
+    read = Folders(FolderSettings((tmp_path / "yolo",), val=0)).read("train")
     assert not read.problems
     assert sorted(len(item.labels) for item in read.annotations) == [0] * 5 + [2] * 5

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.data import annotations, voc
+from training.data import problems
+from training.data.formats import voc, voc_xml
 
 WIDTH, HEIGHT = 40, 30
 BOX = ("5", "6", "20", "25")
@@ -243,7 +244,7 @@ FILE = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</a
         (BOMB, "EntitiesForbidden"),
         (FILE, "EntitiesForbidden"),
         ('<?xml version="1.0" encoding="no-such"?><annotation/>', "unknown encoding"),
-        (" " * (voc.XML_LIMIT + 1), "the limit is"),
+        (" " * (voc_xml.XML_LIMIT + 1), "the limit is"),
     ],
 )
 def test_malformed_and_hostile_xml(folder: VocFolder, xml: str, message: str) -> None:
@@ -384,15 +385,15 @@ def test_folder_without_the_layout(tmp_path: Path) -> None:
 
 
 def test_split_that_is_missing_empty_or_no_text(folder: VocFolder) -> None:
-    with pytest.raises(annotations.BadSplitError, match="no such split; splits here: all"):
+    with pytest.raises(problems.BadSplitError, match="no such split; splits here: all"):
         folder.read()
     folder.split("train")
-    with pytest.raises(annotations.BadSplitError, match="names no image"):
+    with pytest.raises(problems.BadSplitError, match="names no image"):
         folder.read()
     (folder.path / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(annotations.BadSplitError, match="not readable as UTF-8"):
+    with pytest.raises(problems.BadSplitError, match="not readable as UTF-8"):
         folder.read()
-    with pytest.raises(annotations.BadSplitError, match="splits here: train"):
+    with pytest.raises(problems.BadSplitError, match="splits here: train"):
         folder.read(split="val")
 
 
@@ -422,7 +423,7 @@ def test_two_lists_of_one_split(folder: VocFolder) -> None:
 def test_list_that_is_a_link_out_of_the_folder(folder: VocFolder, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     (folder.path / "ImageSets/Main/train.txt").symlink_to(tmp_path / "secret.txt")
-    with pytest.raises(annotations.BadSplitError, match="a link that leaves the folder"):
+    with pytest.raises(problems.BadSplitError, match="a link that leaves the folder"):
         folder.read()
 
 

@@ -8,12 +8,15 @@ import tensorflow as tf
 
 from training.__main__ import main
 from training.data import (
-    annotations,
     check,
     coco_export,
+    problems,
     records,
+    records_writer,
 )
-from training.data.folders import Folders, open_folder
+from training.data.folder_settings import FolderSettings
+from training.data.folders import Folders
+from training.data.layouts import open_folder
 from training.render import smears
 
 
@@ -25,7 +28,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         == 0
     )
     assert (
-        records.write_records(records.RecordsSettings((path / "voc",), path / "records", shards=2))
+        records_writer.write_records(
+            records_writer.RecordsSettings((path / "voc",), path / "records", shards=2)
+        )
         == 0
     )
     return path
@@ -35,7 +40,9 @@ def test_own_records_are_read_again(folder: Path, tmp_path: Path) -> None:
     """To the last bit: the same images, boxes, classes and ids, so the same fingerprint."""
     assert check.check_folders(check.CheckSettings((folder / "records",))) == 0
     assert (
-        records.write_records(records.RecordsSettings((folder / "records",), tmp_path / "again"))
+        records_writer.write_records(
+            records_writer.RecordsSettings((folder / "records",), tmp_path / "again")
+        )
         == 0
     )
     for split in ("train", "val"):
@@ -53,8 +60,11 @@ def test_own_records_are_read_again(folder: Path, tmp_path: Path) -> None:
 def test_records_that_somebody_else_wrote(test_data: Path) -> None:
     """Their shares are VOC's numbers, which count from 1: a pixel further right and down."""
     path = test_data / "data/raccoon"
-    found = Folders([path], form="tfrecord").read("test").annotations
-    expected = {item.image_id: item for item in Folders([path], val=0).read("train").annotations}
+    found = Folders(FolderSettings((path,), format="tfrecord")).read("test").annotations
+    expected = {
+        item.image_id: item
+        for item in Folders(FolderSettings((path,), val=0)).read("train").annotations
+    }
     assert len(found) == 40
     for item in found:
         if item.image_id in expected:  # not a picture that is in there under another name
@@ -88,11 +98,11 @@ def test_example_without_image(tmp_path: Path, serialized: bytes, message: str) 
 def test_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.record").write_bytes(content)
     assert main(["check", str(tmp_path)]) == 1
-    with pytest.raises(annotations.BadSplitError, match="not readable as TFRecords"):
+    with pytest.raises(problems.BadSplitError, match="not readable as TFRecords"):
         open_folder(tmp_path).read("train")
 
 
 def test_images_without_files_cannot_be_named(folder: Path, tmp_path: Path) -> None:
     settings = coco_export.CocoSettings((folder / "records",), tmp_path / "val.json")
-    with pytest.raises(annotations.DataError, match="its images are in TFRecords and have no fil"):
+    with pytest.raises(problems.DataError, match="its images are in TFRecords and have no fil"):
         coco_export.write_coco(settings)

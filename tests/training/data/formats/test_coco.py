@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools.coco import COCO
 
-from training.data import annotations, coco
-from training.data.folders import Folders, open_folder
+from training.data import annotations, problems
+from training.data.folder_settings import FolderSettings
+from training.data.folders import Folders
+from training.data.formats import coco, coco_json
+from training.data.layouts import open_folder
 
 WIDTH, HEIGHT = 40, 30
 BOX = [4.5, 5, 15.25, 20]
@@ -72,7 +75,7 @@ def folder(tmp_path: Path) -> CocoFolder:
     return folder
 
 
-def only(dataset: annotations.Dataset) -> annotations.Problem:
+def only(dataset: annotations.Dataset) -> problems.Problem:
     """The one problem of a data set."""
     assert len(dataset.problems) == 1, dataset.problems
     return dataset.problems[0]
@@ -170,7 +173,7 @@ def test_fiftyone(tmp_path: Path, split: str) -> None:
     folder = CocoFolder(tmp_path / "test")
     path = folder.image(f"{split}data/a.png")
     folder.json(objects=[annotation()], name=f"{split}labels.json")
-    dataset = Folders([folder.path], val=0).read("val" if split else "train")
+    dataset = Folders(FolderSettings((folder.path,), val=0)).read("val" if split else "train")
     assert dataset.problems == ()
     assert [found.image_path for found in dataset.annotations] == [path]
 
@@ -325,7 +328,7 @@ def test_link_out_of_the_folder(folder: CocoFolder, tmp_path: Path, place: str) 
     path.rename(tmp_path / path.name)
     path.symlink_to(tmp_path / path.name)
     if path.suffix == ".json":
-        with pytest.raises(annotations.BadSplitError, match="leaves the folder"):
+        with pytest.raises(problems.BadSplitError, match="leaves the folder"):
             folder.read()
     else:
         assert (only(folder.read()).file, only(folder.read()).kind) == (place, "outside the folder")
@@ -345,14 +348,14 @@ def test_link_out_of_the_folder(folder: CocoFolder, tmp_path: Path, place: str) 
 )
 def test_malformed_and_hostile_json(folder: CocoFolder, text: str, message: str) -> None:
     folder.text(text)
-    with pytest.raises(annotations.BadSplitError, match=message) as caught:
+    with pytest.raises(problems.BadSplitError, match=message) as caught:
         folder.read()
     assert caught.value.file == "annotations/instances_train2017.json"
 
 
 def test_huge_json_is_not_read(folder: CocoFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco, "JSON_LIMIT", 10)
-    with pytest.raises(annotations.BadSplitError, match="the limit is 10"):
+    monkeypatch.setattr(coco_json, "JSON_LIMIT", 10)
+    with pytest.raises(problems.BadSplitError, match="the limit is 10"):
         folder.read()
 
 
@@ -368,7 +371,7 @@ def test_huge_json_is_not_read(folder: CocoFolder, monkeypatch: pytest.MonkeyPat
 )
 def test_flawed_categories(folder: CocoFolder, categories: Any, message: str) -> None:
     folder.json(categories=categories)
-    with pytest.raises(annotations.BadSplitError, match=message):
+    with pytest.raises(problems.BadSplitError, match=message):
         folder.read()
 
 
@@ -404,12 +407,12 @@ def test_files_without_objects_are_passed_over(folder: CocoFolder) -> None:
 
 
 def test_folder_that_cannot_be_opened(folder: CocoFolder, tmp_path: Path) -> None:
-    with pytest.raises(annotations.DataError, match="not a COCO folder; expected annotations/"):
+    with pytest.raises(problems.DataError, match="not a COCO folder; expected annotations/"):
         coco.Folder(tmp_path)
-    with pytest.raises(annotations.BadSplitError, match="no file of a split val; splits here: tr"):
+    with pytest.raises(problems.BadSplitError, match="no file of a split val; splits here: tr"):
         folder.read(split="val")
     folder.json(name="annotations/instances_train2014.json")
-    with pytest.raises(annotations.DataError, match="are both the split train; move one away"):
+    with pytest.raises(problems.DataError, match="are both the split train; move one away"):
         coco.Folder(folder.path)
 
 
@@ -447,5 +450,5 @@ def test_labelme_is_refused_once(tmp_path: Path) -> None:
     folder = CocoFolder(tmp_path)
     for name in "abc":
         folder.text('{"shapes": [], "imagePath": "a.png"}', f"{name}.json")
-    with pytest.raises(annotations.DataError, match=r"none of its 3 JSON files is COCO\. label"):
+    with pytest.raises(problems.DataError, match=r"none of its 3 JSON files is COCO\. label"):
         open_folder(tmp_path)

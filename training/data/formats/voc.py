@@ -15,24 +15,21 @@ import collections
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
 
-from defusedxml import ElementTree
-
-from training.data import annotations
-from training.data.annotations import (
-    ALL,
-    IMAGE_SUFFIXES,
-    BadObjectError,
-    BadSplitError,
-    Content,
-    DataError,
-    Entry,
-    ImageInfo,
-    Object,
-    Problem,
-    left_out,
+from training.data import files
+from training.data.annotations import Content, Entry
+from training.data.decoding import ImageInfo
+from training.data.files import ALL, IMAGE_SUFFIXES
+from training.data.formats import annotated_folder
+from training.data.formats.annotated_folder import left_out
+from training.data.formats.values import parse_objects
+from training.data.formats.voc_xml import (
+    claimed_size,
+    is_annotation,
+    parse_annotation,
+    parse_object,
 )
+from training.data.problems import BadSplitError, DataError, Problem, brief
 
 LAYOUT = "Annotations/ID.xml and JPEGImages/ID.jpg, or ID.xml wherever it lies below the folder"
 PARTS = ("Annotations", "JPEGImages")  # VOC's own
@@ -42,13 +39,12 @@ ROLES = (
     *("jpegimages", "images", "image", "imgs", "img", "photos", "pictures"),
 )
 SAMPLE = 3  # XML files that are opened to know whether they are annotations
-XML_LIMIT = 16 * 2**20  # bytes; a real annotation has a few thousand
 
 
 def fits(directory: Path) -> bool:
     """Whether a folder has this layout."""
-    paths = annotations.files_below(directory, (".xml",))
-    return is_vocs(directory) or any(_is_annotation(path) for path in paths[:SAMPLE])
+    paths = files.files_below(directory, (".xml",))
+    return is_vocs(directory) or any(is_annotation(path) for path in paths[:SAMPLE])
 
 
 def is_vocs(directory: Path) -> bool:
@@ -56,7 +52,7 @@ def is_vocs(directory: Path) -> bool:
     return all((directory / part).is_dir() for part in PARTS)
 
 
-class Folder(annotations.Folder):
+class Folder(annotated_folder.AnnotatedFolder):
     """A Pascal VOC folder, whose images and annotations are known by a key that both have.
 
     It is their path from here on, without suffix and without the folders of `ROLES`: day0/img_1 is
@@ -73,8 +69,8 @@ class Folder(annotations.Folder):
         own = is_vocs(directory)
         self._xml_folder = "Annotations/" if own else ""  # where messages say that one is missing
         xmls, images = (directory / part if own else directory for part in PARTS)
-        self._xmls = self._by_key(annotations.files_below(xmls, (".xml",)))
-        self._images = self._by_key(annotations.files_below(images, IMAGE_SUFFIXES))
+        self._xmls = self._by_key(files.files_below(xmls, (".xml",)))
+        self._images = self._by_key(files.files_below(images, IMAGE_SUFFIXES))
         self._pair_by_name()
         if not own:
             self._forget_other_pictures()
@@ -103,7 +99,7 @@ class Folder(annotations.Folder):
         tops = {self._top(key) for key in self._images if key in self._xmls}
         for key in [key for key in self._images if key not in self._xmls]:
             top = self._top(key)
-            if top not in tops and not annotations.split_name(top, ""):
+            if top not in tops and not files.split_name(top, ""):
                 del self._images[key]
 
     def _top(self, key: str) -> str:
@@ -118,7 +114,7 @@ class Folder(annotations.Folder):
         for path in paths:
             if self._is_class_list(path):
                 continue
-            split = annotations.SPLIT_WORDS.get(path.stem.lower(), path.stem)
+            split = files.SPLIT_WORDS.get(path.stem.lower(), path.stem)
             if split in lists:
                 both = f"{lists[split]} and {self.relative(path)}"
                 raise DataError(f"{self.directory}: {both} are both the split {split}")
@@ -127,10 +123,10 @@ class Folder(annotations.Folder):
 
     def _is_class_list(self, path: Path) -> bool:
         """Whether each line ends as VOC's do, and none is the whole name of an image."""
-        if path.stem.lower() in annotations.SPLIT_WORDS or not self.within(path):
+        if path.stem.lower() in files.SPLIT_WORDS or not self.within(path):
             return False
         try:
-            lines = [line.strip() for line in annotations.read_lines(path) if line.strip()]
+            lines = [line.strip() for line in files.read_lines(path) if line.strip()]
         except DataError:
             return False  # image_ids says what is wrong with it
         fitting = all(line.split()[1:] and line.split()[-1] in ("-1", "0", "1") for line in lines)
@@ -160,7 +156,7 @@ class Folder(annotations.Folder):
         try:
             if not self.within(self.directory / file):
                 raise DataError("a link that leaves the folder; put a copy of it in its place")
-            lines = annotations.read_lines(self.directory / file)
+            lines = files.read_lines(self.directory / file)
         except DataError as error:
             raise BadSplitError(self.directory, file, str(error)) from error
         names = [line.strip() for line in lines if line.strip()]
@@ -194,7 +190,7 @@ class Folder(annotations.Folder):
         image_id, file = _name(key), f"{self._xml_folder}{key}.xml"
         if key.startswith("/") or ".." in key.split("/") or not key.isprintable():
             message = "an image id is a file's name or a path within the folder"
-            return left_out(image_id, file, f"id {annotations.brief(key)}", "bad id", message)
+            return left_out(image_id, file, f"id {brief(key)}", "bad id", message)
         if not xmls:
             message = (
                 "there is no such file; an image without objects needs an annotation without "
@@ -217,14 +213,12 @@ class Folder(annotations.Folder):
 
     def content(self, entry: Entry, info: ImageInfo) -> Content:
         try:
-            root = _parse(self.directory / entry.file)
+            root = parse_annotation(self.directory / entry.file)
         except DataError as error:
             problem = Problem(entry.file, None, "bad XML", str(error), "image")
             return Content(problems=(problem,))
         records = enumerate(root.findall("object"))
-        return Content(
-            _claimed_size(root), *annotations.parse_objects(records, entry.file, _object)
-        )
+        return Content(claimed_size(root), *parse_objects(records, entry.file, parse_object))
 
     def strays(self) -> list[Problem]:
         """Annotations without image that no split names, what lies outside of the folders of
@@ -262,7 +256,7 @@ def _name(key: str) -> str:
 
 def _split(key: str) -> str:
     """The split that the first folder with a split's name tells; empty where none does."""
-    names = (annotations.split_name(part, "") for part in key.split("/")[:-1])
+    names = (files.split_name(part, "") for part in key.split("/")[:-1])
     return next(filter(None, names), "")
 
 
@@ -275,56 +269,3 @@ def _alone(*keys: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         for key in side - other:
             found[_name(key)].append(key)
     return ((alone[0].get(name, []), alone[1].get(name, [])) for name in names)
-
-
-def _is_annotation(path: Path) -> bool:
-    try:
-        return _parse(path) is not None
-    except DataError:
-        return False
-
-
-def _parse(path: Path) -> Element:
-    """The <annotation> element; raises DataError with a reason that fits in a line."""
-    try:
-        root = ElementTree.fromstring(annotations.read_bytes(path, XML_LIMIT))
-    except (ParseError, ValueError, LookupError, OSError) as error:
-        # ValueError holds defusedxml's refusals and Python's encoding errors.
-        raise DataError(f"not acceptable as XML: {type(error).__name__}: {error}") from error
-    if root.tag != "annotation":
-        raise DataError(f"expected <annotation> at the top, found {root.tag[:40]!r}")
-    return root
-
-
-def _object(element: Element, index: int) -> Object:
-    label = annotations.clean_label(_text(element, "name"))
-    box = element.find("bndbox")
-    if box is None:
-        raise BadObjectError("<bndbox> is missing")
-    xmin, ymin, xmax, ymax = (_number(box, tag) for tag in ("xmin", "ymin", "xmax", "ymax"))
-    text = f"x {xmin:g} to {xmax:g}, y {ymin:g} to {ymax:g}"
-    annotations.check_area(xmax - xmin, ymax - ymin, text)
-    edges = (xmin - 1, ymin - 1, xmax, ymax)
-    (difficult, doubts), (truncated, more) = (
-        annotations.flag(element.findtext(tag), f"<{tag}>") for tag in ("difficult", "truncated")
-    )
-    return Object(index, label, edges, text, difficult, truncated, doubts + more)
-
-
-def _text(element: Element, tag: str) -> str:
-    text = (element.findtext(tag) or "").strip()
-    if not text:
-        raise BadObjectError(f"<{tag}> is missing or empty")
-    return text
-
-
-def _number(element: Element, tag: str) -> float:
-    return annotations.finite(_text(element, tag), f"<{tag}>")
-
-
-def _claimed_size(root: Element) -> tuple[float, float] | None:
-    size = root.find("size")
-    try:
-        return None if size is None else (_number(size, "width"), _number(size, "height"))
-    except BadObjectError:
-        return None

@@ -14,19 +14,14 @@ import collections
 import csv
 from pathlib import Path, PurePosixPath
 
-from training.data import annotations
-from training.data.annotations import (
-    IMAGE_SUFFIXES,
-    BadObjectError,
-    BadSplitError,
-    Content,
-    DataError,
-    Entry,
-    ImageInfo,
-    Object,
-    Problem,
-    left_out,
-)
+from training.data import files
+from training.data.annotations import Content, Entry, Object
+from training.data.decoding import ImageInfo
+from training.data.files import IMAGE_SUFFIXES
+from training.data.formats import annotated_folder
+from training.data.formats.annotated_folder import left_out
+from training.data.formats.values import check_area, clean_label, finite, parse_objects
+from training.data.problems import BadObjectError, BadSplitError, DataError, Problem, brief
 
 LAYOUT = "*.csv with filename, width, height, class, xmin, ymin, xmax, ymax, and the images"
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -35,34 +30,28 @@ COLUMNS = {"filename", "class", *EDGES}
 Row = dict[str, str]
 
 
-def files(directory: Path) -> list[Path]:
+def label_files(directory: Path) -> list[Path]:
     """The CSV files with these columns."""
-    return [path for path in annotations.files_below(directory, (".csv",)) if _is_table(path)]
+    return [path for path in files.files_below(directory, (".csv",)) if _is_table(path)]
 
 
 def fits(directory: Path) -> bool:
     """Whether a folder has this layout."""
-    return bool(files(directory))
+    return bool(label_files(directory))
 
 
-class Folder(annotations.Folder):
+class Folder(annotated_folder.FolderOfFiles):
     """A folder of images and CSV files."""
 
     format = "CSV"
+    what = "CSV labels"
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        paths = files(directory)
-        if not paths:
-            raise DataError(f"{directory}: no CSV labels; expected {LAYOUT}")
-        self._paths = annotations.by_split(directory, paths)
+        super().__init__(directory, label_files(directory), LAYOUT)
         self._images = collections.defaultdict(list)
-        for path in annotations.files_below(directory, IMAGE_SUFFIXES):
+        for path in files.files_below(directory, IMAGE_SUFFIXES):
             self._images[path.name].append(path)
         self._rows: dict[Entry, list[tuple[int, Row]]] = {}
-
-    def splits(self) -> list[str]:
-        return list(self._paths)
 
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
         self.require_split(split)
@@ -89,13 +78,13 @@ class Folder(annotations.Folder):
         images = images or self._images.get(name, [])
         if len(images) != 1:
             found = ", ".join(map(self.relative, images)) or "none"
-            message = f"expected one image {annotations.brief(name)} in the folder, found {found}"
+            message = f"expected one image {brief(name)} in the folder, found {found}"
             return left_out(image_id, file, file, "missing image", message)
         return self.entry(image_id, file, images[0])
 
     def content(self, entry: Entry, info: ImageInfo) -> Content:
         rows = self._rows[entry]
-        found = annotations.parse_objects(rows, entry.file, _object)
+        found = parse_objects(rows, entry.file, _object)
         return Content(_claimed_size(rows[0][1]), *found)
 
     def strays(self) -> list[Problem]:
@@ -124,22 +113,22 @@ def _is_table(path: Path) -> bool:
 def _rows(path: Path) -> list[Row]:
     """The lines by their columns; DataError where they cannot be read."""
     try:
-        return list(csv.DictReader(annotations.read_lines(path), restkey="more"))
+        return list(csv.DictReader(files.read_lines(path), restkey="more"))
     except csv.Error as error:
         raise DataError(f"not readable as CSV: {error}") from error
 
 
 def _object(row: Row, index: int) -> Object:
-    label = annotations.clean_label(row["class"])
-    xmin, ymin, xmax, ymax = (annotations.finite(row[edge], edge) for edge in EDGES)
+    label = clean_label(row["class"])
+    xmin, ymin, xmax, ymax = (finite(row[edge], edge) for edge in EDGES)
     text = f"x {xmin:g} to {xmax:g}, y {ymin:g} to {ymax:g}"
-    annotations.check_area(xmax - xmin, ymax - ymin, text)
+    check_area(xmax - xmin, ymax - ymin, text)
     return Object(index, label, (xmin - 1, ymin - 1, xmax, ymax), text)
 
 
 def _claimed_size(row: Row) -> tuple[float, float] | None:
     try:
-        width, height = (annotations.finite(row.get(side), side) for side in ("width", "height"))
+        width, height = (finite(row.get(side), side) for side in ("width", "height"))
     except BadObjectError:
         return None
     return width, height

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from training.data import annotations, yolo
-from training.data.folders import open_folder
+from training.data import annotations, problems
+from training.data.formats import yolo, yolo_names
+from training.data.layouts import open_folder
 
 WIDTH, HEIGHT = 40, 30
 BOX = "0 0.5 0.5 0.25 0.5"
@@ -52,7 +53,7 @@ def folder(tmp_path: Path) -> YoloFolder:
     return folder
 
 
-def only(dataset: annotations.Dataset) -> annotations.Problem:
+def only(dataset: annotations.Dataset) -> problems.Problem:
     """The one problem of a data set."""
     assert len(dataset.problems) == 1, dataset.problems
     return dataset.problems[0]
@@ -231,19 +232,19 @@ def test_named_split_that_is_not_there(tmp_path: Path, settings: str, message: s
     folder = YoloFolder(tmp_path, NAMES + settings)
     folder.image("images/a.png")
     (tmp_path.parent / "elsewhere").mkdir(exist_ok=True)
-    with pytest.raises(annotations.BadSplitError, match=message):
+    with pytest.raises(problems.BadSplitError, match=message):
         folder.read(split=settings.partition(":")[0])
 
 
 def test_split_that_is_missing_or_empty(folder: YoloFolder) -> None:
-    with pytest.raises(annotations.BadSplitError, match="no split val; splits here: train"):
+    with pytest.raises(problems.BadSplitError, match="no split val; splits here: train"):
         folder.read(split="val")
     (folder.path / "images/train/a.png").unlink()
-    with pytest.raises(annotations.BadSplitError, match=r"the split train has no image"):
+    with pytest.raises(problems.BadSplitError, match=r"the split train has no image"):
         folder.read()
     folder.text("data.yaml", NAMES + "train: list.txt\n")
     (folder.path / "list.txt").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(annotations.BadSplitError, match=r"list.txt: not readable as UTF-8"):
+    with pytest.raises(problems.BadSplitError, match=r"list.txt: not readable as UTF-8"):
         folder.read()
 
 
@@ -274,19 +275,19 @@ BOMB = "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nnames: *c\n"
         ("names: !!python/object/apply:os.system [[echo]]", "names: expected a class name"),
         (BOMB, r"aliases .* are refused"),
         ("names: " + "[" * 50_000, "deep nesting are refused"),
-        ("names: [a]\n" + "#" * yolo.YAML_LIMIT, "the limit is"),
+        ("names: [a]\n" + "#" * yolo_names.YAML_LIMIT, "the limit is"),
     ],
 )
 def test_malformed_and_hostile_yaml(folder: YoloFolder, text: str, message: str) -> None:
     folder.text("data.yaml", text)
-    with pytest.raises(annotations.DataError, match=message) as caught:
+    with pytest.raises(problems.DataError, match=message) as caught:
         yolo.Folder(folder.path)
     assert "\n" not in str(caught.value)
 
 
 def test_folder_without_the_layout(tmp_path: Path) -> None:
     with pytest.raises(
-        annotations.DataError, match=r"write them into classes.txt, .*; expected data.yaml"
+        problems.DataError, match=r"write them into classes.txt, .*; expected data.yaml"
     ):
         yolo.Folder(tmp_path)
 

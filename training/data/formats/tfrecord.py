@@ -20,19 +20,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from training import startup
-from training.data import annotations
-from training.data.annotations import (
-    IMAGE_SUFFIXES,
-    BadObjectError,
-    BadSplitError,
-    Content,
-    DataError,
-    Entry,
-    ImageInfo,
-    Object,
-    Problem,
-    left_out,
-)
+from training.data import files
+from training.data.annotations import Content, Entry, Object
+from training.data.decoding import ImageInfo
+from training.data.files import IMAGE_SUFFIXES
+from training.data.formats import annotated_folder
+from training.data.formats.annotated_folder import left_out
+from training.data.formats.values import check_area, clean_label, finite, parse_objects
+from training.data.problems import BadObjectError, BadSplitError, DataError, Problem, brief
 
 LAYOUT = "*.record or *.tfrecord of the TensorFlow Object Detection API"
 NAME = re.compile(r"\.(tf)?records?(-\d+-of-\d+)?$")
@@ -40,34 +35,28 @@ OBJECT = "image/object/"
 EDGES = tuple(f"{OBJECT}bbox/{edge}" for edge in ("xmin", "ymin", "xmax", "ymax"))
 
 
-def files(directory: Path) -> list[Path]:
+def label_files(directory: Path) -> list[Path]:
     """The files of records."""
-    return [path for path in annotations.files_below(directory) if NAME.search(path.name)]
+    return [path for path in files.files_below(directory) if NAME.search(path.name)]
 
 
 def fits(directory: Path) -> bool:
     """Whether a folder has this layout."""
-    return bool(files(directory))
+    return bool(label_files(directory))
 
 
-class Folder(annotations.Folder):
+class Folder(annotated_folder.FolderOfFiles):
     """A folder of records."""
 
     format = "TFRecord"
+    what = "TFRecords"
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        paths = files(directory)
-        if not paths:
-            raise DataError(f"{directory}: no TFRecords; expected {LAYOUT}")
-        self._paths = annotations.by_split(directory, paths)
+        super().__init__(directory, label_files(directory), LAYOUT)
         self._unpacked = Path(tempfile.mkdtemp(prefix="ssd-records-"))
         atexit.register(shutil.rmtree, self._unpacked, ignore_errors=True)  # data sets outlive this
         self._read_splits: dict[str, list[Entry]] = {}
         self._features: dict[Entry, dict[str, list[Any]]] = {}
-
-    def splits(self) -> list[str]:
-        return list(self._paths)
 
     def relative(self, path: Path) -> str:
         if path.is_relative_to(self._unpacked):
@@ -124,9 +113,7 @@ class Folder(annotations.Folder):
         flags = [features.get(f"{OBJECT}{name}", []) for name in ("difficult", "truncated")]
         return Content(
             size,
-            *annotations.parse_objects(
-                rows, entry.file, lambda row, index: _object(row, index, info, flags)
-            ),
+            *parse_objects(rows, entry.file, lambda row, index: _object(row, index, info, flags)),
         )
 
 
@@ -162,11 +149,11 @@ def _has_suffix(name: str) -> bool:
 def _object(row: tuple[Any, ...], index: int, info: ImageInfo, flags: list[list[Any]]) -> Object:
     name, *shares = row
     if not isinstance(name, bytes):
-        raise BadObjectError(f"expected text, found {annotations.brief(name)}")
-    label = annotations.clean_label(name.decode("utf-8", "replace"))
-    x1, y1, x2, y2 = (annotations.finite(share, "bbox") for share in shares)
+        raise BadObjectError(f"expected text, found {brief(name)}")
+    label = clean_label(name.decode("utf-8", "replace"))
+    x1, y1, x2, y2 = (finite(share, "bbox") for share in shares)
     text = f"x {x1:g} to {x2:g}, y {y1:g} to {y2:g}"
-    annotations.check_area(x2 - x1, y2 - y1, text)
+    check_area(x2 - x1, y2 - y1, text)
     box_xyxy = (x1 * info.width, y1 * info.height, x2 * info.width, y2 * info.height)
     difficult, truncated = (bool(flag[index]) if index < len(flag) else False for flag in flags)
     return Object(index, label, box_xyxy, text, difficult, truncated)

@@ -17,37 +17,32 @@ Format: https://docs.ultralytics.com/datasets/detect/ and /segment/
 
 import collections
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from training.data import annotations
-from training.data.annotations import (
-    ALL,
-    IMAGE_SUFFIXES,
+from training.data import files
+from training.data.annotations import Content, Entry, Object
+from training.data.decoding import ImageInfo
+from training.data.files import ALL, IMAGE_SUFFIXES
+from training.data.formats import annotated_folder
+from training.data.formats.annotated_folder import left_out
+from training.data.formats.values import check_area, finite, parse_objects
+from training.data.formats.yolo_names import class_names, names_file, parse_yaml, yaml_file
+from training.data.problems import (
     BadObjectError,
     BadSplitError,
-    Content,
     DataError,
-    Entry,
-    ImageInfo,
-    Object,
     Problem,
     UnknownClassError,
-    left_out,
+    brief,
 )
 
 LAYOUT = (
     "data.yaml, classes.txt or obj.names, and images/SPLIT/a.jpg with labels/SPLIT/a.txt, "
     "SPLIT/images/a.jpg with SPLIT/labels/a.txt, or a.jpg with a.txt"
 )
-NAMES_FILES = ("obj.names", "classes.txt", "labels/classes.txt")
 SETTINGS = "obj.data"  # Darknet's: `train = data/train.txt`
-YAML_LIMIT = 2**18  # bytes; a thousand classes have 2**15
-YAML_DEPTH = 10  # a data.yaml has two levels
 TEXT_LIMIT = 16 * 2**20  # bytes of one image's text file
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 
@@ -58,20 +53,6 @@ def fits(directory: Path) -> bool:
     if path is not None and (path.stem == "data" or _images_folders(directory)):
         return True
     return names_file(directory) is not None and any(_label_files(directory))
-
-
-def names_file(directory: Path) -> Path | None:
-    """The text file with a class name a line."""
-    paths = (directory / name for name in NAMES_FILES)
-    return next((path for path in paths if annotations.is_file(path)), None)
-
-
-def yaml_file(directory: Path) -> Path | None:
-    """data.yaml, or the only YAML file there is."""
-    paths = sorted([*directory.glob("*.yaml"), *directory.glob("*.yml")])
-    named = [path for path in paths if path.stem == "data"]
-    found = named or paths
-    return found[0] if len(found) == 1 else None
 
 
 def _label_files(directory: Path) -> Iterator[Path]:
@@ -87,7 +68,7 @@ def _images_folders(directory: Path) -> list[Path]:
     return sorted(path for path in paths if path.is_dir())
 
 
-class Folder(annotations.Folder):
+class Folder(annotated_folder.AnnotatedFolder):
     """A YOLO folder. Raises DataError where the class names are missing or not usable."""
 
     format = "YOLO"
@@ -102,8 +83,8 @@ class Folder(annotations.Folder):
         try:
             if not self.within(path):
                 raise DataError("a link that leaves the folder; put a copy of it in its place")
-            settings = _parse(path) if path.suffix in (".yaml", ".yml") else self._plain(path)
-            self._labels = _names(settings)
+            settings = parse_yaml(path) if path.suffix in (".yaml", ".yml") else self._plain(path)
+            self._labels = class_names(settings)
             self._sources = self._layout() | self._named(settings)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
@@ -111,13 +92,11 @@ class Folder(annotations.Folder):
     def _plain(self, path: Path) -> dict[str, Any]:
         """What data.yaml would say, from a list of names and Darknet's `key = value`."""
         settings: dict[str, Any] = {}
-        if annotations.is_file(self.directory / SETTINGS) and self.within(
-            self.directory / SETTINGS
-        ):
-            lines = annotations.read_lines(self.directory / SETTINGS)
+        if files.is_file(self.directory / SETTINGS) and self.within(self.directory / SETTINGS):
+            lines = files.read_lines(self.directory / SETTINGS)
             pairs = (line.partition("=")[::2] for line in lines)
             settings = {key.strip(): value.strip() for key, value in pairs}
-        return settings | {"names": "\n".join(annotations.read_lines(path)).strip().split("\n")}
+        return settings | {"names": "\n".join(files.read_lines(path)).strip().split("\n")}
 
     def splits(self) -> list[str]:
         return list(self._sources)
@@ -128,8 +107,8 @@ class Folder(annotations.Folder):
         folders = [*self.directory.glob("images/*"), *self.directory.glob("*/images")]
         for path in sorted(path for path in set(folders) if path.is_dir()):
             name = path.parent.name if path.name == "images" else path.name
-            found.setdefault(annotations.split_name(name, name), []).append(path)
-        if set(found) & set(annotations.SPLIT_WORDS.values()):
+            found.setdefault(files.split_name(name, name), []).append(path)
+        if set(found) & set(files.SPLIT_WORDS.values()):
             return found
         return {ALL: [*(_images_folders(self.directory) or [self.directory])]}
 
@@ -137,7 +116,7 @@ class Folder(annotations.Folder):
         """The folders and lists that data.yaml names; what is not there stays text."""
         layout, named = self._layout(), {}
         for key in SPLIT_KEYS:
-            split, values = annotations.SPLIT_WORDS[key], settings.get(key) or []
+            split, values = files.SPLIT_WORDS[key], settings.get(key) or []
             values = [values] if isinstance(values, str) else values
             if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
                 raise DataError(f"{key}: expected a folder, a list file, or several of them")
@@ -156,7 +135,7 @@ class Folder(annotations.Folder):
         tried = [f"{base}/{value}", value, bare] if isinstance(base, str) else [value, bare]
         for text in tried:
             path = Path(os.path.normpath(self.directory / text))
-            if path.is_relative_to(self.directory) and (path.is_dir() or annotations.is_file(path)):
+            if path.is_relative_to(self.directory) and (path.is_dir() or files.is_file(path)):
                 return path
         return value
 
@@ -184,24 +163,22 @@ class Folder(annotations.Folder):
 
     def _images(self, split: str, source: Path | str) -> list[Path]:
         if isinstance(source, str):
-            message = (
-                f"{split}: {annotations.brief(source)} is no folder or list within {self.directory}"
-            )
+            message = f"{split}: {brief(source)} is no folder or list within {self.directory}"
             raise BadSplitError(self.directory, self._file, message)
         if source.is_dir():
             return _images_below(source)
         try:
-            lines = annotations.read_lines(source) if self.within(source) else []
+            lines = files.read_lines(source) if self.within(source) else []
         except DataError as error:
             raise BadSplitError(self.directory, self.relative(source), str(error)) from error
         # Ultralytics: `./` is the list's own folder; a path from here on is common, too.
         parents = {True: source.parent, False: self.directory}
         names = [line.strip().replace("\\", "/") for line in lines if line.strip()]
         paths = [Path(os.path.normpath(parents[n.startswith("./")] / n)) for n in names]
-        if any(annotations.is_file(path) for path in paths):
+        if any(files.is_file(path) for path in paths):
             return paths
         # A list that was made elsewhere: CVAT's begins with data/, others with a whole machine.
-        ends = [annotations.find_file(name, [self.directory], ends=True) for name in names]
+        ends = [files.find_file(name, [self.directory], ends=True) for name in names]
         return [end or path for end, path in zip(ends, paths, strict=True)]
 
     def _name(self, path: Path) -> str:
@@ -222,33 +199,33 @@ class Folder(annotations.Folder):
             message = f"one id, several images: {names}"
             return left_out(image_id, file, file, "bad image", message)
         if not images[0].is_relative_to(self.directory):
-            message = f"{annotations.brief(str(images[0]))}: expected a path within the folder"
+            message = f"{brief(str(images[0]))}: expected a path within the folder"
             return left_out(image_id, file, self._file, "bad id", message)
-        if not annotations.is_file(images[0]):
+        if not files.is_file(images[0]):
             message = "the split names it, but there is no such file"
             return left_out(image_id, file, self._name(images[0]), "missing image", message)
         return self.entry(image_id, file, images[0])
 
     def content(self, entry: Entry, info: ImageInfo) -> Content:
         size, path = (info.width, info.height), self.directory / entry.file
-        if not annotations.is_file(path):
+        if not files.is_file(path):
             message = "there is no such file, so the image counts as one without objects"
             problem = Problem(entry.file, None, "missing annotation", message, "nothing")
             return Content(size, problems=(problem,))
         try:
-            lines = annotations.read_lines(path, TEXT_LIMIT)
+            lines = files.read_lines(path, TEXT_LIMIT)
         except DataError as error:
             problem = Problem(entry.file, None, "bad text", str(error), "image")
             return Content(size, problems=(problem,))
         records = ((index, line) for index, line in enumerate(lines) if line.strip())
-        found = annotations.parse_objects(
+        found = parse_objects(
             records, entry.file, lambda line, index: _object(line, index, self._labels, info)
         )
         return Content(size, *found)
 
     def strays(self) -> list[Problem]:
         """Text files of labels without image."""
-        suffixes = (*IMAGE_SUFFIXES, *annotations.UNREAD_SUFFIXES)
+        suffixes = (*IMAGE_SUFFIXES, *files.UNREAD_SUFFIXES)
         pictures = (p for p in self.directory.rglob("*") if p.suffix.lower() in suffixes)
         known = {self._label_file(path) for path in pictures}
         names = sorted({self.relative(path) for path in _label_files(self.directory)})
@@ -262,50 +239,7 @@ class Folder(annotations.Folder):
 
 def _images_below(folder: Path) -> list[Path]:
     paths = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in paths if annotations.is_file(path))
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    """data.yaml as text, lists and dicts.
-
-    Aliases are refused, for a few of them can stand for billions of items, and so is depth.
-    BaseLoader makes nothing but text, so a class may be called `no` and a key be 0 or "0".
-    """
-    try:
-        text = annotations.read_bytes(path, YAML_LIMIT).decode("utf-8-sig")
-        _check_yaml(text)
-        settings = yaml.load(text, Loader=yaml.BaseLoader)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"not acceptable as YAML: {type(error).__name__}: {reason}") from error
-    if not isinstance(settings, dict) or "names" not in settings:
-        raise DataError("expected `names: [cell, ...]`, the class names")
-    if "kpt_shape" in settings:
-        raise DataError("kpt_shape: labels with keypoints are not read; expected boxes or polygons")
-    return settings
-
-
-def _check_yaml(text: str) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.BaseLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > YAML_DEPTH or isinstance(event, yaml.AliasEvent):
-            raise DataError("aliases (*name) and deep nesting are refused")
-
-
-def _names(settings: dict[str, Any]) -> dict[int, str]:
-    """Class names by number, from a list or from `0: cell`."""
-    names = settings["names"]
-    pairs = list(enumerate(names)) if isinstance(names, list) else []
-    if isinstance(names, dict) and all(re.fullmatch(r"\d{1,6}", str(key)) for key in names):
-        pairs = [(int(key), name) for key, name in names.items()]
-    if not pairs:
-        raise DataError(f"names: expected [cell, ...] or 0: cell, found {annotations.brief(names)}")
-    try:
-        return {number: annotations.clean_label(name) for number, name in pairs}
-    except BadObjectError as error:
-        raise DataError(f"names: {error}") from error
+    return sorted(path for path in paths if files.is_file(path))
 
 
 def _object(line: str, index: int, labels: dict[int, str], info: ImageInfo) -> Object:
@@ -315,7 +249,7 @@ def _object(line: str, index: int, labels: dict[int, str], info: ImageInfo) -> O
             "expected `class cx cy width height` or `class x1 y1 x2 y2 x3 y3 ...`, "
             f"found {len(words)} numbers"
         )
-    number, *values = (annotations.finite(word, "the line") for word in words)
+    number, *values = (finite(word, "the line") for word in words)
     if number not in labels:
         there = f"{min(labels)} to {max(labels)}"
         raise UnknownClassError(f"class {words[0][:20]} has no name, those that have are {there}")
@@ -332,5 +266,5 @@ def _box(values: list[float], text: str) -> tuple[float, float, float, float]:
         edges = (cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2)
     else:
         edges = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
-    annotations.check_area(edges[2] - edges[0], edges[3] - edges[1], text)
+    check_area(edges[2] - edges[0], edges[3] - edges[1], text)
     return edges

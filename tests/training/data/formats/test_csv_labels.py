@@ -6,8 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from training.data import annotations, csv_labels
-from training.data.folders import Folders, open_folder
+from training.data import problems
+from training.data.folder_settings import FolderSettings
+from training.data.folders import Folders
+from training.data.formats import csv_labels
+from training.data.layouts import open_folder
 
 HEAD = "filename,width,height,class,xmin,ymin,xmax,ymax"
 
@@ -73,17 +76,19 @@ def test_two_images_of_one_name(folder: Path) -> None:
 
 def test_other_tables_are_no_labels(folder: Path) -> None:
     (folder / "prices.csv").write_text("name,price\na,1\n")
-    with pytest.raises(annotations.DataError, match="no CSV labels"):
+    with pytest.raises(problems.DataError, match="no CSV labels"):
         csv_labels.Folder(folder)
 
 
 def test_raccoons(test_data: Path) -> None:
     """XML, CSV and TFRecord of the same photos: XML counts, and CSV gives the same boxes."""
     path = test_data / "data/raccoon"
-    folders = Folders([path], val=0)
+    folders = Folders(FolderSettings((path,), val=0))
     assert "data/test.record (--format csv or --format tfrecord reads them" in folders.notes()[0]
     found = {item.image_id: item for item in folders.read("train").annotations}
-    tables = Folders([path], val=0, form="csv").read("raccoon_labels").annotations
+    tables = (
+        Folders(FolderSettings((path,), val=0, format="csv")).read("raccoon_labels").annotations
+    )
     assert len(found) == len(tables) == 196
     for table in tables:
         ours = found[table.image_id].boxes_xyxy
