@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data import check, records_writer
+from training.__main__ import main
+from training.data import check
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 
@@ -91,10 +92,8 @@ def test_check_refuses_whatever_records_would(test_data: Path, tmp_path: Path) -
     assert folders
     codes = {
         folder.name: (
-            check.check_folders(check.CheckSettings((folder,))),
-            records_writer.write_records(
-                records_writer.RecordsSettings((folder,), tmp_path / folder.name)
-            ),
+            main(["check", str(folder)]),
+            main(["records", str(folder), "--output", str(tmp_path / folder.name)]),
         )
         for folder in folders
     }
