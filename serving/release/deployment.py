@@ -45,19 +45,6 @@ class Deployment:
         self.say = say
         self.held = repository.held()
 
-    def state(self) -> State:
-        """What is served: by the server where there is one, else by the repository.
-
-        Somebody may have copied a version in that no server has loaded yet.
-        """
-        state = self.repository.state()
-        if self.control is None or state.canary is not None:
-            return state
-        loaded = self.control.versions(self.task.network, "READY")
-        if not loaded or str(state.live) in loaded:
-            return state
-        return State(max(map(int, loaded)))
-
     def serve(self, versions: frozenset[int] | None) -> None:
         """Serve these versions of the network and the ones held; None: the newest."""
         served = None if versions is None else versions | self.held

@@ -51,7 +51,7 @@ class EvaluationSet:
     truth: tuple[Mapping[str, Any], ...]
 
     def check_labels(self, labels: Sequence[str]) -> None:
-        """Raise EvaluationError where an annotated class is none of these."""
+        """Raise EvaluationError where an annotated class is not among these."""
         if unknown := [label for label in self.labels if label not in labels]:
             raise EvaluationError(
                 f"{self.source} has objects of {', '.join(unknown)}, but the labels are "
@@ -84,7 +84,7 @@ def read_evaluation(annotations: Path, images: Path | None = None) -> Evaluation
             folders stand before their names; None: the JSON file's own folder.
 
     Raises:
-        EvaluationError: it cannot be read, is no COCO, or photos are missing.
+        EvaluationError: it cannot be read, is not COCO, or photos are missing.
     """
     content = _parse(annotations)
     try:
@@ -164,13 +164,13 @@ def _parse(path: Path) -> dict[str, list[dict[str, Any]]]:
     except OSError as error:
         raise EvaluationError(f"{path}: {error.strerror}; {REMEDY}") from None
     except (ValueError, RecursionError) as error:
-        raise EvaluationError(f"{path} is no JSON: {error}; {REMEDY}") from None
+        raise EvaluationError(f"{path} is not JSON: {error}; {REMEDY}") from None
     for key in LISTS:
         rows = content.get(key) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise EvaluationError(
                 f"{path}: expected COCO's JSON, with {', '.join(LISTS)} as lists of objects, but "
-                f"{key} is none; {REMEDY}"
+                f"{key} is not one; {REMEDY}"
             )
     return content
 

@@ -1,7 +1,14 @@
 """`serving publish` and `serving canary`: an artifact becomes the next version of a repository.
 
-It is tried first (trial.py), then placed, loaded and confirmed (rollout.py). Whatever fails leaves
-the repository and the server as they were.
+    read_artifact     artifact.py   the folder is whole, and its network runs
+    check_sensible    trial.py      what the network answers makes sense
+    lock_store        session.py    nobody else changes the repository meanwhile
+    open_session      session.py    the task, the server, and what an interrupted release left
+    try_artifact      trial.py      it is not slower than the live version, and not worse
+    Rollout.move      rollout.py    placed, loaded, confirmed and recorded
+
+Whatever fails leaves the repository and the server as they were. The first publish of a task has no
+live version beside it and makes the task instead (new_task.py).
 """
 
 import shlex

@@ -49,8 +49,17 @@ class Rollout:
         self.record = record
 
     def state(self) -> State:
-        """What is served: by the server where there is one, else by the repository."""
-        return self.deployment.state()
+        """What is served: by the server where there is one, else by the repository.
+
+        Somebody may have copied a version in that no server has loaded yet.
+        """
+        state, control = self.repository.state(), self.deployment.control
+        if control is None or state.canary is not None:
+            return state
+        loaded = control.versions(self.task.network, "READY")
+        if not loaded or str(state.live) in loaded:
+            return state
+        return State(max(map(int, loaded)))
 
     def next_number(self) -> int:
         """The number of the next version: one that was never given."""

@@ -88,7 +88,7 @@ def _check_server(control: Control, url: str, task: Task) -> None:
         ready = control.models("READY")
     except InferenceServerException as error:
         raise PublishError(
-            f"{url} is no server that takes orders: {error.message()}. Start one with "
+            f"{url} does not accept this command: {error.message()}. Start a server with "
             "`python -m serving up`, and give the key that it prints with --admin-key"
         ) from None
     if missing := {task.network, task.ensemble} - set(ready):

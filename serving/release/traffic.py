@@ -24,7 +24,7 @@ class Traffic:
     A canary is loaded when it starts and when its share is changed, the stable ensemble when a
     canary starts; both when an old version is removed. Triton then counts from 0.
 
-    failed: whoever's fault: photos that are none, timeouts and an overloaded server among them.
+    failed: for any reason: the client's (no photo), a timeout's, or an overloaded server's.
     latency_ms: mean of the answered requests, inside the server; None without any.
     """
 

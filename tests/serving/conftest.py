@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import onnx
 import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.conftest import PROJECT
-from tests.serving.tiny_network import LABELS, write_artifact
+from tests.serving.tiny_network import LABELS, network, write_artifact
 
 
 @pytest.fixture(scope="session")
@@ -24,8 +25,28 @@ def project_repository() -> Path:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A copy of the shipped repository, with the network's first version only."""
+    return copy_repository(tmp_path / "models")
+
+
+@pytest.fixture
+def tiny_repository(tmp_path: Path) -> Path:
+    """The same with a tiny network, whose answer is known and takes no time."""
+    return copy_repository(tmp_path / "models", score=0.9)
+
+
+def copy_repository(target: Path, score: float | None = None) -> Path:
+    """Copy the shipped repository with the network's first version only.
+
+    Args:
+        target: the new folder.
+        score: of the one object that a tiny network finds, which takes that version's place; None
+            for the shipped one.
+    """
     ignore = shutil.ignore_patterns("__pycache__", "2", "releases.json")
-    return Path(shutil.copytree(PROJECT / "model_repository", tmp_path / "models", ignore=ignore))
+    shutil.copytree(PROJECT / "model_repository", target, ignore=ignore)
+    if score is not None:
+        onnx.save(network(300, 400, len(LABELS), score=score), target / "ssd" / "1" / "model.onnx")
+    return target
 
 
 @pytest.fixture
@@ -60,6 +81,11 @@ def moto_server() -> Iterator[str]:
 @pytest.fixture
 def s3(moto_server: str) -> str:
     """Address of an empty place in a fresh bucket."""
+    return make_bucket(moto_server)
+
+
+def make_bucket(moto_server: str) -> str:
+    """Make a bucket. Returns the address of an empty place in it."""
     bucket = f"bucket-{uuid.uuid4().hex[:8]}"
     client = boto3.client("s3", endpoint_url=f"http://{moto_server}")
     client.create_bucket(Bucket=bucket)

@@ -71,8 +71,8 @@ def test_photos_are_found_by_their_bare_name(write: Callable[..., Path], tmp_pat
         ({"images": []}, "annotations.0.: expected a bbox of 4 numbers, an image_id of images"),
         ({"images": [], "annotations": []}, "has no photos"),
         ({"annotations": []}, "has no annotated objects"),
-        ({"categories": None}, "expected COCO's JSON, .* but categories is none; `python -m tr"),
-        ({"annotations": [1]}, "but annotations is none"),
+        ({"categories": None}, "expected COCO's JSON, .* but categories is not one; `python -m tr"),
+        ({"annotations": [1]}, "but annotations is not one"),
         ({"images": [{"id": 1}]}, r"images\[0\]: expected .*, found id 1, file_name None"),
         ({"images": [IMAGES[0], IMAGES[0]]}, r"images\[1\]: .* with an id of its own"),
         ({"images": [{"id": 7, "file_name": "c.jpg"}]}, "1 of 1 photos are missing, first .*c.jpg"),
@@ -95,7 +95,7 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="No such file or directory"):
         read_evaluation(tmp_path / "val.json")
     (tmp_path / "val.json").write_text("{")
-    with pytest.raises(EvaluationError, match="is no JSON: Expecting"):
+    with pytest.raises(EvaluationError, match="is not JSON: Expecting"):
         read_evaluation(tmp_path / "val.json")
 
 

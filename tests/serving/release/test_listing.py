@@ -139,21 +139,21 @@ def test_several_tasks(
 
 
 def test_what_a_server_has_loaded(
-    repository: Path, make_artifact: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+    tiny_repository: Path, make_artifact: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with EmbeddedServer(ServerSettings(repository)) as server:
-        add(make_artifact(), repository)  # the server is not told
+    with EmbeddedServer(ServerSettings(tiny_repository)) as server:
+        add(make_artifact(), tiny_repository)  # the server is not told
         running: dict[str, Any] = {"url": server.grpc_url, "admin_key": server.admin_key}
-        found = listed(capsys, repository, **running)["ensemble"]
+        found = listed(capsys, tiny_repository, **running)["ensemble"]
         assert {version: row["served"] for version, row in found.items()} == {2: False, 1: True}
-        releases(ReleasesSettings(repository=str(repository), **running))
+        releases(ReleasesSettings(repository=str(tiny_repository), **running))
         head, newest, oldest = capsys.readouterr().out.rstrip().splitlines()[1:]
         assert head.endswith("held by   on the server")
         assert newest.endswith("ensemble")
         assert oldest.endswith("loaded")
         with pytest.raises(PublishError, match=r"restricted.* the key that it prints with --admin"):
-            listed(capsys, repository, url=server.grpc_url, admin_key="wrong")
+            listed(capsys, tiny_repository, url=server.grpc_url, admin_key="wrong")
     with pytest.raises(
         PublishError, match=r"does not tell what it serves: .*`python -m serving up"
     ):
-        listed(capsys, repository, **running)
+        listed(capsys, tiny_repository, **running)

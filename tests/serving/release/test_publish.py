@@ -190,7 +190,7 @@ def test_server_away_leaves_the_repository(
 ) -> None:
     artifact = make_artifact()
     before = contents(repository)
-    with pytest.raises(PublishError, match=r"127\.0\.0\.1:1 is no server that takes orders"):
+    with pytest.raises(PublishError, match=r"127\.0\.0\.1:1 does not accept this command"):
         release(artifact, repository, url="127.0.0.1:1")
     assert contents(repository) == before
 
@@ -210,7 +210,9 @@ def test_running_server_serves_the_version(
         release(artifact, repository, url=server.grpc_url, admin_key=server.admin_key)
         result = detect(server.grpc_url, smear)
         assert result.as_numpy("num_detections")[0, 0] == 1
-        with pytest.raises(PublishError, match="takes orders: This protocol is restricted"):
+        with pytest.raises(
+            PublishError, match="not accept this command: This protocol is restricted"
+        ):
             release(artifact, repository, url=server.grpc_url, admin_key="a-wrong-key")
         assert not (repository / "ssd" / "3").exists()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,9 @@ from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from tests.conftest import wait_until
 from tests.serving.service import Service
-from tests.serving.tiny_network import network
 
 KILLS = 4
-SECONDS = (1.5, 6.0)  # from a publisher's start to its end by force
+SECONDS = (0.0, 2.0)  # from the lock to a publisher's end by force
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -33,22 +33,21 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.fixture
-def service(repository: Path) -> Iterator[Service]:
-    """A server over a copy of the shipped repository, with a network that finds something."""
-    file = repository / "ssd" / "1" / "model.onnx"
-    file.write_bytes(network(300, 400, 3, score=0.95).SerializeToString())
-    with EmbeddedServer(ServerSettings(repository)) as server:
-        yield Service(repository, server)
+def service(tiny_repository: Path) -> Iterator[Service]:
+    """A server over a network that finds something."""
+    with EmbeddedServer(ServerSettings(tiny_repository)) as server:
+        yield Service(tiny_repository, server)
 
 
 def test_killed_under_load(service: Service, make_artifact: Callable[..., Path]) -> None:
     seconds = random.Random(4)
     where = [f"--repository={service.repository}", f"--url={service.server.grpc_url}"]
     where += [f"--admin-key={service.server.admin_key}", "--no-private-server"]
-    artifacts = [str(make_artifact(score=0.9 - 0.1 * n)) for n in range(KILLS + 1)]
+    artifacts = [str(make_artifact(score=0.85 - 0.1 * n)) for n in range(KILLS + 1)]
     with service.used():
         for artifact in artifacts[:-1]:
             publisher = start(artifact, *where)
+            wait_until(partial(is_at_work, publisher, service), retry=FileNotFoundError)
             time.sleep(seconds.uniform(*SECONDS))
             publisher.send_signal(signal.SIGKILL)
             publisher.communicate()
@@ -57,7 +56,7 @@ def test_killed_under_load(service: Service, make_artifact: Callable[..., Path])
         told, _ = last.communicate(timeout=60)
         assert last.returncode == 0, told
     store = open_store(service.repository)
-    assert round(service.score(), 1) == 0.5
+    assert service.score() == 0.45
     assert [path.name for path in service.repository.parent.glob(".*")] == []
     record = history.read_record(store, "ensemble")
     assert record.unfinished is None
@@ -67,13 +66,19 @@ def test_killed_under_load(service: Service, make_artifact: Callable[..., Path])
     wait_until(service.is_ready)
 
 
+def is_at_work(publisher: subprocess.Popen[str], service: Service) -> bool:
+    """Whether it holds the repository's lock, in which its process id stands."""
+    lock = service.repository.parent / f".{service.repository.name}.lock"
+    return f'"pid": {publisher.pid},' in lock.read_text()
+
+
 @pytest.fixture(params=["folder", "s3"])
-def address(request: pytest.FixtureRequest, repository: Path) -> str:
+def address(request: pytest.FixtureRequest, tiny_repository: Path) -> str:
     """A repository."""
     if request.param == "folder":
-        return str(repository)
+        return str(tiny_repository)
     address = str(request.getfixturevalue("s3"))
-    open_store(address).create(repository)
+    open_store(address).create(tiny_repository)
     return address
 
 

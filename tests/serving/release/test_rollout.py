@@ -21,7 +21,8 @@ from serving.release.rollout import Rollout
 from serving.repository import State
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.folder import FolderStore
-from tests.conftest import PROJECT, wait_until
+from tests.conftest import wait_until
+from tests.serving.conftest import copy_repository
 from tests.serving.service import Service
 from tests.serving.tiny_network import network
 
@@ -36,10 +37,7 @@ def file_of(score: float) -> bytes:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One server for all these tests; each leaves a version live, with the score .9."""
-    repository = tmp_path_factory.mktemp("there") / "models"
-    ignore = shutil.ignore_patterns("__pycache__", "2", "releases.json")
-    shutil.copytree(PROJECT / "model_repository", repository, ignore=ignore)
-    (repository / "ssd" / "1" / "model.onnx").write_bytes(file_of(0.9))
+    repository = copy_repository(tmp_path_factory.mktemp("there") / "models", score=0.9)
     with EmbeddedServer(ServerSettings(repository)) as server:
         yield Service(repository, server)
 

@@ -28,13 +28,13 @@ def test_traffic_counts_what_clients_sent(five_versions: EmbeddedServer) -> None
     assert after.latency_ms > 0
 
 
-def test_traffic_of_a_canary_is_its_own(repository: Path, tmp_path: Path) -> None:
+def test_traffic_of_a_canary_is_its_own(tiny_repository: Path, tmp_path: Path) -> None:
     """Triton counts a canary's requests from its start, whatever earlier ones were asked."""
     artifact = write_artifact(tmp_path / "artifact")
     untried: dict[str, Any] = {"private_server": False, "slowdown": 1000.0}
-    with EmbeddedServer(ServerSettings(repository, probe_seconds=600)) as running:
+    with EmbeddedServer(ServerSettings(tiny_repository, probe_seconds=600)) as running:
         place: dict[str, Any] = {
-            "repository": str(repository),
+            "repository": str(tiny_repository),
             "url": running.grpc_url,
             "admin_key": running.admin_key,
         }

@@ -1,6 +1,5 @@
 """A server that runs with a variant of the configurations, through every release command."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from serving.repository import open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.base import Store
+from tests.serving.conftest import copy_repository, make_bucket
 from tests.serving.service import Service
-from tests.serving.tiny_network import write_artifact
 
 COMMENT = "# of this machine\n"
 UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 1000.0}
@@ -40,16 +39,17 @@ def write_variant(store: Store, model: str, instances: int) -> None:
     store.write(f"{model}/configs/mine.pbtxt", (COMMENT + str(config)).encode())
 
 
-@pytest.fixture(params=["folder", "s3"])
-def service(request: pytest.FixtureRequest, repository: Path, tmp_path: Path) -> Iterator[Service]:
+@pytest.fixture(scope="module", params=["folder", "s3"])
+def service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """A server over a network of a known answer, and a variant of two models."""
-    first = write_artifact(tmp_path / "first", score=0.9)
-    shutil.copy(first / "model.onnx", repository / "ssd" / "1")
+    repository = copy_repository(tmp_path_factory.mktemp("variants") / "models", score=0.9)
     for model, instances in (("ssd", 1), ("ensemble", 0)):
         write_variant(open_store(repository), model, instances)
     place: Any = repository
     if request.param == "s3":
-        place = request.getfixturevalue("s3")
+        place = make_bucket(request.getfixturevalue("moto_server"))
         open_store(place).create(repository)
     settings = ServerSettings(place, model_config_name="mine", probe_seconds=60)
     with EmbeddedServer(settings) as server:
@@ -102,6 +102,8 @@ def test_changed_variant_is_loaded_when_told(service: Service) -> None:
         control.load("ssd")
         assert control.instances("ssd") == 2
         assert control.instances("preprocess") == 1  # it has no variant
+        write_variant(open_store(service.repository), "ssd", 1)
+        control.load("ssd")
 
 
 def test_gpu_variants_do_not_disturb(service: Service) -> None:

@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import psutil
 import pytest
 
 from serving.__main__ import main
@@ -35,7 +35,7 @@ from serving.tuning.tune import (
     write_best,
     write_tuned,
 )
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, wait_until
 
 ONE = Candidate(instances=1, threads=2)
 TWO = Candidate(instances=2, threads=1, decoders=2)
@@ -48,8 +48,8 @@ def result(candidate: Candidate, throughput: int, ms: float = 10.0, trouble: str
 
 
 @pytest.fixture
-def store(repository: Path) -> Store:
-    return open_store(repository)
+def store(tiny_repository: Path) -> Store:
+    return open_store(tiny_repository)
 
 
 def open_task(store: Store) -> Repository:
@@ -234,6 +234,12 @@ def test_whole_run(
         assert (control.instances("ssd"), control.instances("preprocess")) == (2, 2)
 
 
+def is_measuring(pid: int) -> bool:
+    """Whether the command's private server is under load."""
+    children = psutil.Process(pid).children()
+    return any("serving.tuning.load_generator" in child.cmdline() for child in children)
+
+
 def test_ctrl_c_writes_nothing(store: Store) -> None:
     before = files(store)
     command = [sys.executable, "-m", "serving", "tune", "--repository", store.address]
@@ -242,7 +248,7 @@ def test_ctrl_c_writes_nothing(store: Store) -> None:
     ) as process:
         assert process.stdout
         assert process.stdout.readline().startswith("measuring on ")
-        time.sleep(6)
+        wait_until(lambda: is_measuring(process.pid))
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
