@@ -108,7 +108,7 @@ def _place_and_load(store: Store, artifact: Artifact, name: str, control: Contro
     try:
         if list_tasks(store):
             _take_away(store, name, control)  # what a killed publisher left
-            write_record(store, name, Record(highest=1))  # half made until it lived
+            write_record(store, name, Record(highest=1))  # half made until a version was live
         _place_models(store, artifact, name)
         if control:
             control.load(name)

@@ -144,7 +144,7 @@ class Bench:
         return all(found.count(model) <= self._control.instances(model) for model in models)
 
     def _memory(self) -> float:
-        """MiB of the server and its models; a page that n share counts a n-th for each."""
+        """MiB of the server and its models; a page that n processes share counts once in all."""
         process = self._server.process
         return sum(map(read_memory, [process.pid, *(s.pid for s in process.stubs())]))
 
@@ -160,7 +160,7 @@ def read_memory(pid: int) -> float:
 
 @contextmanager
 def start_bench(repository: Repository, variant: str, photos: list[Path]) -> Iterator[Bench]:
-    """A server over a copy of the live version; photos that it refuses are told and left out.
+    """A server over a copy of the live version. Photos that it refuses are printed and left out.
 
     Raises:
         ServingError: it does not start, or answers no photo.
