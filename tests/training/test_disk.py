@@ -37,7 +37,7 @@ def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos") / "voc"
-    assert smears.render_smears(smears.RenderSettings(folder, count=12)) == 0
+    assert smears.render_smears(smears.RenderSettings(folder, count=20, width=320, height=240)) == 0
     return folder
 
 
@@ -85,7 +85,7 @@ def test_records(
 @pytest.mark.parametrize("left", LEFT)
 def test_render(small_disk: SmallDisk, left: int, capsys: pytest.CaptureFixture[str]) -> None:
     small_disk.fill(left)
-    command = ["render", small_disk.folder / "voc", "--count", 20]
+    command = ["render", small_disk.folder / "voc", "--count", 20, "--width", 320, "--height", 240]
     _refused(capsys, *command)
     assert small_disk.contents() == {}
     small_disk.free()

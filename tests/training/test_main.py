@@ -33,9 +33,10 @@ def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "Traceback" not in error
 
 
-def test_checking_needs_no_tensorflow() -> None:
-    imports = "import sys, training.data.check, training.render.smears"
-    code = f"{imports}; sys.exit('tensorflow' in sys.modules)"
+def test_what_needs_no_tensorflow() -> None:
+    commands = [command_line.COMMANDS[name].module for name in command_line.WITHOUT_TENSORFLOW]
+    modules = ", ".join(f"training.{name}" for name in [*commands, "evaluation.score"])
+    code = f"import sys, {modules}; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ from training.data import records
 from training.evaluation.findings import Findings
 from training.evaluation.outcomes import THRESHOLDS, Curve
 
-_WATCHED = 4  # validation images in TensorBoard
+WATCHED = 4  # validation images in TensorBoard
 _WATCHED_SIDE = (320, 480)  # pixels
 
 
@@ -48,7 +48,7 @@ def _write_scalars(found: Findings, step: int) -> None:
 
 def _write_images(found: Findings, step: int) -> None:
     # Not records.dataset: its parallel reading would start and stop for four images.
-    for serialized in tf.data.TFRecordDataset(found.manifest.paths).take(_WATCHED):
+    for serialized in tf.data.TFRecordDataset(found.manifest.paths).take(WATCHED):
         example = records.parse(serialized)
         image_id = example["image_id"].numpy().decode()
         panels = found.draw_panels(image_id, example["encoded"], _WATCHED_SIDE)

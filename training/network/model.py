@@ -185,7 +185,7 @@ def _merge(fine: tf.Tensor, coarse: tf.Tensor, name: str, filters: int) -> tf.Te
 class L2Normalization(layers.Layer):
     """ParseNet's scaled L2 normalisation over channels (arXiv 1506.04579), initial scale 20."""
 
-    def build_network(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.scale = self.add_weight(
             shape=(input_shape[-1],), initializer=keras.initializers.Constant(20.0), name="scale"
         )

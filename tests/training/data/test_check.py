@@ -1,7 +1,5 @@
 """The report on annotated folders: what is there, what is wrong, and the exit code."""
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +155,3 @@ def test_options_reach_the_folders(folder: Path, capsys: pytest.CaptureFixture[s
 def test_split_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check.check_folders(check.CheckSettings((folder,), splits=("test",))) == 1
     assert "no split test; splits here: train, val, trainval" in capsys.readouterr().out
-
-
-def test_needs_no_tensorflow() -> None:
-    code = "import sys, training.data.check; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

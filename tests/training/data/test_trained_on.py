@@ -21,10 +21,10 @@ from training.export import export
 from training.network import model
 from training.network.presets import SSD_COMPACT
 from training.render import smears
-from training.train import TrainSettings
+from training.settings import TrainSettings
 
 LABELS = ("RBC", "WBC", "Platelets")
-TINY = Path(__file__).with_name("tiny_training.py")
+TINY = Path(__file__).parents[1] / "tiny_training.py"
 PLAIN = "mAP@0.5"
 TOLD = "mAP@0.5 of photos trained on"
 

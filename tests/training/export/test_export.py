@@ -1,9 +1,13 @@
+import dataclasses
 import hashlib
 import json
 import re
+import runpy
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,13 +17,24 @@ import tensorflow as tf
 from training import run_folder, train
 from training.errors import TrainingError
 from training.evaluation import evaluate
-from training.export import export
-from training.export import precisions as variant
+from training.export import export, precisions
 from training.network import model, onnx_network
-from training.network.presets import PRESETS
+from training.network.presets import PRESETS, Preset, Widths
 from training.settings import TrainSettings
 
+TINY = Path(__file__).parents[1] / "tiny_training.py"
 LABELS = ["RBC", "WBC", "Platelets"]
+
+
+COMPACT = model._compact
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_network() -> Iterator[None]:
+    """A backbone of few channels, for what does not depend on its size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "_compact", runpy.run_path(str(TINY))["backbone"])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +139,7 @@ def test_another_precision(
     trained: Path,
     records_folder: Path,
     tmp_path: Path,
-    precision: variant.Precision,
+    precision: precisions.Precision,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "artifact"
@@ -153,7 +168,7 @@ def test_another_precision_without_a_val_split(
     trained: Path,
     records_folder: Path,
     tmp_path: Path,
-    precision: variant.Precision,
+    precision: precisions.Precision,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The photos trained on are enough to make it; only its mAP is not known."""
@@ -178,11 +193,24 @@ def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_exports(name: str, tmp_path: Path) -> None:
+def test_every_preset_exports(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """VGG-16 with a quarter of its channels, which is the same graph."""
+    monkeypatch.setattr(model, "_compact", COMPACT)
     preset = PRESETS[name]
+    if name == "ssd300_vgg16":
+        preset = dataclasses.replace(preset, widths=_quarter(preset))
     detector = model.Detector(model.build_network(preset, 2), preset, 50)
     export.write_artifact(tmp_path, detector, preset, ("a", "b"), {"preset": name})
     assert (tmp_path / "model.onnx").stat().st_size > 1e6
+
+
+def _quarter(preset: Preset) -> Widths:
+    convolutions = [
+        layer
+        for layer in model.build_network(preset, 2).layers
+        if isinstance(layer, keras.layers.Conv2D) and layer.activation is keras.activations.relu
+    ]
+    return tuple((layer.name, layer.filters // 4) for layer in convolutions)
 
 
 def test_evaluation_of_a_run(
