@@ -61,6 +61,10 @@ class Refused(Exception):
         self.said = said
 
 
+class NotTriton(Refused):
+    """An error of HTTP that is not in Triton's words: a proxy or another program answers."""
+
+
 class DetectorError(Exception):
     """Everything this package raises on purpose."""
 

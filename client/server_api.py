@@ -1,29 +1,22 @@
 """The questions of `client.service` to one server, by gRPC or HTTP, with TLS and keys.
 
 By gRPC it is tritonclient that asks. Its HTTP client answers in other types and knows no timeout of
-one request, so `RestServer` asks by HTTP, under the same names and with the same answers.
+one request, so `RestServer` asks by a detector's HTTP transport, under tritonclient's names and
+with its answers.
 """
 
-import json
-from http.client import HTTPException
 from typing import Any, Self, TypeVar
-from urllib import request
-from urllib.error import HTTPError, URLError
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 from tritonclient.grpc import InferenceServerClient, InferenceServerClientPlugin, service_pb2
 from tritonclient.utils import InferenceServerException
 
-from client.transports.addresses import Address, parse
+from client.errors import NotTriton, Refused
+from client.runtime import Threads, finish
+from client.transports.addresses import Address, model_path, parse
 from client.transports.security import Security
 
-STATUSES = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-}
 Answer = TypeVar("Answer", bound=Message)
 
 
@@ -62,18 +55,13 @@ class _Headers(InferenceServerClientPlugin):
 
 
 class RestServer:
-    """One server; a connection for each question.
+    """One server. Threads may share it.
 
     Every method takes the seconds that it may last and raises InferenceServerException.
     """
 
     def __init__(self, address: Address, security: Security) -> None:
-        self._url = f"{address.scheme}://{address.authority}{address.path}/v2"
-        self._headers = security.headers()
-        handlers: list[Any] = [request.ProxyHandler({})]  # as a Detector: straight to the server
-        if address.is_encrypted:
-            handlers.append(request.HTTPSHandler(context=security.context()))
-        self._opener = request.build_opener(*handlers)
+        self._http: Any = Threads().connect(address, security)
 
     def __enter__(self) -> Self:
         return self
@@ -82,39 +70,40 @@ class RestServer:
         self.close()
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Close the connections."""
+        finish(self._http.close())
 
     def get_server_metadata(self, client_timeout: float) -> service_pb2.ServerMetadataResponse:
         """Name and version."""
-        return self._read("", service_pb2.ServerMetadataResponse(), client_timeout)
+        return self._read("/v2", service_pb2.ServerMetadataResponse(), client_timeout)
 
     def is_server_ready(self, client_timeout: float) -> bool:
         """Whether all models are ready."""
-        return self._is_fine("/health/ready", client_timeout)
+        return self._is_fine("/v2/health/ready", client_timeout)
 
     def is_model_ready(self, model: str, client_timeout: float) -> bool:
         """Whether a version of the model is ready."""
-        return self._is_fine(f"/models/{model}/ready", client_timeout)
+        return self._is_fine(f"{model_path(model)}/ready", client_timeout)
 
     def get_model_metadata(
         self, model: str, client_timeout: float
     ) -> service_pb2.ModelMetadataResponse:
         """The versions that are ready, and the tensors."""
-        return self._read(f"/models/{model}", service_pb2.ModelMetadataResponse(), client_timeout)
+        return self._read(model_path(model), service_pb2.ModelMetadataResponse(), client_timeout)
 
     def get_model_config(
         self, model: str, client_timeout: float
     ) -> service_pb2.ModelConfigResponse:
         """The configuration that it runs with."""
         answer = service_pb2.ModelConfigResponse()
-        self._read(f"/models/{model}/config", answer.config, client_timeout)
+        self._read(f"{model_path(model)}/config", answer.config, client_timeout)
         return answer
 
     def get_inference_statistics(
         self, client_timeout: float
     ) -> service_pb2.ModelStatisticsResponse:
         """What all models have counted."""
-        return self._read("/models/stats", service_pb2.ModelStatisticsResponse(), client_timeout)
+        return self._read("/v2/models/stats", service_pb2.ModelStatisticsResponse(), client_timeout)
 
     def _read(self, path: str, answer: Answer, seconds: float) -> Answer:
         said = self._get(path, seconds)
@@ -134,21 +123,8 @@ class RestServer:
 
     def _get(self, path: str, seconds: float) -> bytes:
         try:
-            asked = request.Request(self._url + path, headers=self._headers)
-            with self._opener.open(asked, timeout=seconds) as answer:
-                return bytes(answer.read())
-        except HTTPError as error:
-            with error:
-                raise _refusal(error.code, error.read()) from None
-        except (URLError, OSError, HTTPException) as error:  # the last: not HTTP at all
-            said = str(getattr(error, "reason", error))
-            raise InferenceServerException(said, "UNAVAILABLE") from None
-
-
-def _refusal(status: int, said: bytes) -> InferenceServerException:
-    """Return what a failure means; where it is not Triton that speaks: that Triton is not there."""
-    try:
-        message = str(json.loads(said)["error"]) if said else ""
-    except (ValueError, KeyError, TypeError):
-        return InferenceServerException(f"HTTP status {status}", "UNAVAILABLE")
-    return InferenceServerException(message, STATUSES.get(status, "INTERNAL"))
+            return bytes(finish(self._http.get(path, seconds)))
+        except NotTriton as refused:
+            raise InferenceServerException(refused.said, "UNAVAILABLE") from None
+        except Refused as refused:
+            raise InferenceServerException(refused.said, refused.status) from None

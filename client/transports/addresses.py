@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from client.errors import InvalidParameter
 
@@ -81,3 +82,8 @@ def _address(text: str) -> Address:
             f"but got {text!r}"
         )
     return Address(text, scheme, parts["host"], port, path.rstrip("/"))
+
+
+def model_path(model: str) -> str:
+    """The path of a model in HTTP, below the server's address."""
+    return f"/v2/models/{quote(model, safe='')}"

@@ -4,6 +4,10 @@ https://github.com/kserve/open-inference-protocol and Triton's
 https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 
 A request that is given up has its connection closed.
+
+Our own, because tritonclient's HTTP client has neither a deadline for a whole request nor one code
+for threads and tasks, and copies each image: here httpcore2 keeps the connections, and this file
+adds the messages of the protocol and the deadline.
 """
 
 import asyncio
@@ -15,13 +19,12 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import httpcore2
 
-from client.errors import Refused
+from client.errors import NotTriton, Refused
 from client.tensors import Output, arrays_of, packed, timeout
-from client.transports.addresses import Address
+from client.transports.addresses import Address, model_path
 from client.transports.base import Answer, Request, Transport
 from client.transports.deadline import Deadline
 from client.transports.security import Security
@@ -62,7 +65,7 @@ class Http(Transport):
         """See Transport."""
         headers, body = _message(request, seconds)
         response = await self._exchange(
-            "POST", f"{_path(request.model)}/infer", headers, body, seconds
+            "POST", f"{model_path(request.model)}/infer", headers, body, seconds
         )
         with _malformed_is_refused():
             head, tensors = _split(response)
@@ -70,17 +73,26 @@ class Http(Transport):
 
     async def parameters(self, model: str, seconds: float) -> dict[str, str]:
         """See Transport."""
-        response = await self._exchange("GET", f"{_path(model)}/config", {}, b"", seconds)
+        content = await self.get(f"{model_path(model)}/config", seconds)
         with _malformed_is_refused():
-            parameters = json.loads(response.content).get("parameters", {})
+            parameters = json.loads(content).get("parameters", {})
             return {name: value["string_value"] for name, value in parameters.items()}
+
+    async def get(self, path: str, seconds: float) -> bytes:
+        """Return what the server answers to a GET of a path below its address.
+
+        Raises:
+            NotTriton: an error came from something else that speaks HTTP.
+            Refused: as for `infer`.
+        """
+        return (await self._exchange("GET", path, {}, b"", seconds)).content
 
     async def _exchange(
         self, method: str, path: str, headers: Headers, body: bytes, seconds: float
     ) -> httpcore2.Response:
         """Return a successful response."""
         if seconds <= 0:  # sockets take it for: do not wait
-            raise Refused("DEADLINE_EXCEEDED", "")
+            raise Refused("DEADLINE_EXCEEDED", "no answer in time")
         target = self._address.path + path
         url = httpcore2.URL(
             scheme=self._address.scheme,
@@ -93,7 +105,7 @@ class Http(Transport):
         except httpcore2.ConnectTimeout:
             raise Refused("UNAVAILABLE", "failed to connect in time") from None
         except (TimeoutError, httpcore2.TimeoutException):
-            raise Refused("DEADLINE_EXCEEDED", "") from None
+            raise Refused("DEADLINE_EXCEEDED", "no answer in time") from None
         except (httpcore2.NetworkError, httpcore2.RemoteProtocolError, OSError) as error:
             raise Refused("UNAVAILABLE", _connection(error)) from None
         if response.status != 200:
@@ -196,10 +208,6 @@ def _left(deadline: Deadline, timeout: type[Exception]) -> float:
     return left
 
 
-def _path(model: str) -> str:
-    return f"/v2/models/{quote(model, safe='')}"
-
-
 def _message(request: Request, seconds: float) -> tuple[Headers, bytes]:
     data = packed(request.image)
     tensor = {
@@ -237,11 +245,13 @@ def _malformed_is_refused() -> Iterator[None]:
 
 
 def _refused(response: httpcore2.Response) -> Refused:
-    status = STATUSES.get(response.status, "INTERNAL")
+    status, plain = STATUSES.get(response.status, "INTERNAL"), f"HTTP status {response.status}"
+    if not response.content:  # how Triton says that something is not ready
+        return Refused(status, plain)
     try:
         return Refused(status, str(json.loads(response.content)["error"]))
-    except (ValueError, KeyError, TypeError):  # from a proxy
-        return Refused(status, f"HTTP status {response.status}")
+    except (ValueError, KeyError, TypeError):
+        return NotTriton(status, plain)
 
 
 def _connection(error: Exception) -> str:
