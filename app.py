@@ -34,8 +34,9 @@ from client import Detector, DetectorError, InvalidParameter
 from client.transports.security_options import SecurityOptions
 from demo import page as pages
 from demo import uploads, views
+from demo.corrected_boxes import CorrectionError
 from demo.correction_editor import correction_editor
-from demo.corrections import CorrectionError, Corrections
+from demo.corrections import Corrections
 from demo.door import Door
 from demo.video import VIDEO_LIMIT
 from demo.visitors import VisitorOptions

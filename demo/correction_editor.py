@@ -6,7 +6,7 @@ It is one `gr.HTML` whose markup, style and script lie beside this file. The ser
     {"image", "notice"}                                     what became of saving, or why it cannot
 
 and it sends back the event "save" with {"image", "boxes"}. Nothing of that is believed: the photo
-is the one that the server remembers for this visitor, and `demo.corrections` checks every box.
+is the one that the server remembers for this visitor, and `demo.corrected_boxes` checks every box.
 """
 
 import time
@@ -19,8 +19,10 @@ import gradio as gr
 from gradio.components import Component
 
 from client import Result
+from client.detect.formats.voc import whole_pixels
 from demo import pictures
-from demo.corrections import SMALLEST_SIDE, CorrectedBox, CorrectionError, Corrections, image_id
+from demo.corrected_boxes import CorrectedBox, CorrectionError
+from demo.corrections import Corrections, image_id
 from demo.messages import explained
 from demo.views import QUIETLY
 
@@ -120,13 +122,7 @@ def found_boxes(result: Result) -> tuple[CorrectedBox, ...]:
     """Detections in whole pixels, as large as they must at least be to be stored."""
     boxes = []
     for found in result.detections:
-        x1, x2 = whole(found.box.x1, found.box.x2, result.width)
-        y1, y2 = whole(found.box.y1, found.box.y2, result.height)
+        x1, x2 = whole_pixels(found.box.x1, found.box.x2, result.width)
+        y1, y2 = whole_pixels(found.box.y1, found.box.y2, result.height)
         boxes.append(CorrectedBox(found.label, x1, y1, x2, y2))
     return tuple(boxes)
-
-
-def whole(start: float, end: float, size: int) -> tuple[int, int]:
-    """Both edges of a box along a side of the photo in whole pixels, inside it."""
-    first = max(0, min(round(start), size - SMALLEST_SIDE))
-    return first, min(max(round(end), first + SMALLEST_SIDE), size)

@@ -22,11 +22,10 @@ import os
 import threading
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-from xml.etree.ElementTree import Element, SubElement
+from xml.etree.ElementTree import Element
 
 import cv2
 import numpy as np
@@ -34,11 +33,10 @@ from defusedxml.ElementTree import fromstring
 from PIL import Image
 
 from client import drawing
+from client.detect.formats.voc import bndbox, voc_xml
 from client.errors import InvalidImage
+from demo.corrected_boxes import CorrectedBox, CorrectionError, check_boxes, read_labels
 
-SMALLEST_SIDE = 2  # pixels; with one, VOC's xmin and xmax are equal, which `training` refuses
-MOST_BOXES = 500
-LABEL_LIMIT = 200  # characters, as in `training`
 MEGABYTE = 1_000_000
 SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "BMP": ".bmp"}  # what `training` reads
 ORIENTATION = 0x0112  # EXIF 2.32
@@ -46,26 +44,6 @@ EXIF_LIMIT = 2**16  # bytes, as much as one segment of a JPEG holds
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
-
-
-class CorrectionError(Exception):
-    """A correction, or the folder for them, cannot be used; the text says why."""
-
-
-@dataclass(frozen=True)
-class CorrectedBox:
-    """Whole pixels of the upright photo: 0 <= x1, x1 + 2 <= x2 <= width, y likewise.
-
-    difficult: VOC's flag for what people are not sure of; `training` neither rewards nor punishes
-        a detection there.
-    """
-
-    label: str
-    x1: int
-    y1: int
-    x2: int
-    y2: int
-    difficult: bool = False
 
 
 class Corrections:
@@ -186,77 +164,6 @@ def place(path: Path, content: bytes) -> None:
         raise
 
 
-# ---------------------------------------------------------------- what a browser sent
-
-
-def read_labels(file: Path, served: Sequence[str]) -> tuple[str, ...]:
-    """The file's lines, or the served classes where there is no such file."""
-    try:
-        labels = file.read_text(encoding="utf-8").split("\n") if file.exists() else served
-    except UnicodeDecodeError as error:
-        raise CorrectionError(f"{file}: expected UTF-8 text: {error}") from error
-    labels = tuple(label.strip() for label in labels if label.strip())
-    if not labels:
-        raise CorrectionError(
-            f"{file}: no such file, or an empty one; write the classes into it, one a line, in the "
-            "order of the served model's labels.txt"
-        )
-    if len(set(labels)) < len(labels) or not all(map(is_label, labels)):
-        raise CorrectionError(f"{file}: expected different, printable names, found {labels}")
-    return labels
-
-
-def is_label(text: str) -> bool:
-    return text.isprintable() and len(text) <= LABEL_LIMIT and text == " ".join(text.split())
-
-
-def check_boxes(
-    boxes: Any, labels: Sequence[str], width: int, height: int
-) -> tuple[CorrectedBox, ...]:
-    """The boxes as such, if all of them can be stored; CorrectionError says which one cannot."""
-    if not isinstance(boxes, list):
-        raise CorrectionError("The page sent no list of boxes. Please load it anew.")
-    if len(boxes) > MOST_BOXES:
-        raise CorrectionError(f"{len(boxes)} boxes; at most {MOST_BOXES} can be stored.")
-    return tuple(
-        check_box(box, number, labels, width, height) for number, box in enumerate(boxes, start=1)
-    )
-
-
-def check_box(
-    box: Any, number: int, labels: Sequence[str], width: int, height: int
-) -> CorrectedBox:
-    """One box, its edges rounded to whole pixels."""
-    if not isinstance(box, dict):
-        raise CorrectionError(f"Box {number} is no box. Please load the page anew.")
-    label, difficult = box.get("label"), box.get("difficult", False)
-    if label not in labels:
-        raise CorrectionError(f"Box {number}: choose one of the classes {', '.join(labels)}.")
-    if not isinstance(difficult, bool):
-        raise CorrectionError(f"Box {number}: expected true or false for its being unsure.")
-    x1, y1, x2, y2 = (pixel(box.get(edge), number) for edge in ("x1", "y1", "x2", "y2"))
-    if not (0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height):
-        raise CorrectionError(
-            f"Box {number} is not inside the photo, which is {width} x {height} pixels."
-        )
-    if min(x2 - x1, y2 - y1) < SMALLEST_SIDE:
-        raise CorrectionError(
-            f"Box {number} is {x2 - x1} x {y2 - y1} pixels; "
-            f"at least {SMALLEST_SIDE} x {SMALLEST_SIDE} are needed."
-        )
-    return CorrectedBox(str(label), x1, y1, x2, y2, difficult)
-
-
-def pixel(value: Any, number: int) -> int:
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not good or not abs(value) < 1e9:  # nor infinite, nor not a number
-        raise CorrectionError(f"Box {number}: each of its edges has to be a number.")
-    return round(value)
-
-
-# ---------------------------------------------------------------- what is stored
-
-
 def image_file(photo: bytes, picture_bgr: np.ndarray) -> tuple[str, bytes]:
     """Suffix and content of the file to keep.
 
@@ -295,35 +202,22 @@ def upright_size(image: Image.Image) -> tuple[int, int] | None:
     return image.size[::-1] if turned else image.size
 
 
-def annotation(file: str, width: int, height: int, boxes: Sequence[CorrectedBox]) -> bytes:
-    """Pascal VOC's XML. Format: "The PASCAL VOC2012 Challenge Development Kit"."""
-    root = Element("annotation")
-    add(root, "folder", "JPEGImages")
-    add(root, "filename", file)
-    add(SubElement(root, "source"), "database", "corrections")
-    size = SubElement(root, "size")
-    for tag, number in (("width", width), ("height", height), ("depth", 3)):
-        add(size, tag, number)
-    add(root, "segmented", 0)
-    for box in boxes:
-        root.append(voc_object(box, width, height))
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8") + b"\n"
+def annotation(name: str, width: int, height: int, boxes: Sequence[CorrectedBox]) -> bytes:
+    """Pascal VOC's XML of a photo with these boxes."""
+    objects = (voc_object(box, width, height) for box in boxes)
+    return voc_xml(name, width, height, objects, source={"database": "corrections"}, segmented=0)
 
 
-def voc_object(box: CorrectedBox, width: int, height: int) -> Element:
+def voc_object(box: CorrectedBox, width: int, height: int) -> dict[str, Any]:
     """`truncated` where the box touches the border of the photo, and the object so ends there."""
-    element = Element("object")
     cut = box.x1 == 0 or box.y1 == 0 or box.x2 == width or box.y2 == height
-    add(element, "name", box.label)
-    add(element, "pose", "Unspecified")
-    add(element, "truncated", int(cut))
-    add(element, "difficult", int(box.difficult))
-    corners = {"xmin": box.x1 + 1, "ymin": box.y1 + 1, "xmax": box.x2, "ymax": box.y2}
-    bndbox = SubElement(element, "bndbox")
-    for tag, number in corners.items():
-        add(bndbox, tag, number)
-    return element
+    return {
+        "name": box.label,
+        "pose": "Unspecified",
+        "truncated": int(cut),
+        "difficult": int(box.difficult),
+        "bndbox": bndbox(box.x1, box.y1, box.x2, box.y2),
+    }
 
 
 def corrected_box(element: Element) -> CorrectedBox:
@@ -333,7 +227,3 @@ def corrected_box(element: Element) -> CorrectedBox:
     )
     difficult = element.findtext("difficult") == "1"
     return CorrectedBox(element.findtext("name", ""), xmin - 1, ymin - 1, xmax, ymax, difficult)
-
-
-def add(parent: Element, tag: str, value: str | int) -> None:
-    SubElement(parent, tag).text = str(value)

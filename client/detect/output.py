@@ -130,8 +130,8 @@ class Output:
         writers: dict[Format, Write] = {
             "jsonl": rows.write_jsonl,
             "csv": rows.write_csv,
-            "voc": voc.write,
-            "yolo": yolo.write,
+            "voc": voc.write_voc,
+            "yolo": yolo.write_yolo,
         }
         return writers[self.form]
 

@@ -13,8 +13,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from client import Box, Detection, Result
+from demo.corrected_boxes import CorrectedBox
 from demo.correction_editor import Opened, answer, correction_editor, found_boxes
-from demo.corrections import CorrectedBox, Corrections, image_id
+from demo.corrections import Corrections, image_id
 from tests.conftest import PROJECT
 from tests.demo.program import free_port
 from training.data.folder_settings import FolderSettings

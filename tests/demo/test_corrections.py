@@ -17,7 +17,8 @@ from PIL import Image, PngImagePlugin
 
 from client import drawing
 from demo import corrections
-from demo.corrections import CorrectedBox, CorrectionError, Corrections, image_id
+from demo.corrected_boxes import CorrectedBox, CorrectionError
+from demo.corrections import Corrections, image_id
 from tests.client.bombs import huge_png
 from training.data.annotations import Annotation
 from training.data.layouts import open_folder

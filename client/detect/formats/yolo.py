@@ -20,7 +20,7 @@ from client.detect.formats.dataset import (
 from client.detect.journal import Entry
 
 
-def write(entries: Iterable[Entry], folder: Path) -> None:
+def write_yolo(entries: Iterable[Entry], folder: Path) -> None:
     """Write the labels of all photos with a result, and put the photos beside them."""
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)

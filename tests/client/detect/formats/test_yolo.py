@@ -12,12 +12,12 @@ from training.data.folders import Folders
 
 
 def test_nothing_is_a_folder_without_classes(tmp_path: Path) -> None:
-    yolo.write([], tmp_path / "yolo")
+    yolo.write_yolo([], tmp_path / "yolo")
     assert (tmp_path / "yolo/data.yaml").read_text() == "names: []\n"
 
 
 def test_training_reads_it_back(entries: list[Entry], tmp_path: Path) -> None:
-    yolo.write(entries, tmp_path / "yolo")
+    yolo.write_yolo(entries, tmp_path / "yolo")
     assert check.check_folders(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
     found = Folders(FolderSettings((tmp_path / "yolo",), val=0)).read("train").annotations
     assert [item.image_id for item in found] == ["a-photo", "b-empty", "b-photo"]
@@ -31,7 +31,7 @@ def test_training_reads_it_back(entries: list[Entry], tmp_path: Path) -> None:
 
 
 def test_the_lines_are_class_centre_and_size(entries: list[Entry], tmp_path: Path) -> None:
-    yolo.write(entries, tmp_path / "yolo")
+    yolo.write_yolo(entries, tmp_path / "yolo")
     text = (tmp_path / "yolo/labels/a-photo.txt").read_text()
     assert text.splitlines()[1] == "2 0.500000 0.500000 1.000000 1.000000"
     assert (tmp_path / "yolo/labels/b-empty.txt").read_text() == ""
@@ -40,7 +40,7 @@ def test_the_lines_are_class_centre_and_size(entries: list[Entry], tmp_path: Pat
 def test_a_class_that_was_not_found_keeps_the_numbers_of_the_others(
     entries: list[Entry], tmp_path: Path
 ) -> None:
-    yolo.write(entries, tmp_path / "yolo")
+    yolo.write_yolo(entries, tmp_path / "yolo")
     text = (tmp_path / "yolo/data.yaml").read_text()
     assert text == 'names: ["RBC", "class 1", "Platelets"]\n'
 
@@ -54,7 +54,7 @@ def test_training_reads_every_format_that_the_server_does(tmp_path: Path) -> Non
             path = tmp_path / f"{name}{place}{suffix}"
             Image.new("RGB", (64, 48), (50 * place, 90 * len(detections), 0)).save(path, kind)
             found.append(entry(path, *detections))
-    yolo.write(found, tmp_path / "yolo")
+    yolo.write_yolo(found, tmp_path / "yolo")
     assert check.check_folders(check.CheckSettings((tmp_path / "yolo",), val=0)) == 0
     read = Folders(FolderSettings((tmp_path / "yolo",), val=0)).read("train")
     assert not read.problems
