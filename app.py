@@ -205,7 +205,7 @@ def first_inference(detector: Detector) -> str:
     return "Triton answers."
 
 
-def run(settings: AppSettings) -> None:
+def serve_page(settings: AppSettings) -> None:
     """Serves the page until the program is told to stop."""
     stay_local()
     require_free(settings.host, settings.port)
@@ -237,7 +237,7 @@ def main() -> int:
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, interrupt)
     try:
-        run(settings)
+        serve_page(settings)
     except KeyboardInterrupt:
         return 0
     except (AppError, InvalidParameter) as error:

@@ -7,8 +7,9 @@ from io import TextIOWrapper
 
 import tyro
 
-from client.detect.command import Detect, run
-from client.doctor import doctor
+from client.detect.command import run_detect
+from client.detect.settings import Detect
+from client.doctor.doctor import Doctor, run_doctor
 from client.errors import DetectorError, InvalidParameter
 
 INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 and the signal's number, as a shell counts
@@ -17,7 +18,7 @@ INTERRUPTED, PIPE_CLOSED = 130, 141  # 128 and the signal's number, as a shell c
 def main(args: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, return the exit code."""
     settings = tyro.extras.subcommand_cli_from_dict(
-        {"detect": Detect, "doctor": doctor.Doctor},
+        {"detect": Detect, "doctor": Doctor},
         args=args,
         prog="python -m client",
         description="Sends photos to a Triton server that serves the detection ensemble.",
@@ -26,7 +27,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     try:
-        code = doctor.run(settings) if isinstance(settings, doctor.Doctor) else run(settings)
+        code = run_doctor(settings) if isinstance(settings, Doctor) else run_detect(settings)
         sys.stdout.flush()
         return code
     except DetectorError as error:

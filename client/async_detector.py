@@ -8,7 +8,7 @@ from client.base_detector import BaseDetector, CanaryKey
 from client.detection import Result
 from client.errors import DetectorError
 from client.images import Image
-from client.ordered import check
+from client.ordered import check_options
 from client.runtime import Tasks
 from client.tensors import Parameters, request_parameters
 
@@ -84,7 +84,7 @@ class AsyncDetector(BaseDetector):
         The images may come from an `async for` too. Whoever leaves the loop early and wants the
         requests under way cancelled at once wraps the iterator in `contextlib.aclosing`.
         """
-        check(concurrency, errors)
+        check_options(concurrency, errors)
         given = request_parameters(**parameters)
         key_of = canary_key if callable(canary_key) else lambda _: canary_key
         return ordered_async.in_order(

@@ -23,7 +23,7 @@ from client.errors import (
 from client.images import DEFAULT_LIMIT, LARGEST_LIMIT, Image, encoded, name_of
 from client.runtime import Runtime
 from client.tensors import result_of
-from client.transports.addresses import parse
+from client.transports.addresses import parse_addresses
 from client.transports.base import Request
 from client.transports.deadline import Deadline
 from client.transports.retries import Budget, Retries
@@ -100,12 +100,12 @@ class BaseDetector:
         self._budget = Budget()
         self._retries = Retries(retries, self._budget)
         self._no_retries = Retries(0, self._budget)
-        self._knowledge = canary.Knowledge(self._ask_for_canary, self._runtime.lock())
+        self._canary_cache = canary.CanaryCache(self._ask_for_canary, self._runtime.lock())
         self._closed = False
         self._servers = Servers(self._connect(url))
 
     def _connect(self, url: str | Sequence[str]) -> list[Server]:
-        addresses = parse(url)
+        addresses = parse_addresses(url)
         if self.security.has_files and not all(address.is_encrypted for address in addresses):
             raise InvalidParameter(
                 f"certificates are of use with grpcs:// or https:// only, but got {self.url}"
@@ -131,7 +131,7 @@ class BaseDetector:
                 # The canary's failure or its end. The server has counted it; the user is spared it.
                 if self._closed:
                     raise
-                self._knowledge.doubt()
+                self._canary_cache.expire()
                 logger.warning("%s failed, %s answers instead: %s", model, self.model, error)
         return await self._send(call, self.model, self._retries)
 
@@ -182,7 +182,7 @@ class BaseDetector:
     async def _model_for(self, key: str | None, deadline: Deadline) -> str:
         """Return the ensemble that answers this key; without a key the canary costs nothing."""
         key = self.canary_key if key is None else key
-        found = await self._knowledge.get(deadline.left()) if key else None
+        found = await self._canary_cache.get(deadline.left()) if key else None
         return found.name if found and found.takes(key) else self.model
 
     async def _ask_for_canary(self, seconds: float) -> canary.Canary | None:
@@ -200,5 +200,5 @@ class BaseDetector:
                     continue
                 return None  # there is none, most likely
             self._servers.answered(server)
-            return canary.read(self.model, parameters)
+            return canary.read_canary(self.model, parameters)
         return None

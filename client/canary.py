@@ -59,7 +59,7 @@ def position(model: str, version: str, key: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode(errors="backslashreplace")).digest()[:8])
 
 
-def read(model: str, parameters: Mapping[str, str]) -> Canary | None:
+def read_canary(model: str, parameters: Mapping[str, str]) -> Canary | None:
     """Return what the canary's configuration says of it, None where that makes no sense.
 
     Args:
@@ -76,8 +76,8 @@ def read(model: str, parameters: Mapping[str, str]) -> Canary | None:
     return Canary(model, version, share)
 
 
-class Knowledge:
-    """What is known of a canary, asked for every `CANARY_SECONDS` at most.
+class CanaryCache:
+    """The canary as the server last told it, asked for every `CANARY_SECONDS` at most.
 
     Threads or tasks share it.
 
@@ -111,7 +111,7 @@ class Knowledge:
                 self._asking.release()
         return self._canary
 
-    def doubt(self) -> None:
+    def expire(self) -> None:
         """Let the next `get` ask: the canary has failed and may be gone."""
         self._due = 0.0
 

@@ -49,7 +49,7 @@ class Detector(BaseDetector):
 
         Raises:
             DetectorError: one of the tree in `client.errors`.
-            TypeError: the image is none of these.
+            TypeError: the image is something else.
         """
         parameters = request_parameters(
             score_threshold=score_threshold,

@@ -76,7 +76,7 @@ def image_format(file: bytes) -> str:
 
 
 def unread(file: bytes) -> str:
-    """What to call a file that is none of the formats."""
+    """What to call a file of no format that is read."""
     for signature, kind in UNREAD.items():
         if signature in (file[: len(signature)], file[4 : 4 + len(signature)]):
             return f"{kind} is not read"
@@ -199,7 +199,7 @@ def ends(starts: np.ndarray, lengths: np.ndarray) -> int:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """EXIF 2.32, tag 0x0112: 1 to 8, and 1 where there is none or none that makes sense."""
+    """EXIF 2.32, tag 0x0112: 1 to 8; 1 where there is no such tag or it makes no sense."""
     try:
         orientation = int(tiff_tags(exif.removeprefix(EXIF))[ORIENTATION][0])
     except (KeyError, IndexError, ValueError, struct.error):  # no reason to refuse a good photo

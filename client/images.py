@@ -35,10 +35,10 @@ def encoded(image: Image, limit: int = DEFAULT_LIMIT) -> bytes:
     Raises:
         InvalidImage: the file cannot be read or is too large, or the array has another shape or
             dtype.
-        TypeError: it is none of these.
+        TypeError: it is something else.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _read(Path(image), limit)
+        return _read_file(Path(image), limit)
     if isinstance(image, np.ndarray):
         return _within(limit, _png(image), name_of(image))
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -55,7 +55,7 @@ def jpeg(picture_bgr: np.ndarray) -> bytes:
     return data.tobytes()
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read_file(path: Path, limit: int) -> bytes:
     try:
         _check_size(path.stat().st_size, limit, str(path))
         with path.open("rb") as file:
@@ -82,7 +82,7 @@ def _check_size(size: int, limit: int, name: str) -> None:
 
 
 def _png(array: np.ndarray) -> bytes:
-    _check(array)
+    _check_array(array)
     try:
         import cv2  # only here: files and bytes need no OpenCV
     except ImportError as error:
@@ -95,7 +95,7 @@ def _png(array: np.ndarray) -> bytes:
     return png.tobytes()
 
 
-def _check(array: np.ndarray) -> None:
+def _check_array(array: np.ndarray) -> None:
     right_shape = array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)
     if array.dtype != np.uint8 or not right_shape or array.size == 0:
         raise InvalidImage(

@@ -30,13 +30,13 @@ def in_order(
             a DetectorError in that task's place and goes on.
 
     Raises:
-        InvalidParameter: at once, before the first task: concurrency or errors is none of these.
+        InvalidParameter: at once, before the first task: concurrency or errors has another value.
     """
-    check(concurrency, errors)
+    check_options(concurrency, errors)
     return _outcomes(tasks, concurrency, _result if errors == "raise" else _result_or_error)
 
 
-def check(concurrency: int, errors: str) -> None:
+def check_options(concurrency: int, errors: str) -> None:
     """Raise InvalidParameter unless both are among what `in_order` takes."""
     if concurrency < 1:
         raise InvalidParameter(f"concurrency must be 1 or more, but got {concurrency}")

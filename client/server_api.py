@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 
 from client.errors import NotTriton, Refused
 from client.runtime import Threads, finish
-from client.transports.addresses import Address, model_path, parse
+from client.transports.addresses import Address, model_path, parse_addresses
 from client.transports.security import Security
 
 Answer = TypeVar("Answer", bound=Message)
@@ -31,7 +31,7 @@ def connect(url: str, security: Security | None = None) -> Any:
         InvalidParameter: the address makes no sense, or a file of `security` cannot be read.
     """
     security = security or Security()
-    (address,) = parse([url])
+    (address,) = parse_addresses([url])
     if address.protocol == "HTTP":
         return RestServer(address, security)
     client = InferenceServerClient(

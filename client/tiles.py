@@ -31,7 +31,7 @@ SMALLEST = 64  # pixels, of a tile: a slip of the finger must not make a million
 IOU_THRESHOLD = 0.45  # the server's default
 
 
-class Asks(Protocol):
+class SupportsDetectMany(Protocol):
     """What is asked of a detector: `Detector` has it, and so may others."""
 
     def detect_many(
@@ -49,7 +49,7 @@ class Window(NamedTuple):
 
 
 def detect_tiled(
-    detector: Asks,
+    detector: SupportsDetectMany,
     image: Image,
     *,
     tile: int = 640,
@@ -85,7 +85,7 @@ def detect_tiled(
     height, width = picture.shape[:2]
     whole, *tiles = windows(width, height, tile, overlap)
     results = detector.detect_many(
-        (cut(picture, window, tile) for window in (whole, *tiles)) if tiles else [image],
+        (cut_window(picture, window, tile) for window in (whole, *tiles)) if tiles else [image],
         concurrency=concurrency,
         score_threshold=score_threshold,
         iou_threshold=iou_threshold,
@@ -124,7 +124,7 @@ def starts(length: int, tile: int, overlap: float) -> list[int]:
     return [round(step * rest / steps) for step in range(steps)] + [rest]
 
 
-def cut(picture: np.ndarray, window: Window, tile: int) -> bytes:
+def cut_window(picture: np.ndarray, window: Window, tile: int) -> bytes:
     """Return a window of a picture (uint8 BGR) as a JPEG, no side longer than a tile."""
     x, y, width, height = window
     pixels = picture[y : y + height, x : x + width]
@@ -150,7 +150,7 @@ def placed(result: Result, window: Window) -> Iterator[Detection]:
 
 
 def is_cut(box: Box, window: Window, width: int, height: int) -> bool:
-    """Return whether a box ends at an edge of its window that is none of the whole picture's."""
+    """Return whether a box ends at an inner edge: of its window, but not of the whole picture."""
     right, bottom = window.x + window.width, window.y + window.height
     margin_x, margin_y = EDGE * window.width, EDGE * window.height
     return (

@@ -28,14 +28,14 @@ LIVE_CONCURRENCY = 2
 LONGEST_STEP = 10.0
 
 
-class Asks(Protocol):
+class SupportsDetect(Protocol):
     """What is asked of a detector: `Detector` has it, and so may others."""
 
     def detect(self, image: bytes, **parameters: Unpack[Parameters]) -> Result: ...
 
 
 def detect(
-    detector: Asks,
+    detector: SupportsDetect,
     frames: Iterable[Frame],
     *,
     concurrency: int = 8,
@@ -71,9 +71,9 @@ def detect(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def run(
+def run_video(
     source: Source,
-    detector: Asks,
+    detector: SupportsDetect,
     *,
     write: Callable[[str], Any],
     as_json: bool = False,
@@ -220,7 +220,7 @@ class Summary:
         return [f"{self._source.dropped} dropped"] if self._source.live else []
 
 
-def _ask(detector: Asks, frame: Frame, parameters: Parameters) -> Result:
+def _ask(detector: SupportsDetect, frame: Frame, parameters: Parameters) -> Result:
     return detector.detect(images.jpeg(frame.picture), **parameters)
 
 

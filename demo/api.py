@@ -34,7 +34,7 @@ def detection_by(detector: Detector) -> Callable[..., dict[str, Any]]:
         path = _uploaded(photo)
         try:
             result = detector.detect(
-                pictures.read(path),
+                pictures.read_photo(path),
                 score_threshold=_number("score_threshold", score_threshold),
                 iou_threshold=_number("iou_threshold", iou_threshold),
                 max_detections=_whole("max_detections", max_detections),

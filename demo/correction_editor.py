@@ -77,7 +77,7 @@ def photo_to_correct(
         return None, notice("", "Choose a photo first.")
     path, result = found
     try:
-        photo = pictures.read(str(path))
+        photo = pictures.read_photo(str(path))
         copy = pictures.copies(str(path), photo)["image"]
     except Exception as error:
         return None, notice("", explained(error, path.name)["text"])
@@ -103,7 +103,7 @@ def answer(corrections: Corrections, sent: dict[str, Any], opened: Opened | None
     if opened is None or opened.image != image:
         return notice(image, "Another photo has been opened since. Please open this one again.")
     try:
-        count = corrections.save(pictures.read(str(opened.path)), sent.get("boxes"))
+        count = corrections.save(pictures.read_photo(str(opened.path)), sent.get("boxes"))
     except CorrectionError as error:
         return notice(image, str(error))
     except Exception as error:

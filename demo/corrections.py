@@ -68,7 +68,9 @@ class Corrections:
                 (folder / part).mkdir(parents=True, exist_ok=True)
             self.labels = read_labels(folder / "labels.txt", served)
             text = "".join(f"{label}\n" for label in self.labels)
-            place(folder / "labels.txt", text.encode())  # also tells if the folder can be written
+            place_file(
+                folder / "labels.txt", text.encode()
+            )  # also tells if the folder can be written
         except OSError as error:
             raise CorrectionError(f"{folder}: no folder for corrections: {error}") from error
 
@@ -117,9 +119,9 @@ class Corrections:
         new = not image.exists()  # else it has the same content: its name is made of that
         if new:
             self._require_room(len(content) + len(xml))
-            place(image, content)
+            place_file(image, content)
         try:
-            place(self._annotation(image.stem), xml)
+            place_file(self._annotation(image.stem), xml)
         except OSError:
             if new:
                 image.unlink(missing_ok=True)
@@ -150,7 +152,7 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def place(path: Path, content: bytes) -> None:
+def place_file(path: Path, content: bytes) -> None:
     """Write a file that has its name only once it is whole."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:

@@ -6,7 +6,7 @@ from typing import Any
 from client import Detector, Result
 from client.server_api import connect
 from client.service import Totals, describe, step_times, totals
-from client.transports.addresses import parse
+from client.transports.addresses import parse_addresses
 
 SECONDS = 1.0  # that asking may take, beside a request that may take longer
 
@@ -21,7 +21,7 @@ class Facts:
     def __init__(self, detector: Detector) -> None:
         self._clients = {
             str(address): connect(str(address), detector.security)
-            for address in parse(detector.url)
+            for address in parse_addresses(detector.url)
         }
 
     def before(self) -> Mapping[str, Totals | None]:

@@ -76,7 +76,7 @@ def answer(
     """What is to be shown of one photo, and the result that it holds; None where it failed."""
     name = Path(path).name
     try:
-        photo = pictures.read(path)
+        photo = pictures.read_photo(path)
         started = time.perf_counter()
         result = detector.detect(photo, score_threshold=FLOOR, iou_threshold=iou)
         milliseconds = 1000 * (time.perf_counter() - started)

@@ -19,7 +19,7 @@ SHOWN_SIDE, THUMBNAIL_SIDE = 1600, 160  # pixels, the longer side of what the br
 DRAWN_QUALITY = 95  # JPEG, of the pictures with boxes drawn
 
 
-def read(path: str) -> bytes:
+def read_photo(path: str) -> bytes:
     """Return an uploaded photo's bytes, as they are.
 
     Raises:
@@ -64,7 +64,7 @@ def drawn(path: str, detections: Iterable[Detection]) -> dict[str, Any]:
     Raises:
         InvalidImage: it is no longer there, or cannot be decoded.
     """
-    picture = drawing.draw(drawing.read(read(path)), detections)
+    picture = drawing.draw(drawing.read(read_photo(path)), detections)
     # Each in a folder of its own: others may draw other boxes, and the browser takes this name.
     file = Path(get_upload_folder()) / secrets.token_hex(16) / f"{Path(path).stem}-detections.jpg"
     _write(file, _jpeg(picture, DRAWN_QUALITY))

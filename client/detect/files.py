@@ -23,7 +23,7 @@ class Found(NamedTuple):
     others: list[Path]  # passed over; hidden ones, which systems leave behind, are not told
 
 
-def find(path: Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
+def find_images(path: Path, *, leave_out: Collection[Path] = ()) -> list[Path]:
     """Return a folder's images, its subfolders' too, by name; or any other path as it is."""
     return look_through(path, leave_out=leave_out).images
 

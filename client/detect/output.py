@@ -19,7 +19,7 @@ from tqdm import tqdm
 from client.detect.formats import (
     Format,
     coco,
-    guess,
+    guess_format,
     rows,
     voc,
     yolo,
@@ -44,7 +44,7 @@ class Output:
 
     def __init__(self, path: Path, form: Format | None, coco_ids: Path | None) -> None:
         self.path = path
-        self.form = form or guess(path)
+        self.form = form or guess_format(path)
         if coco_ids and self.form != "coco":
             raise InvalidParameter(f"--coco-ids is for --format coco, but this is {self.form}")
         self._ids = coco.read_ids(coco_ids) if coco_ids else None

@@ -17,8 +17,8 @@ from client.errors import InvalidImage
 from client.frames import Camera, VideoFile
 
 
-def run(
-    detector: video.Asks,
+def run_videos(
+    detector: video.SupportsDetect,
     videos: Sequence[Path],
     camera: str | None,
     *,
@@ -32,7 +32,7 @@ def run(
         videos: files.
         camera: as `Camera` has it.
         save: a folder that drawn videos are saved in.
-        options: those of `video.run`.
+        options: those of `video.run_video`.
 
     Raises:
         DetectorError: a failure that is not one video's own, or the camera's.
@@ -41,14 +41,14 @@ def run(
     for path, drawn in zip(videos, _targets(videos, save), strict=True):
         try:
             with VideoFile(path) as source:
-                video.run(source, detector, write=_say, drawn=drawn, **options)
+                video.run_video(source, detector, write=_say, drawn=drawn, **options)
         except InvalidImage as error:
             tqdm.write(str(error), file=sys.stderr)
             bad += 1
     if camera is not None:
         drawn = save and save / f"camera-{datetime.now():%Y%m%d-%H%M%S}.webm"
         with Camera(camera) as source:
-            video.run(source, detector, write=_say, drawn=drawn, **options)
+            video.run_video(source, detector, write=_say, drawn=drawn, **options)
     return bad
 
 

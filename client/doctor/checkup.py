@@ -137,7 +137,7 @@ class Checkup:
         signature = self._signature(self.model)
         if signature is None or _suits(*signature):
             return None
-        took, gave = map(_told, signature)
+        took, gave = map(_tensor_list, signature)
         text = f"the model {self.model} takes {took} and gives {gave}: not photos and detections"
         return wrong("model", text, self._others())
 
@@ -246,7 +246,7 @@ def _suits(inputs: Tensors, outputs: Tensors) -> bool:
     return inputs == INPUTS and outputs.items() >= OUTPUTS.items()
 
 
-def _told(tensors: Tensors) -> str:
+def _tensor_list(tensors: Tensors) -> str:
     return ", ".join(f"{name} ({datatype})" for name, datatype in tensors.items()) or "nothing"
 
 

@@ -11,7 +11,7 @@ from client.transports.security import Security
 
 Mark = Literal["ok", "warning", "wrong"]
 
-# By what listens at the port, which is none that was asked for, or lets no request through.
+# By what listens at the port: something else than was asked for, or it lets no request through.
 LISTENERS = {
     "as wanted": (
         "{address} takes connections, but no request gets through: {reason}",

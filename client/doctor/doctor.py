@@ -12,7 +12,7 @@ import tyro
 from client.doctor.checkup import Checkup
 from client.doctor.diagnosis import Finding
 from client.errors import InvalidParameter
-from client.transports.addresses import parse
+from client.transports.addresses import parse_addresses
 from client.transports.security_options import SecurityOptions
 
 WIDTH = 100  # columns of the list
@@ -46,13 +46,13 @@ class Doctor:
     )
 
 
-def run(settings: Doctor) -> int:
+def run_doctor(settings: Doctor) -> int:
     """Examine, report, and return the exit code.
 
     Raises:
         InvalidParameter: a setting that makes no sense.
     """
-    address, *others = parse(settings.url)
+    address, *others = parse_addresses(settings.url)
     if others:
         raise InvalidParameter("doctor examines one server at a time: give one address")
     if settings.requests < 1:

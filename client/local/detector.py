@@ -37,7 +37,7 @@ class LocalDetector:
         threads: of one network at work; 0: as many as there are cores.
 
     Raises:
-        InvalidParameter: the folder is none of these, or does not hold that ensemble or version.
+        InvalidParameter: the folder is neither, or does not hold that ensemble or version.
         DetectorError: a file is missing or damaged, or a package is not installed.
     """
 
@@ -49,7 +49,7 @@ class LocalDetector:
         version: int | None = None,
         threads: int = 0,
     ) -> None:
-        models = model_folder.read(Path(folder), model, version)
+        models = model_folder.find_models(Path(folder), model, version)
         self.model = models.name
         self.labels = model_folder.read_labels(models.labels)
         network = Network(models.network, threads or _cores())
@@ -96,7 +96,7 @@ class LocalDetector:
 
         Raises:
             InvalidImage, InvalidParameter: as `Detector` does, in the same words.
-            TypeError: the image is none of these.
+            TypeError: the image is something else.
         """
         return self._detect(
             image,

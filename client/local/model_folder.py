@@ -47,7 +47,7 @@ class Models:
     labels: Path
 
 
-def read(folder: Path, model: str = "ensemble", version: int | None = None) -> Models:
+def find_models(folder: Path, model: str = "ensemble", version: int | None = None) -> Models:
     """Find the parts of a repository or an artifact.
 
     Args:

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 
-def load(folder: Path, name: str) -> ModuleType:
+def load_module(folder: Path, name: str) -> ModuleType:
     """Return a module of a version's folder, anew with each call.
 
     Raises:

@@ -24,7 +24,7 @@ class Preprocess:
     """
 
     def __init__(self, step: Step, input_size: tuple[int, int]) -> None:
-        self.code = _load(step, "preprocessing")
+        self.code = _load_code(step, "preprocessing")
         self.height, self.width = input_size
         self.max_pixels = int(step.parameters["max_pixels"])
 
@@ -67,7 +67,7 @@ class Postprocess:
     """What postprocess/1/model.py does to one image."""
 
     def __init__(self, step: Step) -> None:
-        self.code = _load(step, "postprocessing")
+        self.code = _load_code(step, "postprocessing")
         rows = step.output_dims("detection_boxes")[0]
         self.settings = self.code.SettingsReader(
             self.code.parse_settings(step.parameters), rows, step.parameters["ignored_parameters"]
@@ -83,9 +83,9 @@ class Postprocess:
             raise InvalidParameter(str(error)) from None
 
 
-def _load(step: Step, name: str) -> ModuleType:
+def _load_code(step: Step, name: str) -> ModuleType:
     try:
-        return step_code.load(step.version, name)
+        return step_code.load_module(step.version, name)
     except FileNotFoundError:
         raise DetectorError(f"{step.version}/{name}.py is missing: the step's code") from None
     except ImportError as error:

@@ -58,7 +58,7 @@ class Address:
         return self.host in LOOPBACK
 
 
-def parse(urls: str | Sequence[str]) -> list[Address]:
+def parse_addresses(urls: str | Sequence[str]) -> list[Address]:
     """Return the addresses in a list, or in a text that separates them by commas.
 
     Raises:

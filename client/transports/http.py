@@ -255,7 +255,7 @@ def _refused(response: httpcore2.Response) -> Refused:
 
 
 def _connection(error: Exception) -> str:
-    """Return what is said of a connection, in words of which client.errors knows some."""
+    """Return what is said of a connection, in words that client.errors looks for."""
     root = _root(error)
     # asyncio's own words do not tell a refused connection.
     known = isinstance(root, ConnectionError) and root.errno

@@ -81,11 +81,11 @@ class Security:
             InvalidParameter: a file cannot be read or holds something else.
         """
         self.context()
-        files = (_read(path) for path in (self.ca, self.key, self.certificate))
+        files = (_read_pem(path) for path in (self.ca, self.key, self.certificate))
         return grpc.ssl_channel_credentials(*files)
 
 
-def _read(path: PemFile) -> bytes | None:
+def _read_pem(path: PemFile) -> bytes | None:
     return None if path is None else Path(path).read_bytes()
 
 

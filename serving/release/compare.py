@@ -65,7 +65,7 @@ def find_photos(paths: Iterable[Path]) -> list[Path]:
     """The image files among paths and in folders. Raises CompareError where one gives none."""
     files = []
     for path in paths:
-        found = photo_files.find(path)
+        found = photo_files.find_images(path)
         if not all(file.is_file() for file in found):
             raise CompareError(f"{path}: no such file or folder")
         if not found:

@@ -241,7 +241,7 @@ def find_photos(folder: Path) -> list[Path]:
     Raises:
         TuneError: there is none.
     """
-    found = photo_files.find(folder) if folder.is_dir() else []
+    found = photo_files.find_images(folder) if folder.is_dir() else []
     if not found:
         raise TuneError(f"{folder} is no folder with photos: name one with --photos")
     return found

@@ -19,8 +19,8 @@ from client import (
     ServerUnavailable,
 )
 from client.images import Image
+from tests.client.canary.names import ALL, CANARY, STABLE
 from tests.client.conftest import Service, answer_tensors
-from tests.client.test_canary import ALL, CANARY, STABLE
 from tests.client.test_detector import Crowd, image_in, number_in
 from tests.conftest import wait_until
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from client import InvalidImage, frames
-from client.frames import Camera, VideoFile
+from client import InvalidImage
+from client.frames import Camera, VideoFile, video_file
 from tests.client.clips import (
     boasting,
     elsewhere,
@@ -177,7 +177,7 @@ def test_a_small_file_that_claims_many_frames_takes_no_memory_here(
 ) -> None:
     clip = save_clip(tmp_path / "clip.mp4", [numbered(0)] * 3)
     clip.write_bytes(boasting(clip.read_bytes(), 20_000_000))  # takes FFmpeg 1.4 GB
-    monkeypatch.setattr(frames, "READER_MEMORY", 300 * 2**20)
+    monkeypatch.setattr(video_file, "READER_MEMORY", 300 * 2**20)
     with VideoFile(clip) as video:
         assert list(video) == []
         with pytest.raises(InvalidImage, match="broken off after 0 of 20000000 frames"):

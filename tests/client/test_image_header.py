@@ -20,5 +20,5 @@ def test_it_is_the_servers() -> None:
 
 
 def test_one_limit_of_pixels_holds_everywhere() -> None:
-    served = int(model_folder.read(REPOSITORY).preprocess.parameters["max_pixels"])
+    served = int(model_folder.find_models(REPOSITORY).preprocess.parameters["max_pixels"])
     assert served == images.MAX_PIXELS == decoding.MAX_PIXELS

@@ -77,7 +77,7 @@ def run(path: Path, service: Service, **options: Any) -> list[str]:
     """Return what is written for a file."""
     lines: list[str] = []
     with VideoFile(path) as source, Detector(service.url) as detector:
-        video.run(source, detector, write=lines.append, **options)
+        video.run_video(source, detector, write=lines.append, **options)
     return lines
 
 
@@ -179,7 +179,7 @@ def test_of_a_live_source_two_frames_are_under_way_and_all_are_told(numbering: S
     ahead: list[int] = []
     source = Watched([Frame(n, n / 10, numbered(n)) for n in range(10)])
     with Detector(numbering.url) as detector, pytest.raises(InvalidImage):
-        video.run(source, detector, write=lambda _: ahead.append(taken[-1]), as_json=True)
+        video.run_video(source, detector, write=lambda _: ahead.append(taken[-1]), as_json=True)
     assert ahead == [*range(1, 10), 9]
 
 
@@ -187,7 +187,7 @@ def test_a_camera_that_ends_is_told_and_summed_up(numbering: Service) -> None:
     lines: list[str] = []
     source = Live([Frame(n, n / 10, numbered(n)) for n in range(5)])
     with Detector(numbering.url) as detector, pytest.raises(InvalidImage, match="no more frames"):
-        video.run(source, detector, write=lines.append)
+        video.run_video(source, detector, write=lines.append)
     assert "7 dropped" in lines[0]
 
 

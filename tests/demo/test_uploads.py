@@ -45,7 +45,7 @@ def test_the_oldest_makes_way_and_no_more_than_need_be(folder: Path) -> None:
 def test_what_is_in_use_makes_no_way(folder: Path) -> None:
     path = kept(folder, "used", 2 * MEGABYTE, 1e9)
     old = kept(folder, "old", MEGABYTE, 1e9)
-    pictures.read(str(path))
+    pictures.read_photo(str(path))
     with pytest.raises(NoRoom):
         make_way(2 * MEGABYTE)
     assert old.exists()  # in vain it would have gone
@@ -82,5 +82,5 @@ def test_what_is_made_of_a_photo_counts(folder: Path, monkeypatch: pytest.Monkey
 
 def test_a_sample_is_left_as_it_is(folder: Path) -> None:
     before = SAMPLES[0].stat()
-    pictures.read(str(SAMPLES[0]))
+    pictures.read_photo(str(SAMPLES[0]))
     assert SAMPLES[0].stat().st_mtime_ns == before.st_mtime_ns

@@ -13,7 +13,7 @@ Format = Literal["jsonl", "coco", "voc", "yolo", "csv"]
 SUFFIXES: dict[str, Format] = {".jsonl": "jsonl", ".json": "coco", ".csv": "csv"}
 
 
-def guess(output: Path) -> Format:
+def guess_format(output: Path) -> Format:
     """Return the format that a path's suffix names.
 
     Raises:

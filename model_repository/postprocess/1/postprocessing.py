@@ -71,11 +71,11 @@ class SettingsReader:
 
     def checked(self, values: Mapping[str, Any], defaults: Settings) -> Settings:
         for name, value in values.items():
-            check(name, value, self.limits[name])
+            check_number(name, value, self.limits[name])
         return replace(defaults, **values)
 
 
-def check(name: str, value: Any, most: int) -> None:
+def check_number(name: str, value: Any, most: int) -> None:
     """Raise RequestError unless the value suits the setting; a bool is no number here."""
     whole = name == "max_detections"
     right_type = type(value) is int or (type(value) is float and not whole)

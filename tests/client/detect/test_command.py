@@ -16,26 +16,27 @@ from client import (
     ServerUnavailable,
     drawing,
 )
-from client.detect.command import Detect, run
+from client.detect.command import run_detect
+from client.detect.settings import Detect
 from client.transports.security_options import SecurityOptions
 from tests.client.conftest import Service, answer_tensors, save_photo
 
 
 def test_a_key_is_sent(service: Service, photo: Path) -> None:
     options = SecurityOptions(api_key="secret", api_key_header="X-Key")
-    assert run(Detect((photo,), service.url, security=options)) == 0
+    assert run_detect(Detect((photo,), service.url, security=options)) == 0
     assert [headers["x-key"] for headers in service.headers] == ["secret"]
 
 
 def test_no_photos_are_wrong_usage() -> None:
     with pytest.raises(InvalidParameter, match="at least one photo"):
-        run(Detect(photos=()))
+        run_detect(Detect(photos=()))
 
 
 def test_a_folder_without_images_is_told_and_is_a_failure(
     service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(Detect(photos=(tmp_path,), url=service.url)) == 1
+    assert run_detect(Detect(photos=(tmp_path,), url=service.url)) == 1
     assert "a folder without images (.bmp .jpeg" in capsys.readouterr().err
     assert service.requests == []
 
@@ -43,16 +44,16 @@ def test_a_folder_without_images_is_told_and_is_a_failure(
 def test_what_is_passed_over_in_a_folder_is_told(
     service: Service, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(Detect((photo.parent,), service.url)) == 0
+    assert run_detect(Detect((photo.parent,), service.url)) == 0
     assert "passed over" not in capsys.readouterr().err
     for name in ("IMG_1.HEIC", "clip.mp4", ".DS_Store"):
         (photo.parent / name).touch()
-    assert run(Detect((photo.parent,), service.url)) == 0
+    assert run_detect(Detect((photo.parent,), service.url)) == 0
     told = f"{photo.parent}: passed over 2 files: IMG_1.HEIC, clip.mp4\n"
     assert told in capsys.readouterr().err
     for number in range(2, 9):
         (photo.parent / f"IMG_{number}.HEIC").touch()
-    assert run(Detect((photo.parent,), service.url)) == 0
+    assert run_detect(Detect((photo.parent,), service.url)) == 0
     assert "passed over 9 files: IMG_1.HEIC, IMG_2.HEIC, " in (err := capsys.readouterr().err)
     assert err.rstrip().endswith(", ...")
 
@@ -61,7 +62,7 @@ def test_the_settings_reach_the_server(service: Service, photo: Path) -> None:
     given = Detect(
         (photo,), service.url, "canary", score_threshold=0.25, iou_threshold=0.5, max_detections=7
     )
-    assert run(given) == 0
+    assert run_detect(given) == 0
     (request,) = service.requests
     assert request.model_name == "canary"
     assert request.parameters["score_threshold"].double_param == 0.25
@@ -73,7 +74,7 @@ def test_a_canary_key_holds_for_all_photos(
     service: Service, photo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.canary = {"canary_version": "7", "canary_share": "1"}
-    assert run(Detect((photo, photo), service.url, json=True, canary_key="user 42")) == 0
+    assert run_detect(Detect((photo, photo), service.url, json=True, canary_key="user 42")) == 0
     assert [found["model"] for found in json.loads(capsys.readouterr().out)] == [
         "ensemble_canary"
     ] * 2
@@ -83,7 +84,7 @@ def test_a_canary_key_holds_for_all_photos(
 def test_a_bad_photo_is_told_and_the_others_go_on(
     service: Service, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(Detect((tmp_path / "missing.jpg", photo), service.url)) == 1
+    assert run_detect(Detect((tmp_path / "missing.jpg", photo), service.url)) == 1
     out, err = capsys.readouterr()
     assert err == f"{tmp_path / 'missing.jpg'}: no such file\n"
     assert f"{photo}  " in out
@@ -96,7 +97,7 @@ def test_a_server_away_ends_the_run_at_the_first_photo(
     service.refuse(grpc.StatusCode.UNAVAILABLE, "Server is stopping")
     url = nowhere if url_of == "nowhere" else service.url
     with pytest.raises(ServerUnavailable):
-        run(Detect((photo,) * 100, url))
+        run_detect(Detect((photo,) * 100, url))
     assert len(service.requests) < 100 * 4  # each has its retries
 
 
@@ -105,7 +106,7 @@ def test_drawn_photos_are_saved_and_inputs_stay(
 ) -> None:
     service.answer = lambda *_: answer_tensors([cell], size=(48, 64))
     content = photo.read_bytes()
-    assert run(Detect((photo,), service.url, save=photo.parent)) == 0
+    assert run_detect(Detect((photo,), service.url, save=photo.parent)) == 0
     saved = drawing.read(photo.parent / "photo-2.jpg")
     assert photo.read_bytes() == content
     assert saved.shape == (48, 64, 3)
@@ -116,7 +117,7 @@ def test_saving_again_saves_the_same_files(service: Service, tmp_path: Path) -> 
     for name in ("a/photo.jpg", "b/photo.png", "b/photo.jpg"):
         save_photo(tmp_path / name)
     for _ in range(2):
-        assert run(Detect((tmp_path,), service.url, save=tmp_path / "drawn")) == 0
+        assert run_detect(Detect((tmp_path,), service.url, save=tmp_path / "drawn")) == 0
     names = sorted(path.name for path in (tmp_path / "drawn").iterdir())
     assert names == ["photo-2.jpg", "photo.jpg", "photo.png"]
 
@@ -125,7 +126,9 @@ def test_a_photo_that_cannot_be_drawn_is_a_bad_one(
     service: Service, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "odd.jpg").write_bytes(b"the server reads it, OpenCV does not")
-    assert run(Detect((tmp_path / "odd.jpg", photo), service.url, save=tmp_path / "drawn")) == 1
+    assert (
+        run_detect(Detect((tmp_path / "odd.jpg", photo), service.url, save=tmp_path / "drawn")) == 1
+    )
     assert "odd.jpg: cannot be decoded for drawing" in capsys.readouterr().err
     assert (tmp_path / "drawn" / "photo.jpg").exists()
 
@@ -134,7 +137,7 @@ def test_a_folder_to_save_in_that_cannot_be_one_is_told_before_any_request(
     service: Service, photo: Path
 ) -> None:
     with pytest.raises(InvalidParameter, match=r"--save .*photo\.jpg: File exists"):
-        run(Detect((photo,), service.url, save=photo))
+        run_detect(Detect((photo,), service.url, save=photo))
     assert service.requests == []
 
 
@@ -143,11 +146,11 @@ def test_a_picture_that_cannot_be_saved_ends_the_run(
 ) -> None:
     (tmp_path / "drawn" / "photo.jpg").mkdir(parents=True)
     with pytest.raises(DetectorError, match="cannot be saved: Is a directory"):
-        run(Detect((photo,), service.url, save=tmp_path / "drawn"))
+        run_detect(Detect((photo,), service.url, save=tmp_path / "drawn"))
 
 
 def with_output(service: Service, folder: Path, output: Path, **settings: Any) -> int:
-    return run(Detect((folder,), service.url, output=output, **settings))
+    return run_detect(Detect((folder,), service.url, output=output, **settings))
 
 
 def read_image(request: Any, context: grpc.ServicerContext) -> Any:
@@ -180,7 +183,7 @@ def test_settings_that_contradict_each_other_are_wrong_usage(
     service: Service, photo: Path, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(InvalidParameter, match=message):
-        run(Detect((photo,), service.url, **settings))
+        run_detect(Detect((photo,), service.url, **settings))
     assert service.requests == []
 
 
@@ -206,7 +209,9 @@ def test_an_output_tells_what_it_holds(
 def test_a_photo_named_twice_is_in_an_output_once(
     service: Service, photo: Path, tmp_path: Path
 ) -> None:
-    assert run(Detect((photo, photo.parent), service.url, output=tmp_path / "found.jsonl")) == 0
+    assert (
+        run_detect(Detect((photo, photo.parent), service.url, output=tmp_path / "found.jsonl")) == 0
+    )
     assert len((tmp_path / "found.jsonl").read_text().splitlines()) == 1
 
 
@@ -293,7 +298,7 @@ def test_a_server_that_stumbles_over_a_photo_does_not_end_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     service.answer = Moody(status, first, first + 2, first + 4)
-    assert run(Detect((photo,) * 8, service.url, concurrency=1)) == 1
+    assert run_detect(Detect((photo,) * 8, service.url, concurrency=1)) == 1
     assert len(service.requests) == 8
     assert len(capsys.readouterr().err.splitlines()) == 3
 
@@ -301,7 +306,7 @@ def test_a_server_that_stumbles_over_a_photo_does_not_end_the_run(
 def test_a_server_that_goes_on_failing_ends_the_run(service: Service, photo: Path) -> None:
     service.answer = Moody(grpc.StatusCode.INTERNAL, *range(2, 99))
     with pytest.raises(ServerError, match="not now"):
-        run(Detect((photo,) * 90, service.url, concurrency=2))
+        run_detect(Detect((photo,) * 90, service.url, concurrency=2))
     assert len(service.requests) < 90
 
 
@@ -315,9 +320,9 @@ def test_a_failure_that_stays_does_not_keep_a_run_from_being_resumed(
     )
     service.answer = Moody(grpc.StatusCode.DEADLINE_EXCEEDED, 1, 3, 4)
     with pytest.raises(DeadlineExceeded):
-        run(settings)
+        run_detect(settings)
     service.answer = Moody(grpc.StatusCode.INTERNAL, 1)
-    assert run(settings) == 1
+    assert run_detect(settings) == 1
     assert len((tmp_path / "found.csv.journal").read_text().splitlines()) == 7
 
 

@@ -21,7 +21,7 @@ def test_a_folder_is_searched_to_its_depth_for_images_only(tmp_path: Path) -> No
     touch(*wanted, *others, tmp_path / ".DS_Store")
     (tmp_path / "folder.jpg").mkdir()
     assert photos.look_through(tmp_path) == (sorted(wanted), others)
-    assert photos.find(tmp_path) == sorted(wanted)
+    assert photos.find_images(tmp_path) == sorted(wanted)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "notes.txt", "missing.jpg", "a" * 5000])

@@ -36,7 +36,7 @@ def edit(path: Path, change: Callable[[str], str]) -> None:
 
 
 def test_the_parts_of_a_repository(repository: Path) -> None:
-    found = model_folder.read(repository)
+    found = model_folder.find_models(repository)
 
     assert found.name == "ensemble"
     assert found.preprocess.version == repository / "preprocess" / "1"
@@ -49,7 +49,7 @@ def test_the_parts_of_a_repository(repository: Path) -> None:
 
 def test_the_version_is_the_one_that_is_served(repository: Path) -> None:
     def version() -> str:
-        return model_folder.read(repository).network.parent.name
+        return model_folder.find_models(repository).network.parent.name
 
     ensemble, network = (repository / name / "config.pbtxt" for name in ("ensemble", "ssd"))
     edit(network, lambda text: with_policy(text, frozenset({1})))
@@ -66,19 +66,19 @@ def test_a_version_or_a_canary_may_be_named(repository: Path) -> None:
     (repository / "ensemble_canary" / "1").mkdir(parents=True)
     (repository / "ensemble_canary" / "config.pbtxt").write_text(text)
 
-    assert model_folder.read(repository, version=1).network.parent.name == "1"
-    canary = model_folder.read(repository, "ensemble_canary")
+    assert model_folder.find_models(repository, version=1).network.parent.name == "1"
+    canary = model_folder.find_models(repository, "ensemble_canary")
     assert (canary.name, canary.network.parent.name) == ("ensemble_canary", "1")
 
 
 def test_the_network_may_have_another_file_name(repository: Path) -> None:
     edit(repository / "ssd" / "config.pbtxt", lambda t: t + '\ndefault_model_filename: "a.onnx"')
 
-    assert model_folder.read(repository).network.name == "a.onnx"
+    assert model_folder.find_models(repository).network.name == "a.onnx"
 
 
 def test_an_artifact_has_the_steps_that_are_shipped(artifact: Path) -> None:
-    found = model_folder.read(artifact)
+    found = model_folder.find_models(artifact)
 
     assert found.name == "mine"
     assert (found.network, found.labels) == (artifact / "model.onnx", artifact / "labels.txt")
@@ -91,40 +91,40 @@ def test_an_artifact_without_the_shipped_steps(
     monkeypatch.setattr(model_folder, "SHIPPED", Path("/nowhere/model_repository"))
 
     with pytest.raises(InvalidParameter, match=r"not at /nowhere/model_repository: .*publish"):
-        model_folder.read(artifact)
+        model_folder.find_models(artifact)
 
 
 def test_what_is_neither(tmp_path: Path) -> None:
     with pytest.raises(InvalidParameter, match="nowhere: no such folder"):
-        model_folder.read(tmp_path / "nowhere")
+        model_folder.find_models(tmp_path / "nowhere")
     with pytest.raises(InvalidParameter, match=r"neither .* it holds nothing"):
-        model_folder.read(tmp_path)
+        model_folder.find_models(tmp_path)
     with pytest.raises(InvalidParameter, match=r"neither .* it holds 1, 2, config\.pbtxt"):
-        model_folder.read(SHIPPED / "ssd")
+        model_folder.find_models(SHIPPED / "ssd")
     (tmp_path / "model.onnx").touch()
     with pytest.raises(InvalidParameter, match=r"neither .*labels\.txt\): it holds model\.onnx$"):
-        model_folder.read(tmp_path)
+        model_folder.find_models(tmp_path)
 
 
 def test_what_a_folder_does_not_hold(repository: Path, artifact: Path) -> None:
     with pytest.raises(InvalidParameter, match="has no model cells, only ensemble, postprocess,"):
-        model_folder.read(repository, "cells")
+        model_folder.find_models(repository, "cells")
     with pytest.raises(InvalidParameter, match=r"must be an ensemble .* found no steps"):
-        model_folder.read(repository, "ssd")
+        model_folder.find_models(repository, "ssd")
     with pytest.raises(InvalidParameter, match="ssd: version 3 expected, found 1, 2"):
-        model_folder.read(repository, version=3)
+        model_folder.find_models(repository, version=3)
     with pytest.raises(InvalidParameter, match="mine is an artifact, which has no version 1"):
-        model_folder.read(artifact, version=1)
+        model_folder.find_models(artifact, version=1)
     shutil.rmtree(repository / "preprocess" / "1")
     with pytest.raises(InvalidParameter, match=r"preprocess: version 1 .* found no version folder"):
-        model_folder.read(repository)
+        model_folder.find_models(repository)
 
 
 def test_a_malformed_configuration(repository: Path) -> None:
     edit(repository / "ssd" / "config.pbtxt", lambda text: text + "}")
 
     with pytest.raises(DetectorError, match=r"ssd/config\.pbtxt cannot be read: "):
-        model_folder.read(repository)
+        model_folder.find_models(repository)
 
 
 def test_labels_are_lines_as_the_server_splits_them(tmp_path: Path) -> None:

@@ -136,16 +136,14 @@ def guarded(files: Path, keyed: Security, smear: Path) -> Iterator[str]:
         server.stop()
 
 
-def test_really_certificates_and_a_key_open_the_server(
-    guarded: str, keyed: Security, smear: Path
-) -> None:
+def test_certificates_and_a_key_open_the_server(guarded: str, keyed: Security, smear: Path) -> None:
     with Detector(guarded, security=keyed) as detector:
         result = detector.detect(smear)
     assert result.detections
     assert result.server == guarded
 
 
-def test_really_without_the_key_the_server_says_so_and_is_not_asked_again(
+def test_without_the_key_the_server_says_so_and_is_not_asked_again(
     guarded: str, mutual: Security, smear: Path
 ) -> None:
     with (
@@ -156,9 +154,9 @@ def test_really_without_the_key_the_server_says_so_and_is_not_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("ca", "says"), [("stranger.pem", "none that is trusted here"), ("ca.pem", "no Triton server")]
+    ("ca", "says"), [("stranger.pem", "whom this client trusts"), ("ca.pem", "no Triton server")]
 )
-def test_really_without_the_right_certificates_there_is_no_connection(
+def test_without_the_right_certificates_there_is_no_connection(
     guarded: str, files: Path, smear: Path, ca: str, says: str
 ) -> None:
     with (
@@ -168,7 +166,7 @@ def test_really_without_the_right_certificates_there_is_no_connection(
         detector.detect(smear)
 
 
-def test_really_without_tls_there_is_no_connection(guarded: str, smear: Path) -> None:
+def test_without_tls_there_is_no_connection(guarded: str, smear: Path) -> None:
     with Detector(guarded.removeprefix("grpcs://")) as detector, pytest.raises(ServerUnavailable):
         detector.detect(smear)
 
@@ -253,7 +251,7 @@ def test_https_with_certificates_gives_the_same_result(
 
 @pytest.mark.parametrize(
     ("ca", "says"),
-    [("stranger.pem", "none that is trusted here"), ("ca.pem", "wants a certificate|broke off")],
+    [("stranger.pem", "whom this client trusts"), ("ca.pem", "wants a certificate|broke off")],
 )
 def test_https_without_the_right_certificates_is_told(
     server: EmbeddedServer, files: Path, smear: Path, ca: str, says: str

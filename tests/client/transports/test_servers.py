@@ -11,7 +11,7 @@ from client import (
     ServerUnavailable,
 )
 from client.transports import servers
-from client.transports.addresses import parse
+from client.transports.addresses import parse_addresses
 from client.transports.servers import Server, Servers
 from tests.client.transports.test_retries import Clock
 
@@ -25,7 +25,9 @@ class Turns(Servers):
     def __init__(self, names: str) -> None:
         self.clock = Clock()
         urls = [f"{name}:1" for name in names]
-        super().__init__([Server(address, TRANSPORT) for address in parse(urls)], self.clock)
+        super().__init__(
+            [Server(address, TRANSPORT) for address in parse_addresses(urls)], self.clock
+        )
 
     def names(self, number: int, tried: str = "") -> str:
         """Return who gets the next requests."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from client import (
 )
 from client.transports import retries
 from serving.server.server import EmbeddedServer, ServerSettings
+from tests.client.canary.names import ALL, CANARY, STABLE
 from tests.client.conftest import Service, answer_tensors, serve
-from tests.client.test_canary import ALL, CANARY, STABLE
-from tests.conftest import PROJECT, wait_until
+from tests.conftest import PROJECT, QUICK, wait_until
 
 
 @pytest.fixture
@@ -178,27 +179,14 @@ def test_an_outage_is_not_answered_by_a_storm(service: Service) -> None:
     assert len(service.requests) <= 200 + retries.RESERVE + seconds * retries.PER_SECOND
 
 
-# Real servers. Killed ones are started again by their supervisors.
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[list[EmbeddedServer]]:
-    settings = ServerSettings(PROJECT / "model_repository")
-    with EmbeddedServer(settings) as one, EmbeddedServer(settings) as other:
-        yield [one, other]
-
-
-def addresses(pair: list[EmbeddedServer], protocol: str) -> list[str]:
-    if protocol == "gRPC":
-        return [server.grpc_url for server in pair]
-    return [f"http://{server.http_url}" for server in pair]
+# Real servers. A killed one is started again by its supervisor.
 
 
 class Load:
-    """What became of requests, and who answered since when."""
+    """What became of a detector's requests, and who answered them."""
 
     def __init__(self) -> None:
-        self.end = False
+        self.end = threading.Event()
         self.errors: list[BaseException] = []
         self.servers: Counter[str] = Counter()
 
@@ -208,61 +196,75 @@ class Load:
         self.servers[result.server] += 1
 
 
-def kill_and_wait(pair: list[EmbeddedServer], load: Load, url: str) -> None:
-    """Kill the first server under load and wait until it has answered again."""
-    wait_until(lambda: load.servers[url] > 5)
-    os.kill(pair[0].process.pid, signal.SIGKILL)
-    time.sleep(1)
-    before = load.servers[url]
-    wait_until(lambda: load.servers[url] > before + 5)
-
-
-@pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])
-def test_really_no_request_fails_while_one_of_two_servers_is_killed(
-    pair: list[EmbeddedServer], smear: Path, protocol: str
-) -> None:
-    load = Load()
-
-    def run() -> None:
-        while not load.end:
+def send_from_threads(urls: list[str], photo: Path, load: Load) -> None:
+    def send() -> None:
+        while not load.end.is_set():
             try:
-                load.add(detector.detect(smear))
+                load.add(detector.detect(photo))
             except BaseException as error:
                 load.errors.append(error)
 
-    with Detector(addresses(pair, protocol)) as detector:
-        threads = [threading.Thread(target=run) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        try:
-            kill_and_wait(pair, load, addresses(pair, protocol)[0])
-        finally:
-            load.end = True
-            for thread in threads:
-                thread.join()
-    assert load.errors == []
+    with Detector(urls) as detector, ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in range(AT_ONCE):
+            pool.submit(send)
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("protocol", ["gRPC", "HTTP"])
-async def test_really_no_task_fails_either(
-    pair: list[EmbeddedServer], smear: Path, protocol: str
-) -> None:
-    load = Load()
-
-    async def run() -> None:
-        while not load.end:
+def send_from_tasks(urls: list[str], photo: Path, load: Load) -> None:
+    async def send(detector: AsyncDetector) -> None:
+        while not load.end.is_set():
             try:
-                load.add(await detector.detect(smear))
+                load.add(await detector.detect(photo))
             except Exception as error:
                 load.errors.append(error)
 
-    async with AsyncDetector(addresses(pair, protocol)) as detector:
-        tasks = [asyncio.create_task(run()) for _ in range(6)]
+    async def send_all() -> None:
+        async with AsyncDetector(urls) as detector:
+            await asyncio.gather(*(send(detector) for _ in range(AT_ONCE)))
+
+    asyncio.run(send_all())
+
+
+AT_ONCE = 3
+SENDERS = {"threads": send_from_threads, "tasks": send_from_tasks}
+CASES = [(protocol, kind) for protocol in ("gRPC", "HTTP") for kind in SENDERS]
+
+
+@pytest.fixture(scope="module")
+def outage(server: EmbeddedServer, smear: Path) -> dict[tuple[str, str], Load]:
+    """The loads of all cases, while one of their two servers is killed and comes back."""
+    loads = {case: Load() for case in CASES}
+    settings = ServerSettings(PROJECT / "model_repository", arguments=QUICK)
+    with EmbeddedServer(settings) as killed, ThreadPoolExecutor(len(CASES)) as pool:
+        pair = (killed, server)
+        urls = {
+            "gRPC": [each.grpc_url for each in pair],
+            "HTTP": [f"http://{each.http_url}" for each in pair],
+        }
+
+        def answers(case: tuple[str, str]) -> int:
+            """How many came from the server that is killed."""
+            return loads[case].servers[urls[case[0]][0]]
+
+        for protocol, kind in CASES:
+            pool.submit(SENDERS[kind], urls[protocol], smear, loads[protocol, kind])
         try:
-            url = addresses(pair, protocol)[0]
-            await asyncio.to_thread(kill_and_wait, pair, load, url)
+            wait_until(lambda: min(map(answers, CASES)) > 5)
+            pid = killed.process.pid
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: killed.process.pid != pid)
+            before = {case: answers(case) for case in CASES}
+            wait_until(lambda: all(answers(case) > before[case] + 5 for case in CASES))
         finally:
-            load.end = True
-            await asyncio.gather(*tasks)
+            for load in loads.values():
+                load.end.set()
+    return loads
+
+
+@pytest.mark.parametrize(("protocol", "kind"), CASES)
+def test_no_request_fails_while_one_of_two_servers_is_killed(
+    outage: dict[tuple[str, str], Load], protocol: str, kind: str
+) -> None:
+    load = outage[protocol, kind]
     assert load.errors == []
+    assert len(load.servers) == 2
+    assert min(load.servers.values()) > 10

@@ -80,7 +80,7 @@ AS_STORED = {
 }
 
 
-SERVED = step_code.load(Path("model_repository/preprocess/1").absolute(), "preprocessing")
+SERVED = step_code.load_module(Path("model_repository/preprocess/1").absolute(), "preprocessing")
 
 
 def see_alike(encoded: bytes) -> tuple[int, int]:

@@ -23,18 +23,18 @@ import av
 
 def main(kind: str, pixels: str, memory: str, seconds: str) -> None:
     """Write what there is of the video on the standard input."""
-    limit(int(memory), int(seconds))
+    set_limits(int(memory), int(seconds))
     with av.open(sys.stdin.buffer, "r", format=kind, io_open=refuse) as container:
         stream = container.streams.best("video")
         if not isinstance(stream, av.VideoStream):
             return
         stream.codec_context.options = {"max_pixels": pixels}  # their size may change on the way
-        write(about(container, stream))
+        write_line(about(container, stream))
         for number, frame in enumerate(frames(container, stream)):
             write_frame(frame, shown(frame, stream, number))
 
 
-def limit(memory: int, seconds: int) -> None:
+def set_limits(memory: int, seconds: int) -> None:
     """End this process where it takes more bytes or longer, on systems that can do that."""
     with suppress(ImportError, ValueError):  # Windows has none; there may be a lower one already
         import resource
@@ -76,7 +76,7 @@ def shown(frame: av.VideoFrame, stream: av.VideoStream, number: int) -> float:
 def write_frame(frame: av.VideoFrame, seconds: float) -> None:
     """Write a frame's line, and its rows with what pads them."""
     plane = frame.reformat(format="bgr24").planes[0]
-    write(
+    write_line(
         {
             "seconds": seconds,
             "width": frame.width,
@@ -89,7 +89,7 @@ def write_frame(frame: av.VideoFrame, seconds: float) -> None:
     sys.stdout.buffer.flush()
 
 
-def write(line: dict[str, Any]) -> None:
+def write_line(line: dict[str, Any]) -> None:
     """Write a line of JSON, at once."""
     sys.stdout.buffer.write(json.dumps(line).encode() + b"\n")
     sys.stdout.buffer.flush()

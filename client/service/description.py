@@ -1,18 +1,5 @@
-"""What a server says of its ensemble: which versions answer, within which limits, how fast.
+"""What a server says of itself and of an ensemble."""
 
-    with connect("127.0.0.1:8001") as client:  # of client.server_api
-        service = describe(client)
-        before = totals(client)
-        result = detector.detect("photo.jpg")
-        times = step_times(client, before, service.answered(result.model))
-
-A tritonclient of one's own does as well. No admin key is needed: configurations, metadata and
-statistics are open, unless the server restricts them. What it does not tell is None here. The file
-of the labels is not told at all; `labels` finds them in answers.
-"""
-
-import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from client import canary
 from client.detector import Detector
-
-SECONDS = 5.0  # that describing may take in all
-LATE_SECONDS = 0.2  # Triton counts a request after it has answered it
+from client.service.questions import SECONDS, Questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,32 +71,6 @@ class Service:
         return next((each.steps for each in known if each.name == model), ())
 
 
-@dataclass(frozen=True, slots=True)
-class StepTimes:
-    """Where a step's time went: milliseconds per request, the mean of `requests`.
-
-    A request that shared a batch counts with the whole batch's time. Under other traffic the mean
-    is that of all requests in between, not of one's own.
-    """
-
-    model: str
-    version: str
-    requests: int
-    queue_ms: float  # waiting
-    input_ms: float  # gathering the input
-    infer_ms: float  # the work itself
-    output_ms: float  # handing over the output
-
-    @property
-    def total_ms(self) -> float:
-        """All four."""
-        return self.queue_ms + self.input_ms + self.infer_ms + self.output_ms
-
-
-Totals = Mapping[Step, np.ndarray]  # int64 [5]: requests; ns waiting, and of input, infer, output
-NOTHING = np.zeros(5, np.int64)
-
-
 def describe(
     client: InferenceServerClient, model: str = "ensemble", seconds: float = SECONDS
 ) -> Service:
@@ -125,7 +84,7 @@ def describe(
         model: the stable ensemble's name.
         seconds: how long all of it may take.
     """
-    questions = _Questions(seconds)
+    questions = Questions(seconds)
     server = questions.ask(client.get_server_metadata)
     ready = questions.ask(client.is_server_ready)
     answer = questions.ask(client.get_model_config, model)
@@ -139,41 +98,6 @@ def describe(
         reached=questions.reached,
         untold=tuple(questions.untold),
     )
-
-
-def totals(client: InferenceServerClient, seconds: float = SECONDS) -> Totals | None:
-    """Return what each version of each model has counted since it was loaded, None if not told."""
-    try:
-        answer = client.get_inference_statistics(client_timeout=seconds)
-    except InferenceServerException:
-        return None
-    return {
-        Step(counted.name, counted.version): _numbers(counted.inference_stats)
-        for counted in answer.model_stats
-    }
-
-
-def step_times(
-    client: InferenceServerClient,
-    before: Totals | None,
-    steps: tuple[Step, ...],
-    seconds: float = SECONDS,
-) -> tuple[StepTimes, ...]:
-    """Return where the time went since `before`, for the steps that have answered since.
-
-    Args:
-        client: the server that answered; another one behind the same address counts for itself.
-        before: of `totals`, before one's own request; {} for all since the models were loaded.
-        steps: of `Service.answered`.
-        seconds: that a question to the server may take.
-    """
-    late = time.monotonic() + LATE_SECONDS
-    while before is not None and (after := totals(client, seconds)) is not None:
-        times = _times(before, after, steps)
-        if len(times) == len(steps) or time.monotonic() > late:
-            return times
-        time.sleep(0.005)
-    return ()
 
 
 def labels(detector: Detector) -> dict[int, str]:
@@ -191,47 +115,9 @@ def labels(detector: Detector) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-class _Questions:
-    """Asks within one time for all, and keeps what went wrong."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-        self.reached = False
-        self.untold: list[str] = []
-
-    def ask(self, call: Callable[..., Any], *arguments: str) -> Any:
-        """Return the answer, None where there is none."""
-        try:
-            return self.answer(call, *arguments)
-        except InferenceServerException as error:
-            reason = ((error.message() or "").strip() or "no reason given").splitlines()[0]
-            question = call.__name__.removeprefix("get_").removeprefix("is_").replace("_", " ")
-            self.untold.append(f"{' '.join([question, *arguments])}: {reason[:300]}")
-            return None
-
-    def answer(self, call: Callable[..., Any], *arguments: str) -> Any:
-        """Return the answer, or raise InferenceServerException."""
-        left = max(self._end - time.monotonic(), 0.001)
-        try:
-            found = call(*arguments, client_timeout=left)
-        except InferenceServerException as error:
-            self.reached |= _is_servers_own(error)
-            raise
-        # Triton's metrics port, and other web servers, say yes to whatever is asked by HTTP.
-        self.reached |= not isinstance(found, bool)
-        return found
-
-
-def _is_servers_own(error: InferenceServerException) -> bool:
-    """Whether the server said it, not what tried to reach it."""
-    status = str(error.status()).removeprefix("StatusCode.")
-    elsewhere = status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN")
-    return not elsewhere or "restricted" in (error.message() or "")
-
-
 def _ensemble(
     client: InferenceServerClient,
-    questions: _Questions,
+    questions: Questions,
     config: ModelConfig,
     share: float | None = None,
 ) -> Ensemble:
@@ -244,7 +130,7 @@ def _ensemble(
 
 
 def _version(
-    client: InferenceServerClient, questions: _Questions, step: ModelEnsembling.Step
+    client: InferenceServerClient, questions: Questions, step: ModelEnsembling.Step
 ) -> str | None:
     """Return the version that a step runs: the one that it names, or the newest that is ready."""
     if step.model_version > 0:
@@ -253,17 +139,19 @@ def _version(
     return max(metadata.versions, key=int, default=None) if metadata else None
 
 
-def _canary(client: InferenceServerClient, questions: _Questions, model: str) -> Ensemble | None:
+def _canary(client: InferenceServerClient, questions: Questions, model: str) -> Ensemble | None:
     try:
         config = questions.answer(client.get_model_config, canary.name_of(model)).config
     except InferenceServerException:  # there is none, most likely
         return None
-    found = canary.read(model, {key: it.string_value for key, it in config.parameters.items()})
+    found = canary.read_canary(
+        model, {key: it.string_value for key, it in config.parameters.items()}
+    )
     return _ensemble(client, questions, config, found.share) if found else None
 
 
 def _settings(
-    client: InferenceServerClient, questions: _Questions, ensemble: ModelConfig
+    client: InferenceServerClient, questions: Questions, ensemble: ModelConfig
 ) -> Settings:
     names = [step.model_name for step in ensemble.ensemble_scheduling.step]
     answers = [questions.ask(client.get_model_config, name) for name in names]
@@ -292,19 +180,3 @@ def _number(kind: type, text: str | None) -> Any:
 def _input_size(dims: Any) -> tuple[int, int] | None:
     """Return height, width of the tensor `images`, whose dims are [H, W, 3]."""
     return (dims[0], dims[1]) if len(dims) == 3 else None
-
-
-def _numbers(counted: Any) -> np.ndarray:
-    parts = (counted.queue, counted.compute_input, counted.compute_infer, counted.compute_output)
-    return np.array([counted.success.count, *(part.ns for part in parts)], np.int64)
-
-
-def _times(before: Totals, after: Totals, steps: tuple[Step, ...]) -> tuple[StepTimes, ...]:
-    """Return the times of the steps that have answered in between."""
-    found = []
-    for step in steps:
-        count, *ns = (after.get(step, NOTHING) - before.get(step, NOTHING)).tolist()
-        if count > 0:  # a model that was loaded anew has fewer than before
-            mean = (part / count / 1e6 for part in ns)
-            found.append(StepTimes(step.model, str(step.version), count, *mean))
-    return tuple(found)
