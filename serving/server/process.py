@@ -163,3 +163,8 @@ def read_stub(pid: int) -> Stub | None:
     if len(arguments) <= INSTANCE or not arguments[0].endswith(STUB_PROGRAM):
         return None  # a zombie has no arguments
     return Stub(pid, arguments[REGION].decode(), arguments[INSTANCE].decode())
+
+
+def describe_exit(code: int) -> str:
+    """What an exit code of a process says, for a sentence."""
+    return f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"

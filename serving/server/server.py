@@ -21,6 +21,7 @@ from serving.errors import (
 )
 from serving.history import check_served_networks
 from serving.server import log, shared_memory, tritonserver
+from serving.server.plan import Plan
 from serving.server.prerequisites import (
     check_admin_key,
     check_machine,
@@ -29,7 +30,8 @@ from serving.server.prerequisites import (
     choose_ports,
 )
 from serving.server.process import TritonProcess
-from serving.server.supervisor import TRITON_EXIT_SECONDS, Plan, Supervisor
+from serving.server.running import TRITON_EXIT_SECONDS
+from serving.server.supervisor import Supervisor
 from serving.server.watch import Watch
 from serving.store.address import open_store
 from serving.store.source import Source, open_source

@@ -7,9 +7,15 @@ its processes meanwhile do nothing at all, or far more than any request costs. A
 the first: it finishes others' requests. A starved one fails the second.
 """
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from tritonclient.utils import InferenceServerException
+
+from serving.server.plan import Report
+from serving.server.running import Running
 
 PATIENCE = 60.0  # seconds
 LOOKS = 3  # at least: a machine that stood still for a minute is no reason
@@ -54,3 +60,62 @@ class Vigil:
         waited, cpu = time.monotonic() - self._began, sign.cpu - self._first.cpu
         idle = cpu <= IDLE * waited
         return self._looks >= LOOKS and waited >= PATIENCE and (idle or cpu >= COSTLY)
+
+
+class Vigils:
+    """Ends what hangs: the server itself, and processes of models. The next check sees them dead.
+
+    Args:
+        running: what is watched, for as long as it runs.
+        report: takes a line for each thing that is ended.
+    """
+
+    def __init__(self, running: Running, report: Report) -> None:
+        self._running = running
+        self._report = report
+        self._server: Vigil | None = None
+        self._models: dict[tuple[str, str], Vigil] = {}  # by model and version
+
+    def end_silent_server(self, silent: bool) -> None:
+        """After each probe: end a server that answers no call and does nothing."""
+        if not silent:
+            self._server = None
+            return
+        process = self._running.process
+        if self._server is None:
+            self._server = Vigil(lambda: Sign(False, 0, process.cpu()), lambda: None)
+        if self._server.hangs():
+            self._report(f"tritonserver has answered nothing for {PATIENCE:.0f} s: ending it")
+            process.kill()
+
+    def end_hanging_models(self, late: Iterable[str]) -> None:
+        """After each probe: end the processes of models that hang behind late ensembles."""
+        try:
+            behind = self._models_behind(late)
+            for gone in self._models.keys() - behind:
+                self._models.pop(gone).end()
+            for new in behind - self._models.keys():
+                self._models[new] = self._begin(*new)
+            hanging = {model for (model, _), vigil in self._models.items() if vigil.hangs()}
+        except InferenceServerException:  # the next check tells
+            return
+        for model in hanging:
+            self._report(f"model {model} has answered nothing for {PATIENCE:.0f} s: ending it")
+            for stub in self._running.stubs_of(model):
+                stub.kill()
+
+    def _models_behind(self, ensembles: Iterable[str]) -> set[tuple[str, str]]:
+        """The models that ensembles pass photos to, and the version of each if they name one."""
+        configs = [self._running.control.config(name) for name in ensembles]
+        steps = [step for config in configs for step in config.ensemble_scheduling.step]
+        return {(s.model_name, str(s.model_version) if s.model_version > 0 else "") for s in steps}
+
+    def _begin(self, model: str, version: str) -> Vigil:
+        control, answered = self._running.control, threading.Event()
+        cancel = control.ask(model, version, answered.set)
+
+        def look() -> Sign:
+            cpu = sum(stub.cpu() for stub in self._running.stubs_of(model))
+            return Sign(answered.is_set(), control.finished(model, version), cpu)
+
+        return Vigil(look, cancel)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from serving.server.running import TRITON_EXIT_SECONDS
 from serving.server.server import ServerSettings
-from serving.server.supervisor import TRITON_EXIT_SECONDS
 from tests.conftest import PROJECT
 
 UNIT = PROJECT / "deploy" / "systemd" / "ssd-on-triton.service"

@@ -10,6 +10,7 @@ import pytest
 from serving.server.process import (
     LAUNCHER,
     Stub,
+    describe_exit,
     find_stubs,
     read_stub,
 )
@@ -78,3 +79,10 @@ def test_child_opens_nothing_to_everyone(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0o600", "0o600", "0o640", "0o640"]
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(-9, "was ended by signal 9"), (1, "ended with exit code 1")]
+)
+def test_exit_codes_in_words(code: int, words: str) -> None:
+    assert describe_exit(code) == words

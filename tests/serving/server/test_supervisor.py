@@ -16,7 +16,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 from tritonclient.utils import InferenceServerException
 
-from serving.server import shared_memory, supervisor, vigil
+from serving.server import probe, shared_memory, supervisor, vigil
 from serving.server.process import Stub
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.conftest import wait_until
@@ -148,7 +148,7 @@ TritonPythonModel.execute = _hung
 def test_stub_that_hangs_is_replaced(
     model: str, way: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "PROBE_TIMEOUT", 1.0)
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT", 1.0)
     monkeypatch.setattr(vigil, "PATIENCE", 4.0)
     monkeypatch.setattr(vigil, "COSTLY", 1.5)
     flag = repository.parent / "hang"
@@ -164,7 +164,7 @@ def test_stub_that_hangs_is_replaced(
         assert own.infer() == "OK"
         assert own.stub(model) != stub
     assert [line for line in own.lines if "has answered nothing" in line] == [
-        f"model {model} has answered nothing for 60 s: ending it"
+        f"model {model} has answered nothing for 4 s: ending it"
     ]
 
 
@@ -172,7 +172,7 @@ def test_server_far_beyond_saturation_is_left_in_peace(
     project_repository: Path, smear: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most probes get no answer in time, for several times as long as a hanging model is given."""
-    monkeypatch.setattr(supervisor, "PROBE_TIMEOUT", 0.3)
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT", 0.3)
     monkeypatch.setattr(vigil, "PATIENCE", 3.0)
     own = Watched(project_repository, probe_seconds=0.1)
     with own.server as server:
@@ -219,7 +219,7 @@ def overload(url: str, photo: bytes, at_once: int = 80) -> Iterator[Callable[[],
 
 
 def test_slow_server_is_not_taken_for_dead(hold: Hold, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "PROBE_TIMEOUT", 1.0)
+    monkeypatch.setattr(probe, "PROBE_TIMEOUT", 1.0)
     own = Watched(hold.repository, probe_seconds=0.5)
     with own.server:
         stub = own.stub("postprocess")
@@ -361,7 +361,7 @@ def test_server_that_a_signal_ends_as_it_starts_is_started_once_more(
     own = Watched(project_repository)
     own.server.launch()
     try:
-        wait_until(lambda: own.server._supervisor._process is not None)
+        wait_until(lambda: own.server._supervisor._server is not None)
         os.kill(own.server.process.pid, signal.SIGABRT)
         wait_until(lambda: own.server.is_ready or own.server.has_ended)
         assert own.server.failure is None
@@ -431,10 +431,3 @@ def test_drain_is_bounded(hold: Hold) -> None:
     assert results != ["OK"]
     assert own.lines == ["requests still in flight were given up"]
     assert list(shared_memory.FOLDER.glob(f"{server._region.prefix}*")) == []
-
-
-@pytest.mark.parametrize(
-    ("code", "words"), [(-9, "was ended by signal 9"), (1, "ended with exit code 1")]
-)
-def test_exit_codes_in_words(code: int, words: str) -> None:
-    assert supervisor.describe_exit(code) == words
