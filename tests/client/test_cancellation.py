@@ -12,7 +12,7 @@ from tritonclient.grpc import InferenceServerClient
 
 from client import AsyncDetector, DeadlineExceeded, Detector, Result
 from serving.server.server import EmbeddedServer, ServerSettings
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, QUICK
 from tests.model_repository.conftest import png
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,7 @@ def dropping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServe
     (lines,) = re.findall(r"^```\n(dynamic_batching.*?)^```", PAGE.read_text(), re.S | re.M)
     with (models / "preprocess" / "config.pbtxt").open("a") as file:
         file.write(lines)
-    with EmbeddedServer(ServerSettings(models, probe_seconds=600)) as running:
+    with EmbeddedServer(ServerSettings(models, probe_seconds=600, arguments=QUICK)) as running:
         yield running
 
 

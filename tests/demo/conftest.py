@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving.server.server import EmbeddedServer, ServerSettings
+from tests.conftest import QUICK
 from tests.demo.program import PROJECT, Forwarder, Program
 
 WAIT_MILLISECONDS = 20_000  # for what the page is to show, on a busy machine
@@ -29,7 +30,7 @@ def trial_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
     serve_all = ssd.read_text().replace("latest { num_versions: 1 }", "all { }")
     ssd.write_text(serve_all)
     add_canary(repository)
-    with EmbeddedServer(ServerSettings(repository=repository)) as running:
+    with EmbeddedServer(ServerSettings(repository=repository, arguments=QUICK)) as running:
         yield running
 
 

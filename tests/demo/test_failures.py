@@ -1,11 +1,11 @@
 """What goes wrong is told in plain sentences, in the place of the result."""
 
 import re
-import time
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
+from tests.conftest import wait_until
 from tests.demo.actions import choose_tab, drop, drop_photo, payload, set_slider
 from tests.demo.program import Forwarder
 
@@ -87,6 +87,11 @@ def test_a_server_that_is_away_is_told_and_may_come_back(
     expect(page.locator(f"{ERROR} strong")).to_have_text("The Triton server is away")
     expect(page.locator(f"{ERROR} p")).to_contain_text(f"127.0.0.1:{forwarder.port}")
     forwarder.start()
-    time.sleep(1.5)  # the client looks again every second
+    # The client looks for the server once a second.
+    wait_until(lambda: finds_boxes_again(page), retry=AssertionError)
+
+
+def finds_boxes_again(page: Page) -> bool:
     page.locator("#again").click()
-    expect(page.locator(".box").first).to_be_visible()
+    expect(page.locator(".box").first).to_be_visible(timeout=2000)
+    return True

@@ -21,7 +21,7 @@ from serving.server.server import EmbeddedServer, ServerSettings
 from tests.client import certificates
 from tests.client.conftest import answer_tensors, serve
 from tests.client.telling import STEPS, Telling
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, QUICK
 
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -142,32 +142,39 @@ def test_a_step_instead_of_the_ensemble(server: EmbeddedServer, doctor: Doctor) 
     assert wrong(findings)["remedy"] == "Name another one with --model: ensemble."
 
 
-@pytest.mark.slow
-def test_a_dead_stub_behind_a_green_health(
-    tmp_path: Path, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository = shutil.copytree(PROJECT / "model_repository", tmp_path / "models")
-    with EmbeddedServer(ServerSettings(repository)) as own:
-        monkeypatch.setattr(supervisor, "TICK", 600.0)  # nobody mends it
-        stubs = own.process.stubs()
-        stub = next(stub for stub in stubs if stub.model(STEPS) == "postprocess")
-        os.kill(stub.pid, signal.SIGKILL)
-        code, findings = doctor(own.grpc_url)
-    assert code == 1
-    assert findings["server"]["mark"] == "ok"
-    assert wrong(findings)["subject"] == "inference"
-    assert "says that it is ready, but the process of a Python model" in wrong(findings)["text"]
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server that may be broken: its supervisor does not look, so nobody mends it."""
+    repository = tmp_path_factory.mktemp("own") / "models"
+    shutil.copytree(PROJECT / "model_repository", repository)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "TICK", 600.0)
+        with EmbeddedServer(ServerSettings(repository, arguments=QUICK)) as own:
+            yield own
 
 
 @pytest.mark.slow
-def test_a_step_that_is_not_loaded(tmp_path: Path, doctor: Doctor) -> None:
-    repository = shutil.copytree(PROJECT / "model_repository", tmp_path / "models")
-    with EmbeddedServer(ServerSettings(repository)) as own, own.control() as control:
+def test_a_step_that_is_not_loaded(own: EmbeddedServer, doctor: Doctor) -> None:
+    with own.control() as control:
         control.unload("postprocess")
         for url in (own.grpc_url, f"http://{own.http_url}"):
             code, findings = doctor(url)
             assert code == 1
             assert wrong(findings)["text"] == "no version of the model ensemble is ready"
+        control.load("postprocess")
+
+
+@pytest.mark.slow
+def test_a_dead_stub_behind_a_green_health(own: EmbeddedServer, doctor: Doctor) -> None:
+    assert doctor(own.grpc_url)[0] == 0
+    stubs = own.process.stubs()
+    stub = next(stub for stub in stubs if stub.model(STEPS) == "postprocess")
+    os.kill(stub.pid, signal.SIGKILL)
+    code, findings = doctor(own.grpc_url)
+    assert code == 1
+    assert findings["server"]["mark"] == "ok"
+    assert wrong(findings)["subject"] == "inference"
+    assert "says that it is ready, but the process of a Python model" in wrong(findings)["text"]
 
 
 # No server.
