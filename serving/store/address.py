@@ -2,7 +2,7 @@
 
 Addresses are written as Triton writes them: s3://bucket/prefix, s3://host:port/bucket/prefix (by
 HTTP), s3://https://host:port/bucket/prefix, gs://bucket/prefix, as://account/container/prefix.
-Credentials come from Triton's environment variables, see `objects.CREDENTIALS`. S3 is tested;
+Credentials come from Triton's environment variables, see `bucket.CREDENTIALS`. S3 is tested;
 Google and Azure go through the same code and are untested.
 """
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from serving.errors import StoreError
 from serving.store.base import Store
+from serving.store.bucket import Place
 from serving.store.folder import FolderStore
-from serving.store.objects import ObjectStore, Place
+from serving.store.objects import ObjectStore
 
 ADDRESSES = {
     "s3": re.compile(

@@ -51,7 +51,9 @@ from serving.repository import NETWORK_FILE, open_repository
 from serving.server.prerequisites import choose_models
 from serving.store.address import open_store
 from serving.store.base import Store
-from serving.store.objects import LOCK, ObjectStore
+from serving.store.bucket import Bucket
+from serving.store.lease import LOCK
+from serving.store.objects import ObjectStore
 from tests.conftest import PROJECT
 
 TASK = open_repository(open_store(PROJECT / "model_repository"), "ensemble").task
@@ -236,7 +238,7 @@ class World:
     def files(self) -> dict[str, bytes]:
         """All there is, leftovers beside a folder included."""
         if isinstance(self.store, ObjectStore):
-            client = self.store._store
+            client = self.store._bucket._client
             paths = [one["path"] for one in obstore.list(client).collect()]
             return {path: bytes(obstore.get(client, path).bytes()) for path in paths}
         top = Path(self.address).parent
@@ -248,9 +250,9 @@ class World:
         store = self.store
         if isinstance(store, ObjectStore):
             for path in self.files().keys() - files.keys():
-                obstore.delete(store._store, path)
+                obstore.delete(store._bucket._client, path)
             for path, data in files.items():
-                obstore.put(store._store, path, data)
+                obstore.put(store._bucket._client, path, data)
         else:
             top = Path(self.address).parent
             shutil.rmtree(top, ignore_errors=True)
@@ -296,7 +298,7 @@ class World:
         if self.triton:
             self.triton.life = Life()
         if life.dead and isinstance(self.store, ObjectStore):
-            obstore.delete(self.store._store, LOCK)  # its lease has run out
+            obstore.delete(self.store._bucket._client, LOCK)  # its lease has run out
         return not life.dead
 
 
@@ -380,7 +382,7 @@ PLACES += [("folder", scenario) for scenario in ON_FOLDERS]
 def objects(monkeypatch: pytest.MonkeyPatch) -> str:
     """Where no repository is yet, in an object store in memory."""
     memory = MemoryStore()
-    monkeypatch.setattr(ObjectStore, "_connect", lambda *_: memory)
+    monkeypatch.setattr(Bucket, "_connect", lambda *_: memory)
     return "s3://bucket/models"
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from serving.errors import BusyError, MissingFileError, ServingError, StoreError
-from serving.store import objects as stores
+from serving.store import lease
 from serving.store.address import open_store
 from serving.store.base import Store
+from serving.store.bucket import PATIENCE
 from serving.store.folder import FolderStore
-from serving.store.objects import PATIENCE, ObjectStore
-from tests.conftest import SmallDisk
+from serving.store.objects import ObjectStore
+from tests.conftest import SmallDisk, wait_until
 from tests.serving.store.refusing import refusing_store
 
 CONFIG = b'name: "ensemble"\nplatform: "ensemble"\n'
@@ -210,19 +211,20 @@ def test_a_killed_holder_loses_the_lock(address: str, monkeypatch: pytest.Monkey
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     holder.stdout.close()
-    monkeypatch.setattr(stores, "LEASE", 2.0)
+    monkeypatch.setattr(lease, "LEASE", 2.0)
     with open_store(address).lock("publish"):
         pass
 
 
 def test_a_lost_lease_stops_its_owner(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "RENEW", 0.2)
+    monkeypatch.setattr(lease, "RENEW", 0.2)
     store = open_store(s3)
     with store.lock("publish"):
         time.sleep(1)
         store.write("releases.json", b"{}")
         open_store(s3).write(".lock", b"taken over")
-        time.sleep(1)
+        held = store._lease  # type: ignore[attr-defined]
+        wait_until(lambda: not held.is_held())
         with pytest.raises(StoreError, match=r"lock .* was lost"):
             store.write("releases.json", b"[]")
         with pytest.raises(StoreError, match=r"lock .* was lost"):
@@ -234,7 +236,7 @@ def test_a_lost_lease_stops_its_owner(s3: str, monkeypatch: pytest.MonkeyPatch) 
 def test_a_frozen_owner_does_not_trust_its_lease(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(s3)
     with store.lock("publish"):
-        monkeypatch.setattr(stores, "TRUSTED", 0.0)
+        monkeypatch.setattr(lease, "TRUSTED", 0.0)
         with pytest.raises(StoreError, match=r"lock .* was lost"):
             store.write("releases.json", b"[]")
         monkeypatch.undo()
