@@ -48,7 +48,7 @@ class Settings:
     """JSON file to write the figures to."""
 
 
-def measure(s: Settings, folder: Path) -> dict[str, Any]:
+def measure_clients(s: Settings, folder: Path) -> dict[str, Any]:
     """Photos a second at saturation, and milliseconds of one at a time."""
     photos = find_photos(s.photos)
     with (
@@ -94,7 +94,7 @@ def one_by_one(
 def main(settings: Settings) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="clients-") as folder:
-        result = measure(settings, Path(folder))
+        result = measure_clients(settings, Path(folder))
     if settings.output:
         settings.output.write_text(json.dumps(result, indent=1) + "\n")
     for name, values in (

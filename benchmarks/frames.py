@@ -138,7 +138,7 @@ class Stream:
         for file in files:
             free.acquire()
             self.client.async_stream_infer("ensemble", [image_tensor(file)])
-        results = [read(*answers.get(timeout=60)) for _ in files]
+        results = [read_answer(*answers.get(timeout=60)) for _ in files]
         self.client.stop_stream()
         return results
 
@@ -150,7 +150,7 @@ def image_tensor(file: bytes) -> InferInput:
     return tensor
 
 
-def read(answer: Any, error: Any) -> Result:
+def read_answer(answer: Any, error: Any) -> Result:
     """What one answer of the stream says."""
     if error:
         raise error

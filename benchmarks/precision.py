@@ -90,7 +90,7 @@ def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[fl
     return times
 
 
-def measure(path: Path, settings: Settings) -> dict[str, Any]:
+def measure_network(path: Path, settings: Settings) -> dict[str, Any]:
     """All variants of one network."""
     network = onnx.load(path)
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
@@ -98,8 +98,8 @@ def measure(path: Path, settings: Settings) -> dict[str, Any]:
     images = list(precisions.read_images(train, size, settings.images))
     made = variants(network, images, settings.percentile)
     for made_network in [made[name] for name in made if name.startswith("int8")]:
-        describe(made_network, "int8", precisions.describe_calibration(train, len(images)))
-    describe(made["float16"], "float16", None)
+        label_network(made_network, "int8", precisions.describe_calibration(train, len(images)))
+    label_network(made["float16"], "float16", None)
     if settings.save:
         save(made, settings.save / path.parent.name)
     times = race(made, settings.rounds)
@@ -111,7 +111,9 @@ def measure(path: Path, settings: Settings) -> dict[str, Any]:
     }
 
 
-def describe(network: onnx.ModelProto, precision: str, calibration: dict[str, Any] | None) -> None:
+def label_network(
+    network: onnx.ModelProto, precision: str, calibration: dict[str, Any] | None
+) -> None:
     """Add to a network's metadata what it is; its mAP, measured on float32, is removed."""
     facts = {entry.key: entry.value for entry in network.metadata_props}
     facts |= {"precision": precision, "metrics": "null"}
@@ -157,7 +159,7 @@ def where() -> dict[str, Any]:
 
 def main(settings: Settings) -> int:
     """Measure each network and print the figures."""
-    found = {str(path): measure(path, settings) for path in settings.networks}
+    found = {str(path): measure_network(path, settings) for path in settings.networks}
     text = json.dumps({"machine": where(), "rounds": settings.rounds, **found}, indent=1)
     print(text)
     if settings.output:

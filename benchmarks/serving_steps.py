@@ -58,13 +58,13 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="serving-steps-") as folder:
-        result = measure(settings, Path(folder))
+        result = measure_steps(settings, Path(folder))
     if settings.output:
         settings.output.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
 
 
-def measure(settings: Settings, folder: Path) -> dict[str, Any]:
+def measure_steps(settings: Settings, folder: Path) -> dict[str, Any]:
     """The account of each concurrency."""
     photos = find_photos(settings.photos)
     network = settings.network or newest_network(settings.repository)
