@@ -90,7 +90,7 @@ def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[fl
     return times
 
 
-def measure_network(path: Path, settings: Settings) -> dict[str, Any]:
+def measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     """All variants of one network."""
     network = onnx.load(path)
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
@@ -159,7 +159,7 @@ def where() -> dict[str, Any]:
 
 def main(settings: Settings) -> int:
     """Measure each network and print the figures."""
-    found = {str(path): measure_network(path, settings) for path in settings.networks}
+    found = {str(path): measure_precisions(path, settings) for path in settings.networks}
     text = json.dumps({"machine": where(), "rounds": settings.rounds, **found}, indent=1)
     print(text)
     if settings.output:

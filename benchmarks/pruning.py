@@ -195,7 +195,7 @@ def _report(settings: Settings) -> None:
     complete = [x for x in contestants(settings) if _is_complete(_folder(settings, *x))]
     names = list(dict.fromkeys(name for name, _ in complete))
     models = {name: _artifact(settings, name) / "model.onnx" for name in names}
-    milliseconds = measure(models, settings.rounds)
+    milliseconds = race(models, settings.rounds)
     rows = {}
     for name in names:
         runs = [_folder(settings, name, seed) for other, seed in complete if other == name]
@@ -284,7 +284,7 @@ def _multiply_adds(run: Path) -> int:
     return channels.trace_channels(model.build_network(preset, len(labels))).multiply_adds({})
 
 
-def measure(models: dict[str, Path], rounds: int) -> dict[str, list[float]]:
+def race(models: dict[str, Path], rounds: int) -> dict[str, list[float]]:
     """Milliseconds an image, taking turns: a machine that is slower for a minute is so for all.
 
     In another order each time, because whoever follows a large network finds its caches cold.

@@ -57,7 +57,7 @@ def sampled(example: Example, size: int) -> np.ndarray:
 
 def training(example: Example, size: int) -> np.ndarray:
     """As augmentation cuts it, were the whole photo its window."""
-    return _bytes(input_pipeline._cut(example, WHOLE, size))
+    return _bytes(input_pipeline.cut_window(example, WHOLE, size))
 
 
 def _bytes(image: tf.Tensor) -> np.ndarray:

@@ -91,7 +91,7 @@ def prepare_training_example(
     inner = augmentation.crop_window(on_canvas, keys[1], preset.smallest_crop)
     origin, extent = tf.tile(outer[:2], [2]), tf.tile(outer[2:] - outer[:2], [2])
     window = origin + inner * extent
-    image = _cut(example, window, preset.input_size)
+    image = cut_window(example, window, preset.input_size)
     boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
     if preset.photometric:
@@ -106,7 +106,7 @@ def prepare_training_example(
     )
 
 
-def _cut(example: dict[str, tf.Tensor], window: tf.Tensor, size: int) -> tf.Tensor:
+def cut_window(example: dict[str, tf.Tensor], window: tf.Tensor, size: int) -> tf.Tensor:
     """The window of an example's image, resized: float32 [size, size, 3]."""
     extent = tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
     reduced = reduction(example["encoded"], (window[2:] - window[:2]) * extent, size)

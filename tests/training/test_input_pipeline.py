@@ -122,7 +122,7 @@ def test_training_resizes_as_the_served_preprocessing(kind: str, width: int, hei
     """A whole photo; what differs is rounding and the last pixels of decoders and edges."""
     example = _photo(kind, width, height)
     served = decoding.served(example["encoded"].numpy(), 300).astype(float)
-    found = input_pipeline._cut(example, tf.constant([0.0, 0.0, 1.0, 1.0]), 300)
+    found = input_pipeline.cut_window(example, tf.constant([0.0, 0.0, 1.0, 1.0]), 300)
     difference = np.abs(found.numpy() - served)
     assert difference.mean() < 0.5
     assert np.percentile(difference, 99) < 2
