@@ -10,7 +10,6 @@ import onnx
 import pytest
 import tritonclient.grpc as grpc_client
 
-from serving import template
 from serving.errors import BusyError, PublishError, StoreError
 from serving.model_config import with_pin
 from serving.release.publish import (
@@ -19,7 +18,6 @@ from serving.release.publish import (
     canary,
     publish,
 )
-from serving.repository import list_tasks
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from training.export.quantize import to_float16, to_int8
@@ -52,43 +50,6 @@ def detect(url: str, photo: Path, model: str = "ensemble") -> grpc_client.InferR
     image.set_data_from_numpy(np.array([[photo.read_bytes()]], dtype=object))
     with grpc_client.InferenceServerClient(url) as client:
         return client.infer(model, [image], client_timeout=20)
-
-
-def test_new_repository_for_other_labels_and_size_is_served(
-    make_artifact: Callable[..., Path], tmp_path: Path, smear: Path
-) -> None:
-    target = tmp_path / "new" / "models"
-    release(make_artifact(["crack", "hole"], size=96, keep=30), target)
-    assert [path.name for path in target.parent.iterdir()] == ["models"]
-    with EmbeddedServer(ServerSettings(target)) as server:
-        result = detect(server.grpc_url, smear)
-    height, width = result.as_numpy("image_size")[0]
-    assert result.as_numpy("num_detections")[0, 0] == 1
-    assert result.as_numpy("detection_labels")[0, 0] == b"crack"
-    np.testing.assert_allclose(
-        result.as_numpy("detection_boxes")[0, 0],
-        [width / 4, height / 4, width * 3 / 4, height * 3 / 4],
-        atol=0.5,
-    )
-
-
-def test_two_tasks_side_by_side(
-    make_artifact: Callable[..., Path], repository: Path, smear: Path
-) -> None:
-    cracks = make_artifact(["crack", "hole"], size=96, keep=30)
-    with EmbeddedServer(ServerSettings(repository)) as server:
-        running = {"url": server.grpc_url, "admin_key": server.admin_key}
-        release(cracks, repository, model="road", new=True, private_server=True, **running)
-        release(make_artifact(["crack", "hole"], size=96, keep=30, score=0.7), repository,
-                model="road", **running)  # fmt: skip
-        cells = detect(server.grpc_url, smear)
-        road = detect(server.grpc_url, smear, "road")
-    assert cells.as_numpy("detection_labels")[0, 0] in (b"RBC", b"WBC")
-    assert road.as_numpy("detection_labels")[0, 0] == b"crack"
-    assert round(float(road.as_numpy("detection_scores")[0, 0]), 2) == 0.7
-    assert list_tasks(open_store(repository)) == ["ensemble", "road"]
-    with EmbeddedServer(ServerSettings(repository)) as server:  # both again from the start
-        assert detect(server.grpc_url, smear, "road").as_numpy("num_detections")[0, 0] == 1
 
 
 def test_next_version(
@@ -157,34 +118,6 @@ def test_another_task_is_refused(
     assert contents(repository) == before
 
 
-def test_mistyped_model_makes_no_task(make_artifact: Callable[..., Path], repository: Path) -> None:
-    artifact = make_artifact()
-    before = contents(repository)
-    with pytest.raises(PublishError, match="has no model ensmble, only ensemble, postprocess"):
-        release(artifact, repository, model="ensmble")
-    with pytest.raises(PublishError, match="has ensemble already: publish without --new"):
-        release(artifact, repository, new=True)
-    with pytest.raises(PublishError, match="--model must be letters"):
-        release(artifact, repository, model="a/b", new=True)
-    assert contents(repository) == before
-
-
-def test_bad_artifact_makes_no_repository(
-    make_artifact: Callable[..., Path], tmp_path: Path
-) -> None:
-    artifact = make_artifact(score=float("inf"))
-    with pytest.raises(PublishError, match="not finite"):
-        release(artifact, tmp_path / "models")
-    assert not (tmp_path / "models").exists()
-
-
-def test_new_repository_and_a_server_contradict(
-    make_artifact: Callable[..., Path], tmp_path: Path
-) -> None:
-    with pytest.raises(PublishError, match="publish without --url"):
-        release(make_artifact(), tmp_path / "models", url="127.0.0.1:1")
-
-
 def test_server_away_leaves_the_repository(
     make_artifact: Callable[..., Path], repository: Path
 ) -> None:
@@ -193,13 +126,6 @@ def test_server_away_leaves_the_repository(
     with pytest.raises(PublishError, match=r"127\.0\.0\.1:1 does not accept this command"):
         release(artifact, repository, url="127.0.0.1:1")
     assert contents(repository) == before
-
-
-def test_folder_that_is_no_repository(make_artifact: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "a.jpg").touch()
-    with pytest.raises(PublishError, match="has no model ensemble, only nothing"):
-        release(make_artifact(), tmp_path / "photos")
 
 
 def test_running_server_serves_the_version(
@@ -259,14 +185,6 @@ def test_no_release_beside_a_canary(make_artifact: Callable[..., Path], reposito
     for again in (lambda: release(artifact, repository), lambda: canary(settings)):
         with pytest.raises(PublishError, match="version 2 is a canary of ensemble: promote it"):
             again()
-
-
-def test_template_missing(
-    make_artifact: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(template, "TEMPLATE", tmp_path / "absent")
-    with pytest.raises(PublishError, match="the repository to start from is missing"):
-        release(make_artifact(), tmp_path / "models")
 
 
 def test_malformed_address(make_artifact: Callable[..., Path]) -> None:

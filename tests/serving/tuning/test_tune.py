@@ -1,10 +1,9 @@
-"""What is chosen, what is written and what is refused; and one whole run on a real server."""
+"""What is written and what is refused; and one whole run on a real server."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -22,10 +21,7 @@ from serving.store.folder import FolderStore
 from serving.tuning import candidates, choice
 from serving.tuning import tune as tuning
 from serving.tuning.candidates import AS_IS, Candidate
-from serving.tuning.choice import choose_best, measure_unrest
-from serving.tuning.load_generator import Sample
 from serving.tuning.measurement import Result
-from serving.tuning.report import format_table
 from serving.tuning.tune import (
     TuneSettings,
     check_place,
@@ -36,15 +32,7 @@ from serving.tuning.tune import (
     write_tuned,
 )
 from tests.conftest import PROJECT, wait_until
-
-ONE = Candidate(instances=1, threads=2)
-TWO = Candidate(instances=2, threads=1, decoders=2)
-
-
-def result(candidate: Candidate, throughput: int, ms: float = 10.0, trouble: str = "") -> Result:
-    found = Result(candidate, ("2", "1", "1", "alone"), 200.0, trouble=trouble)
-    found.add(4, Sample(1.0, [ms] * throughput))
-    return found
+from tests.serving.tuning.test_choice import ONE, TWO, result
 
 
 @pytest.fixture
@@ -58,39 +46,6 @@ def open_task(store: Store) -> Repository:
 
 def files(store: Store) -> dict[str, bytes]:
     return {path: store.read(path) for path in store.files(hidden=True)}
-
-
-@pytest.mark.parametrize(
-    ("results", "latency", "expected"),
-    [
-        ([result(AS_IS, 100)], 0, AS_IS),
-        ([result(AS_IS, 100), result(ONE, 102)], 0, AS_IS),  # noise
-        ([result(AS_IS, 100), result(ONE, 110), result(TWO, 105)], 0, ONE),
-        ([result(AS_IS, 100), result(ONE, 110, ms=30)], 20, AS_IS),
-        ([result(AS_IS, 100, ms=30), result(ONE, 50)], 20, ONE),
-        ([result(AS_IS, 100, ms=30), result(ONE, 50, ms=25)], 20, ONE),  # the nearest
-        ([result(AS_IS, 100, trouble="no"), result(ONE, 50)], 0, ONE),
-        ([result(AS_IS, 100), result(ONE, 200, trouble="no")], 0, AS_IS),
-    ],
-)
-def test_choice(results: Sequence[Result], latency: float, expected: Candidate) -> None:
-    assert choose_best(results, latency).candidate == expected
-
-
-def test_busy_machine() -> None:
-    assert measure_unrest([]) == measure_unrest([[result(AS_IS, 100)]]) == 0
-    busy = result(AS_IS, 100)
-    busy.add(4, Sample(1.0, [10.0] * 50))
-    assert measure_unrest([[busy]]) == 0.5
-
-
-def test_table() -> None:
-    lines = format_table(
-        [[result(AS_IS, 100), result(ONE, 200, trouble="does not load")]], 0
-    ).splitlines()
-    assert lines[0].split()[:5] == ["instances", "threads", "preprocess", "batches", "at"]
-    assert lines[1].endswith("200  as it is, best of these")
-    assert lines[2].endswith("does not load")
 
 
 def test_written_for_the_models_that_differ(
