@@ -21,7 +21,7 @@ KEEP = 3
 
 
 def save_checkpoint(checkpoint: tf.train.Checkpoint, folder: Path, step: int) -> None:
-    """Writes one, and removes all but the newest KEEP."""
+    """Write one, and remove all but the newest KEEP."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / f"ckpt-{step}"
     _remove(prefix)  # of a run that was killed here before
@@ -46,7 +46,7 @@ def newest_whole(folder: Path) -> Path | None:
 
 
 def remove_newer(folder: Path, step: int) -> None:
-    """Removes what later steps left, which a run that continues at `step` will repeat."""
+    """Remove what later steps left, which a run that continues at `step` will repeat."""
     for prefix in _prefixes(folder):
         if step_of(prefix) > step:
             _remove(prefix)

@@ -14,7 +14,11 @@ FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, text as UTF-8. Raises OSError; what was there before is then still there."""
+    """Write a file, text as UTF-8.
+
+    Raises:
+        OSError: the system refuses; what was there before is then still there.
+    """
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -77,12 +77,14 @@ def fit_default_boxes(settings: FitSettings) -> int:
     old, new = (coverage(objects.boxes_xyxy, preset) for preset in (before, after))
     print(f"{len(old)} objects of {settings.records}, split {settings.split}")
     print(
-        coverage_table({"the preset's": (before, old), "fitted": (after, new)}, before.matching_iou)
+        _coverage_table(
+            {"the preset's": (before, old), "fitted": (after, new)}, before.matching_iou
+        )
     )
     if new.mean() < old.mean():
         raise TrainingError(_too_few(settings))
     if len(manifest.labels) <= SHOWN_CLASSES:
-        print(class_table(manifest.labels, objects.classes, old, new))
+        print(_class_table(manifest.labels, objects.classes, old, new))
     if after == before:
         print("no other boxes cover these objects better: the preset's are written")
     shapes = box_shapes(after)
@@ -125,7 +127,7 @@ def fit_preset(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed
     """
     rng = np.random.default_rng(seed)
     sample_xyxy = rng.permutation(objects_xyxy)[:SAMPLE]
-    chosen = choose_shapes(sample_xyxy, candidate_shapes(sample_xyxy, preset, rng), preset, count)
+    chosen = _choose_shapes(sample_xyxy, _candidate_shapes(sample_xyxy, preset, rng), preset, count)
     shapes = tuple(
         tuple(shape for index, shape in chosen if index == place)
         for place in range(len(preset.feature_maps))
@@ -140,7 +142,7 @@ def fit_preset(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed
 Candidate = tuple[int, tuple[float, float]]  # feature map's place, width and height of a box
 
 
-def candidate_shapes(
+def _candidate_shapes(
     objects_xyxy: np.ndarray, preset: Preset, rng: np.random.Generator
 ) -> list[Candidate]:
     """Shapes of clusters of objects [N, 4], each with every feature map that its size fits."""
@@ -164,14 +166,14 @@ def fitting_maps(side: float, preset: Preset) -> list[int]:
     return fitting or [0 if cells[0] < LEAST_CELLS else len(cells) - 1]
 
 
-def choose_shapes(
+def _choose_shapes(
     objects_xyxy: np.ndarray, offered: list[Candidate], preset: Preset, count: int | None
 ) -> list[Candidate]:
     """One candidate after the other, each the one that adds most to the objects' mean best IoU."""
     sides = np.array([preset.feature_maps[place] for place, _ in offered])
     shapes = np.array([shape for _, shape in offered])
     ious = np.stack(
-        [place_iou(objects_xyxy, *pair) for pair in zip(shapes, sides, strict=True)]
+        [_place_iou(objects_xyxy, *pair) for pair in zip(shapes, sides, strict=True)]
     )  # [candidates, N]
     prices = SHAPE_PRICE + BOX_PRICE * sides**2
     wanted = coverage(objects_xyxy, preset).mean()
@@ -190,7 +192,7 @@ def choose_shapes(
     return chosen
 
 
-def place_iou(objects_xyxy: np.ndarray, shape: np.ndarray, side: int) -> np.ndarray:
+def _place_iou(objects_xyxy: np.ndarray, shape: np.ndarray, side: int) -> np.ndarray:
     """IoU of each object [N, 4] with the nearest box of a shape on a map of side x side cells: [N].
 
     Of boxes of one shape the nearest overlaps most, along each axis by itself.
@@ -228,7 +230,7 @@ def shape_iou(sizes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return intersection / union
 
 
-def coverage_table(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float) -> str:
+def _coverage_table(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float) -> str:
     """A table: of each preset's default boxes their number, and the objects' best IoUs [N]."""
     lines = [f"{'':14}{'boxes':>6}  mean best IoU in place  of {threshold:g} or more"]
     for name, (preset, best) in rows.items():
@@ -237,7 +239,7 @@ def coverage_table(rows: dict[str, tuple[Preset, np.ndarray]], threshold: float)
     return "\n".join(lines)
 
 
-def class_table(
+def _class_table(
     labels: tuple[str, ...], classes: np.ndarray, old: np.ndarray, new: np.ndarray
 ) -> str:
     """A line for each class that has objects: how many, and their mean best IoU [N] by then."""
@@ -257,7 +259,7 @@ def coverage(objects_xyxy: np.ndarray, preset: Preset) -> np.ndarray:
     best = np.zeros(len(objects_xyxy), np.float32)
     for side, shapes in zip(preset.feature_maps, box_shapes(preset), strict=True):
         for shape in shapes:
-            best = np.maximum(best, place_iou(objects_xyxy, np.array(shape), side))
+            best = np.maximum(best, _place_iou(objects_xyxy, np.array(shape), side))
     return best
 
 

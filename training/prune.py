@@ -176,16 +176,16 @@ def choose_widths(
         for group, width in widths.items():
             if width > narrowest[group]:
                 gone = traced.widths[group] - width
-                less = _less(width)
+                less = narrower(width)
                 lost = worst_first[group][gone : gone + width - less].sum()
                 saved = now - traced.multiply_adds(widths | {group: less})
                 prices[group] = lost / saved
         cheapest = min(prices, key=lambda group: prices[group])
-        widths[cheapest] = _less(widths[cheapest])
+        widths[cheapest] = narrower(widths[cheapest])
     return widths
 
 
-def _less(width: int) -> int:
+def narrower(width: int) -> int:
     """The next smaller number of channels that fills whole blocks."""
     return (width - 1) // BLOCK * BLOCK
 

@@ -91,7 +91,7 @@ def trained_on(run: Path) -> TrainedOn:
 
 
 def start_from(network: keras.Model, run: Path) -> str:
-    """Gives a network the weights of another run wherever layers have the same name and shapes.
+    """Give a network the weights of another run wherever layers have the same name and shapes.
 
     Returns:
         A line that says which layers were not set and so stay as they are: heads for other labels,
@@ -150,7 +150,7 @@ def last_map50(run: Path) -> dict[str, str]:
 
 
 def rewind(run: Path, step: int) -> None:
-    """Removes what later steps left, which a run that continues at `step` will do again."""
+    """Remove what later steps left, which a run that continues at `step` will do again."""
     checkpoints.remove_newer(run / "checkpoints", step)
     events.cut_after(run / "tensorboard", step)
 

@@ -31,7 +31,7 @@ LEFT = [0, 50_000, 150_000]  # bytes: it stops at the first file, or among them
 @pytest.fixture(autouse=True)
 def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # or `main` sets it
-    monkeypatch.setattr(model, "_compact", runpy.run_path(str(TINY))["backbone"])
+    monkeypatch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
 
 
 @pytest.fixture(scope="module")

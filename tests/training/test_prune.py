@@ -36,18 +36,18 @@ CLASSES = 3
 def _backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     """SSD300's six feature maps, with a residual block at the finest."""
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = model._conv(layers.AveragePooling2D(8, padding="same")(x), "map_0", 32)
-    y = model._conv(model._conv(x, "inner", 48), "outer", 32)
+    x = model.conv(layers.AveragePooling2D(8, padding="same")(x), "map_0", 32)
+    y = model.conv(model.conv(x, "inner", 48), "outer", 32)
     maps = [layers.Add()([x, y])]  # [B, 38, 38, 32]
     for index in range(1, 5):
-        maps.append(model._conv(maps[-1], f"map_{index}", 32, strides=2, norm=index > 1))
-    return [*maps, model._conv(maps[-1], "map_5", 8, padding="valid")]
+        maps.append(model.conv(maps[-1], f"map_{index}", 32, strides=2, norm=index > 1))
+    return [*maps, model.conv(maps[-1], "map_5", 8, padding="valid")]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def small_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_compact", _backbone)
+        patch.setattr(model, "compact", _backbone)
         patch.setattr(prune, "_BATCHES", 3)
         yield
 
@@ -262,7 +262,7 @@ def test_the_least_important_block_goes_first() -> None:
 
 def test_whole_blocks_go_until_the_work_is_little_enough() -> None:
     traced = _two_layers(60, 40)
-    assert (prune._less(60), prune._less(48)) == (48, 32)
+    assert (prune.narrower(60), prune.narrower(48)) == (48, 32)
     for keep in (0.9, 0.6, 0.3):
         widths = prune.choose_widths(traced, {"a": np.ones(60), "b": np.ones(40)}, keep)
         assert traced.multiply_adds(widths) <= keep * traced.multiply_adds({})

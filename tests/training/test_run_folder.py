@@ -49,7 +49,7 @@ def test_a_run_without_a_checkpoint(tmp_path: Path) -> None:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run of a tiny network for three classes, with one checkpoint."""
-    monkeypatch.setattr(model, "_compact", backbone)
+    monkeypatch.setattr(model, "compact", backbone)
     network = model.build_network(SSD_COMPACT, 3)
     description = {"preset": dataclasses.asdict(SSD_COMPACT), "labels": ["a", "b", "c"]}
     run_folder.write_json(tmp_path / "run.json", description)

@@ -24,7 +24,7 @@ STEPS = 4
 PRESET = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
 
 
-COMPACT = model._compact
+COMPACT = model.compact
 TINY = Path(__file__).with_name("tiny_training.py")
 
 
@@ -32,7 +32,7 @@ TINY = Path(__file__).with_name("tiny_training.py")
 def tiny_network() -> Iterator[None]:
     """A backbone of few channels, for what does not depend on its size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_compact", runpy.run_path(str(TINY))["backbone"])
+        patch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
         yield
 
 
@@ -212,7 +212,7 @@ def test_training_learns(
     records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The compact preset as it is, on one batch again and again."""
-    monkeypatch.setattr(model, "_compact", COMPACT)
+    monkeypatch.setattr(model, "compact", COMPACT)
     trainer = _trainer(_settings(records_folder, tmp_path, epochs=20), preset=SSD_COMPACT)
     batch = next(iter(trainer._batches(skip=0)))
     losses = [float(trainer.train_step(batch)["loss"]) for _ in range(15)]

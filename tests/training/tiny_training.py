@@ -23,10 +23,10 @@ def backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     """SSD300's six feature maps, of few channels."""
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
     x = layers.AveragePooling2D(8, padding="same")(x)
-    maps = [model._conv(x, "map_0", 8)]  # [B, 38, 38, 8]
+    maps = [model.conv(x, "map_0", 8)]  # [B, 38, 38, 8]
     for index in range(1, 5):
-        maps.append(model._conv(maps[-1], f"map_{index}", 8, strides=2))  # 19, 10, 5, 3
-    return [*maps, model._conv(maps[-1], "map_5", 8, padding="valid")]  # 1
+        maps.append(model.conv(maps[-1], f"map_{index}", 8, strides=2))  # 19, 10, 5, 3
+    return [*maps, model.conv(maps[-1], "map_5", 8, padding="valid")]  # 1
 
 
 def _advance_or_die(progress: Progress) -> None:
@@ -36,7 +36,7 @@ def _advance_or_die(progress: Progress) -> None:
 
 
 if __name__ == "__main__":
-    model._compact = backbone
+    model.compact = backbone
     report.WORST = summaries.WATCHED = 1  # pictures take longer than all steps
     # Plain gradient descent: Adam would hide a gradient of the wrong size.
     PRESETS["ssd_compact"] = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)

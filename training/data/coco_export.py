@@ -48,24 +48,25 @@ def write_coco(settings: CocoSettings) -> int:
     folders = Folders(settings)
     _check_output(settings.output)
     dataset = _read_split(folders, settings)
-    write_split(dataset, settings.output)
+    _write_split(dataset, settings.output)
     _report_split(dataset, settings.output)
     return 0
 
 
-def write_split(dataset: Dataset, output: Path) -> None:
+def _write_split(dataset: Dataset, output: Path) -> None:
     """Write a split; the file is there once it is whole.
 
-    Raises DataError where there is nothing to write, or the file is there already.
+    Raises:
+        DataError: there is nothing to write, or the file is there already.
     """
     annotations.check_usable(dataset)
     output.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(to_coco(dataset, output.parent), indent=1)
+    text = json.dumps(_to_coco(dataset, output.parent), indent=1)
     _check_output(output)
     disk.write_file(output, text)
 
 
-def to_coco(dataset: Dataset, folder: Path) -> dict[str, list[dict[str, Any]]]:
+def _to_coco(dataset: Dataset, folder: Path) -> dict[str, list[dict[str, Any]]]:
     """A split as COCO's three lists, with file names seen from `folder`."""
     names = [_relative(annotation.image_path, folder) for annotation in dataset.annotations]
     ids = itertools.count(1)

@@ -52,7 +52,8 @@ cv2.setLogLevel(0)  # whoever asked hears of a bad file; OpenCV need not print i
 def decode(encoded: bytes) -> tuple[np.ndarray, ImageInfo]:
     """Decode a file in full, for a header alone does not tell whether the pixels are there.
 
-    Raises ImageError for what is none of the formats, truncated, damaged or of too many pixels.
+    Raises:
+        ImageError: what is none of the formats, truncated, damaged or of too many pixels.
     """
     kind = _header.image_format(encoded)
     header = _header.read_header(kind, encoded, MAX_PIXELS)
@@ -65,15 +66,16 @@ def decode(encoded: bytes) -> tuple[np.ndarray, ImageInfo]:
 
 
 def inspect_image(path: Path) -> ImageInfo:
-    """What decoding a file in full told. Raises BadImageError as `read_image`."""
+    """What decoding a file in full told; errors as of `read_image`."""
     return read_image(path)[2]
 
 
 def read_image(path: Path) -> tuple[bytes, np.ndarray, ImageInfo]:
     """An image file's bytes, its upright pixels, uint8 RGB [H, W, 3], and what it says of itself.
 
-    Raises BadImageError for what the served network could not be shown either: no JPEG, PNG, BMP,
-    WebP or TIFF, truncated, or of too many pixels.
+    Raises:
+        BadImageError: the served network could not be shown it either: no JPEG, PNG, BMP, WebP or
+            TIFF, truncated, or of too many pixels.
     """
     try:
         encoded = read_bytes(path, IMAGE_LIMIT)

@@ -39,12 +39,13 @@ def stored_picture(annotation: Annotation, max_side: int = 0) -> Picture:
     TIFF, to those that it reads otherwise than what decodes in front of the served network, and to
     those that are larger than `max_side`.
 
-    Raises BadImageError where the file is no longer what it was when the split was read.
+    Raises:
+        BadImageError: the file is no longer what it was when the split was read.
     """
     encoded, image, info = decoding.read_image(annotation.image_path)
     if (info.width, info.height) != (annotation.width, annotation.height):
         raise BadImageError(f"expected {annotation.width}x{annotation.height}, as it was just now")
-    small = shrink(image, max_side) if 0 < max_side < max(info.width, info.height) else image
+    small = _shrink(image, max_side) if 0 < max_side < max(info.width, info.height) else image
     height, width = small.shape[:2]
     as_it_is = info.format in AS_THEY_ARE and info.orientation == 1 and small is image
     if as_it_is and _tensorflow_reads(encoded, image):
@@ -55,7 +56,7 @@ def stored_picture(annotation: Annotation, max_side: int = 0) -> Picture:
     return Picture(encoded, kind, width, height, True)
 
 
-def shrink(image: np.ndarray, max_side: int) -> np.ndarray:
+def _shrink(image: np.ndarray, max_side: int) -> np.ndarray:
     """An image whose longer side has so many pixels, each the average of those it stands for."""
     height, width = image.shape[:2]
     scale = max_side / max(height, width)

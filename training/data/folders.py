@@ -56,7 +56,8 @@ class Folders:
     def notes(self) -> list[str]:
         """A line per folder: its format, its splits, and what was held out of them.
 
-        Raises DataError where --group-by finds nothing.
+        Raises:
+            DataError: --group-by finds nothing.
         """
         notes = [
             source.note() + layouts.passed_over(source.folder) for source in self._sources.members
@@ -81,7 +82,8 @@ class Folders:
     def read(self, split: str, labels: Sequence[str] | None = None) -> Dataset:
         """A split, from all folders that have it; `labels` as in `AnnotatedFolder.read`.
 
-        Raises BadSplitError where no folder has it, or one that has it cannot read it.
+        Raises:
+            BadSplitError: no folder has it, or one that has it cannot read it.
         """
         items, problems = self._read(split)
         dataset = annotations.make_dataset(str(self), split, items, problems, labels)
@@ -99,7 +101,8 @@ class Folders:
 
         labels: as in `read`; none given: those of all these splits.
 
-        Raises DataError where there is no such split, or nothing usable in one of them.
+        Raises:
+            DataError: there is no such split, or nothing usable in one of them.
         """
         here = self.splits()
         splits = splits or [split for split in MADE if split in here]

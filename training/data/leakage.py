@@ -17,7 +17,7 @@ HELD_OUT = {"train": ("val", "test"), "trainval": ("test",), "val": ("test",)}
 
 
 class Leakage:
-    """Looks for what some folders' splits share."""
+    """What splits of the same folders share."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources

@@ -92,7 +92,8 @@ class Manifest:
 def load_manifest(directory: Path, split: str) -> Manifest:
     """The manifest of a split whose shards all stand there with their sizes in bytes.
 
-    Raises ManifestError where it is missing or is not what `write_splits` wrote.
+    Raises:
+        ManifestError: it is missing or is not what `write_splits` wrote.
     """
     path = directory / f"{split}.json"
     try:

@@ -118,7 +118,8 @@ def write_splits(
 
     max_side: photos are shrunk to it, pixels; 0 leaves them as they are.
 
-    Raises DataError where there is nothing to write or a number cannot be.
+    Raises:
+        DataError: there is nothing to write or a number cannot be.
     """
     if shards < 1:
         raise DataError(f"expected 1 shard or more, found {shards}")

@@ -33,7 +33,10 @@ def look(picture: np.ndarray) -> bytes:
 
 def most_alike(looks: list[bytes], others: list[bytes]) -> list[int | None]:
     """For each look the place among the others of the one most alike; None where none is alike."""
-    rows, columns = np.array(list(map(_unit, looks))), np.array(list(map(_unit, others)))
+    rows, columns = (
+        np.array(list(map(unit_slopes, looks))),
+        np.array(list(map(unit_slopes, others))),
+    )
     found: list[int | None] = []
     for start in range(0, len(rows) if len(columns) else 0, _ROWS):
         alike = rows[start : start + _ROWS] @ columns.T
@@ -46,7 +49,7 @@ def most_alike(looks: list[bytes], others: list[bytes]) -> list[int | None]:
     return found or [None] * len(looks)
 
 
-def _unit(look: bytes) -> np.ndarray:
+def unit_slopes(look: bytes) -> np.ndarray:
     """A vector of length 1 whose product with another is the correlation; zeros if flat."""
     slopes = np.frombuffer(look or bytes(2 * (_FIELDS - 1) ** 2), np.int8).astype(np.float32)
     slopes = slopes - slopes.mean()

@@ -82,15 +82,15 @@ def draw_panels(
     size = tuple(max(1, round(scale * extent)) for extent in image.shape[1::-1])
     photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     return (
-        _photo(photo, _truth_marks(truth, detected, outcome, labels), scale),
-        _photo(photo, _detection_marks(truth, detected, outcome, labels), scale),
+        _photo(photo, truth_marks(truth, detected, outcome, labels), scale),
+        _photo(photo, detection_marks(truth, detected, outcome, labels), scale),
     )
 
 
 _Mark = tuple[np.ndarray, int, str, str]  # box xyxy, class, line, text
 
 
-def _truth_marks(
+def truth_marks(
     truth: Truth, detected: Detected, outcome: Outcome, labels: Sequence[str]
 ) -> list[_Mark]:
     taken = {row: detected.classes[outcome.shown[place]] for row, place in outcome.confused}
@@ -107,7 +107,7 @@ def _truth_marks(
     return _mistakes_last(marks)
 
 
-def _detection_marks(
+def detection_marks(
     truth: Truth, detected: Detected, outcome: Outcome, labels: Sequence[str]
 ) -> list[_Mark]:
     really = {place: truth.classes[row] for row, place in outcome.confused}

@@ -76,11 +76,11 @@ def export_run(settings: ExportSettings) -> int:
     with tempfile.TemporaryDirectory(dir=settings.output.parent, prefix=".export-") as folder:
         artifact = Path(folder) / "artifact"
         artifact.mkdir()
-        card = make_card(settings.run, preset, labels, detector.keep)
+        card = _make_card(settings.run, preset, labels, detector.keep)
         write_artifact(artifact, detector, preset, labels, card)
         if photos:
             print(precisions.convert_artifact(artifact, settings.precision, photos))
-        seal_card(artifact)
+        _seal_card(artifact)
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -90,8 +90,8 @@ def export_run(settings: ExportSettings) -> int:
     return 0
 
 
-def seal_card(artifact: Path) -> None:
-    """Writes the network's sha256 into the card, for those who copy the artifact or serve it."""
+def _seal_card(artifact: Path) -> None:
+    """Write the network's sha256 into the card, for those who copy the artifact or serve it."""
     card = run_folder.read_json(artifact / "card.json", "an artifact's card")
     with (artifact / "model.onnx").open("rb") as file:
         card["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -101,7 +101,7 @@ def seal_card(artifact: Path) -> None:
 def write_artifact(
     artifact: Path, detector: model.Detector, preset: Preset, labels: tuple[str, ...], card: dict
 ) -> None:
-    """Writes all files of an artifact into an existing folder and compares the two graphs.
+    """Write all files of an artifact into an existing folder, and compare the two graphs.
 
     Raises:
         TrainingError: SavedModel and ONNX give different outputs.
@@ -112,7 +112,7 @@ def write_artifact(
     tf.saved_model.save(
         detector, str(artifact / "saved_model"), signatures={"serving_default": function}
     )
-    onnx.save(to_onnx(function, card), artifact / "model.onnx")
+    onnx.save(_to_onnx(function, card), artifact / "model.onnx")
     difference = largest_difference(detector, artifact / "model.onnx", preset.input_size)
     if not difference <= TOLERANCE:
         raise TrainingError(
@@ -126,7 +126,7 @@ def _serving_function(detector: model.Detector, size: int) -> tf.types.experimen
     return tf.function(detector.call, input_signature=[signature])
 
 
-def to_onnx(
+def _to_onnx(
     function: tf.types.experimental.GenericFunction, card: dict[str, Any]
 ) -> onnx.ModelProto:
     """The function as ONNX, its batch dimension named, with the card as metadata."""
@@ -162,7 +162,7 @@ def largest_difference(detector: model.Detector, path: Path, size: int) -> float
     return worst
 
 
-def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
+def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
     description = run_folder.read_description(folder)
     settings = {k: v for k, v in description["settings"].items() if k not in ("records", "output")}
     for name in ("default_boxes", "start_from", "imagenet_weights"):

@@ -89,7 +89,7 @@ def convert_artifact(artifact: Path, precision: Precision, photos: Photos) -> st
             measure.measure_network(after, photos.val),
         )
         facts |= {"metrics_float32": old.to_dict(), "metrics": new.to_dict()}
-        told = comparison_table(precision, old, new)
+        told = _comparison_table(precision, old, new)
     _write_card(artifact, converted, facts)
     shutil.rmtree(artifact / "saved_model", ignore_errors=True)
     return told
@@ -117,7 +117,11 @@ def read_images(manifest: records.Manifest, size: int, count: int) -> np.ndarray
 def check_close(
     network: onnx_network.OnnxNetwork, other: onnx_network.OnnxNetwork, images: np.ndarray
 ) -> None:
-    """Raise TrainingError where boxes and scores differ by more than `FLOAT16_TOLERANCE`."""
+    """Refuse a network whose boxes and scores are others.
+
+    Raises:
+        TrainingError: they differ by more than `FLOAT16_TOLERANCE`.
+    """
     worst = onnx_network.difference(network.rows(images), other.rows(images), FLOAT16_TOLERANCE)
     if not worst <= FLOAT16_TOLERANCE:
         raise TrainingError(
@@ -135,7 +139,7 @@ def _write_card(artifact: Path, network: onnx.ModelProto, facts: dict[str, Any])
     onnx.save(network, artifact / "model.onnx")
 
 
-def comparison_table(precision: Precision, old: Metrics, new: Metrics) -> str:
+def _comparison_table(precision: Precision, old: Metrics, new: Metrics) -> str:
     """mAP of both, side by side."""
     map50, map_ = new.names
     lines = [f"{new.images} images, {new.held_out}", f"{'':9}  {map50}  {map_}"]

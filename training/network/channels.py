@@ -99,7 +99,7 @@ def trace_channels(network: keras.Model) -> Channels:
 
 
 def _join(names: list[str], joined: dict[str, str]) -> str:
-    """Makes one group of those that these convolutions are in; gives its first."""
+    """Make one group of those that these convolutions are in, and return its first."""
     first, *others = (_first(name, joined) for name in names)
     for other in others:
         joined[other] = first
@@ -115,7 +115,7 @@ def _first(name: str, joined: dict[str, str]) -> str:
 def take_over(
     network: keras.Model, source: keras.Model, channels: Channels, kept: Mapping[str, np.ndarray]
 ) -> None:
-    """Gives a narrowed network the weights of the one it is part of.
+    """Give a narrowed network the weights of the one it is part of.
 
     Args:
         network: changed in place; its groups have as many channels as `kept` says.

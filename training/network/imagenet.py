@@ -35,7 +35,7 @@ _Datasets = dict[str, list[h5py.Dataset]]  # kernel and bias of each layer, by K
 
 
 def load_imagenet(network: keras.Model, path: Path) -> str:
-    """Puts ImageNet weights into a network that `model.build_network` made from `ssd300_vgg16`.
+    """Put ImageNet weights into a network that `model.build_network` made from `ssd300_vgg16`.
 
     The network is changed only after the whole file has been read and found good.
 

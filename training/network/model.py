@@ -24,7 +24,7 @@ BACKGROUND_PRIOR = 0.9
 
 def build_network(preset: Preset, classes: int) -> keras.Model:
     """The trainable network of a preset for `classes` object classes, randomly initialised."""
-    backbone = {"ssd_compact": _compact, "ssd300_vgg16": _vgg16}[preset.name]
+    backbone = {"ssd_compact": compact, "ssd300_vgg16": _vgg16}[preset.name]
     image = keras.Input((preset.input_size, preset.input_size, 3), name="images")
     maps = backbone(image, preset)
     sides = tuple(int(x.shape[1]) for x in maps)
@@ -126,7 +126,7 @@ class BatchNormalization(layers.BatchNormalization):
         return outputs
 
 
-def _conv(
+def conv(
     x: tf.Tensor, name: str, filters: int, kernel: int = 3, norm: bool = True, **options: object
 ) -> tf.Tensor:
     """Convolution, batch normalisation over all replicas, ReLU."""
@@ -142,14 +142,14 @@ def _conv(
 
 def _stage(x: tf.Tensor, name: str, filters: int, blocks: int) -> tf.Tensor:
     """Half the resolution, then residual blocks of two convolutions."""
-    x = _conv(x, f"{name}_down", filters, strides=2)
+    x = conv(x, f"{name}_down", filters, strides=2)
     for block in range(1, blocks + 1):
-        y = _conv(_conv(x, f"{name}_{block}a", filters), f"{name}_{block}b", filters)
+        y = conv(conv(x, f"{name}_{block}a", filters), f"{name}_{block}b", filters)
         x = layers.Add()([x, y])
     return x
 
 
-def _compact(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
+def compact(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     """A residual network of plain 3x3 convolutions with a top-down path over its three finest maps.
 
     Plain convolutions, because depthwise ones train slowly on a CPU, and none but the downsampling
@@ -159,27 +159,27 @@ def _compact(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     suffers (ScratchDet, arXiv 1810.08425, section 3.2).
     """
     x = layers.Rescaling(1 / 127.5, offset=-1)(image)
-    x = _conv(_conv(x, "stem_1", 16, strides=2), "stem_2", 32, strides=2)  # [B, 75, 75, 32]
+    x = conv(conv(x, "stem_1", 16, strides=2), "stem_2", 32, strides=2)  # [B, 75, 75, 32]
     fine = _stage(x, "fine", 64, 2)  # [B, 38, 38, 64]
     middle = _stage(fine, "middle", 128, 2)  # [B, 19, 19, 128]
     coarse = _stage(middle, "coarse", 192, 1)  # [B, 10, 10, 192]
-    five = _conv(coarse, "five", 192, strides=2)  # [B, 5, 5, 192]
-    three = _conv(_conv(five, "three_squeeze", 96, 1), "three", 192, strides=2)  # [B, 3, 3, 192]
-    one = _conv(_conv(three, "one_squeeze", 96, 1), "one", 192, padding="valid")  # [B, 1, 1, 192]
+    five = conv(coarse, "five", 192, strides=2)  # [B, 5, 5, 192]
+    three = conv(conv(five, "three_squeeze", 96, 1), "three", 192, strides=2)  # [B, 3, 3, 192]
+    one = conv(conv(three, "one_squeeze", 96, 1), "one", 192, padding="valid")  # [B, 1, 1, 192]
     middle = _merge(middle, coarse, "middle", 64)
     fine = _merge(fine, middle, "fine", 64)
     merged = {"fine": fine, "middle": middle, "coarse": coarse}
-    heads = [_conv(x, f"{k}_head", 64, norm=preset.head_norm) for k, x in merged.items()]
+    heads = [conv(x, f"{k}_head", 64, norm=preset.head_norm) for k, x in merged.items()]
     return [*heads, five, three, one]
 
 
 def _merge(fine: tf.Tensor, coarse: tf.Tensor, name: str, filters: int) -> tf.Tensor:
     """One step of the top-down path: the coarse map, doubled and cut to size, onto the fine one."""
-    doubled = layers.UpSampling2D(2)(_conv(coarse, f"{name}_from_above", filters, 1))
+    doubled = layers.UpSampling2D(2)(conv(coarse, f"{name}_from_above", filters, 1))
     excess = int(doubled.shape[1]) - int(fine.shape[1])
     if excess:
         doubled = layers.Cropping2D(((0, excess), (0, excess)))(doubled)
-    return layers.Add()([_conv(fine, f"{name}_lateral", filters, 1), doubled])
+    return layers.Add()([conv(fine, f"{name}_lateral", filters, 1), doubled])
 
 
 class L2Normalization(layers.Layer):

@@ -101,7 +101,7 @@ def _write_folder(settings: RenderSettings) -> None:
         image_bgr, boxes_xyxy, classes = render_photo(rng, (settings.width, settings.height))
         (settings.output / f"JPEGImages/{image_id}.jpg").write_bytes(microscope.encode(image_bgr))
         names = [settings.labels[kind] for kind in classes]
-        xml = annotation_xml(f"{image_id}.jpg", image_bgr.shape[:2], boxes_xyxy, names)
+        xml = _annotation_xml(f"{image_id}.jpg", image_bgr.shape[:2], boxes_xyxy, names)
         (settings.output / f"Annotations/{image_id}.xml").write_bytes(xml)
     _write_splits(settings, image_ids)  # last: without it nothing takes the folder for whole
 
@@ -129,7 +129,7 @@ def _write_splits(settings: RenderSettings, image_ids: list[str]) -> None:
         path.write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
 
 
-def annotation_xml(
+def _annotation_xml(
     filename: str, shape: tuple[int, ...], boxes_xyxy: np.ndarray, labels: list[str]
 ) -> bytes:
     """A Pascal VOC annotation.
@@ -171,9 +171,9 @@ def render_photo(
     boxes, classes = [], []
     for cell in place_cells(rng, size):
         patch, mask = stains.DRAWINGS[cell.kind](rng, cell.radius, style)
-        _add(density, patch, cell, style)
+        add_patch(density, patch, cell, style)
         margins = np.maximum(rng.normal(*MARGINS[cell.kind], 4), 1) * style.scale
-        boxes.append(_box(mask, cell, density.shape, margins))
+        boxes.append(visible_box(mask, cell, density.shape, margins))
         classes.append(cell.kind)
     _add_dirt(rng, density, style)
     return (
@@ -244,7 +244,7 @@ def _find_room(
         inside = edge <= x <= size[0] - edge and edge <= y <= size[1] - edge
         cell = Cell(x, y, radius, kind)
         near = NEARNESS[kind] if clumped or kind != RBC else APART
-        if inside and all(_have_room(cell, other, near) for other in cells):
+        if inside and all(have_room(cell, other, near) for other in cells):
             return cell
     return None
 
@@ -256,18 +256,20 @@ def _beside(rng: np.random.Generator, other: Cell, radius: float) -> tuple[float
     return other.x + float(distance * np.cos(angle)), other.y + float(distance * np.sin(angle))
 
 
-def _have_room(a: Cell, b: Cell, nearness: float = 0) -> bool:
+def have_room(a: Cell, b: Cell, nearness: float = 0) -> bool:
     nearness = max(NEARNESS[a.kind], NEARNESS[b.kind], nearness)
     return float(np.hypot(a.x - b.x, a.y - b.y)) > nearness * (a.radius + b.radius)
 
 
-def _add(density: np.ndarray, patch: np.ndarray, cell: Cell, style: stains.Stain) -> None:
+def add_patch(density: np.ndarray, patch: np.ndarray, cell: Cell, style: stains.Stain) -> None:
     """Add a cell's patch where it lies, as far as that is within the image."""
     (x1, y1, x2, y2), visible = _window(density.shape, patch.shape[0], cell)
     stains.add(density[y1:y2, x1:x2], patch[visible], style)
 
 
-def _box(mask: np.ndarray, cell: Cell, shape: tuple[int, ...], margins: np.ndarray) -> list[int]:
+def visible_box(
+    mask: np.ndarray, cell: Cell, shape: tuple[int, ...], margins: np.ndarray
+) -> list[int]:
     """xyxy around what of a cell lies within the image, with margins: left, top, right, bottom."""
     (x1, y1, _, _), visible = _window(shape, mask.shape[0], cell)
     ys, xs = np.nonzero(mask[visible] > 0.5)
@@ -295,4 +297,4 @@ def _add_dirt(rng: np.random.Generator, density: np.ndarray, style: stains.Stain
     for _ in range(int(rng.integers(0, 13))):
         patch = stains.dirt(rng, _scale((width, height)))
         cell = Cell(rng.uniform(0, width - 1), rng.uniform(0, height - 1), 0, PLATELET)
-        _add(density, patch, cell, style)
+        add_patch(density, patch, cell, style)

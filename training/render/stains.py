@@ -70,11 +70,11 @@ def add(density: np.ndarray, patch: np.ndarray, style: Stain) -> None:
     density += patch - style.merging * np.maximum(np.minimum(density, patch), 0)
 
 
-def red_cell(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
-    """A disc, paler in the middle where the cell is thinner; some are bent, torn or spiked."""
+def _red_cell(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
+    """A _disc, paler in the middle where the cell is thinner; some are bent, torn or spiked."""
     stretch = rng.uniform(0.3, 0.6) if rng.random() < 0.07 else rng.uniform(0, 0.32)
-    rho = radial(rng, radius, 0.03 + 0.2 * rng.random() ** 2, stretch, outline=_odd_outline(rng))
-    mask = disc(rho, radius, softness=radius * rng.uniform(0.03, 0.09))
+    rho = _radial(rng, radius, 0.03 + 0.2 * rng.random() ** 2, stretch, outline=_odd_outline(rng))
+    mask = _disc(rho, radius, softness=radius * rng.uniform(0.03, 0.09))
     full = rng.normal(1, 0.16) * (rng.uniform(0.35, 0.8) if rng.random() < 0.12 else 1)
     depth = full * (1 - _hollow(rng, radius, rho, style)) * mask
     rim = np.exp(-(((rho - 0.9) / rng.uniform(0.05, 0.15)) ** 2)) * rng.uniform(0, 0.8)
@@ -106,7 +106,7 @@ def _hollow(rng: np.random.Generator, radius: float, rho: np.ndarray, style: Sta
     else:  # of its own shape: off the middle, or a slit
         slit = 0.8 if rng.random() < 0.2 else 0.2
         centre = tuple(rng.normal(0, 0.08, 2) * radius)
-        own = radial(rng, radius * width, 0.1, slit, len(rho), centre)
+        own = _radial(rng, radius * width, 0.1, slit, len(rho), centre)
         hollow = np.exp(-(own**steep))
     if rng.random() < 0.06:  # a target cell: thick again in the very middle
         hollow -= 0.8 * np.exp(-((rho / 0.25) ** 2))
@@ -117,22 +117,22 @@ def _add_droplet(rng: np.random.Generator, patch: np.ndarray, radius: float) -> 
     """A bubble in a red cell that breaks the light: a small dark ring, bright within."""
     centre = tuple(rng.uniform(-0.55, 0.55, 2) * radius)
     small = radius * rng.uniform(0.06, 0.22)
-    rho = radial(rng, small, 0.2, rng.choice([0.2, 0.9]), len(patch), centre)
+    rho = _radial(rng, small, 0.2, rng.choice([0.2, 0.9]), len(patch), centre)
     ring = np.exp(-(((rho - 1) / 0.4) ** 2))[..., None] * RIM * rng.uniform(1, 6)
     bright = np.exp(-((rho / 0.75) ** 4))[..., None] * GLINT * rng.uniform(-0.4, 1.3)
     patch += ring - bright
 
 
-def white_cell(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
+def _white_cell(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
     """A violet nucleus in its cytoplasm, of the kinds in WHITE_CELLS; small ones stain darker."""
     # 0 for cells 170 pixels wide or wider, 0.4 for the smallest.
     small = max(0.75 - radius / (113 * style.scale), 0.0)
     kind = _white_kind(rng, small)
     burst = kind == "eosinophil" and rng.random() < 0.2  # its grains spill
-    rho = radial(rng, radius, 0.3 if burst else rng.uniform(0.03, 0.18), stretch=0.12)
-    mask = disc(rho, radius, softness=radius * (0.25 if burst else rng.uniform(0.02, 0.06)))
+    rho = _radial(rng, radius, 0.3 if burst else rng.uniform(0.03, 0.18), stretch=0.12)
+    mask = _disc(rho, radius, softness=radius * (0.25 if burst else rng.uniform(0.02, 0.06)))
     lobes = WHITE_CELLS[kind][1](rng, radius * (1 + 0.35 * small), len(mask)) * mask
-    dark = lobes * (1 + rng.uniform(0.06, 0.2) * texture(rng, mask.shape, grain=0.045 * radius))
+    dark = lobes * (1 + rng.uniform(0.06, 0.2) * _texture(rng, mask.shape, grain=0.045 * radius))
     body = _cytoplasm(rng, kind, radius, mask) * (1 - lobes)[..., None]
     patch = body + dark[..., None] * _chromatin(rng, small, style)
     return patch.astype(np.float32), mask
@@ -154,15 +154,15 @@ def _chromatin(rng: np.random.Generator, small: float, style: Stain) -> np.ndarr
 
 def _cytoplasm(rng: np.random.Generator, kind: str, radius: float, mask: np.ndarray) -> np.ndarray:
     """[side, side, 3]: pink and fine in neutrophils, coarse red grains in eosinophils."""
-    fine = 1 + rng.uniform(0.05, 0.25) * texture(rng, mask.shape, grain=2.0 * radius / 90)
+    fine = 1 + rng.uniform(0.05, 0.25) * _texture(rng, mask.shape, grain=2.0 * radius / 90)
     tint = GREY_CYTOPLASM if kind in ("lymphocyte", "monocyte") else CYTOPLASM
     body = (mask * fine * rng.uniform(0.45, 1.25))[..., None] * tint
     if kind == "eosinophil":
-        grains = texture(rng, mask.shape, grain=rng.uniform(1.5, 3.0) * radius / 90)
+        grains = _texture(rng, mask.shape, grain=rng.uniform(1.5, 3.0) * radius / 90)
         solid = 1 / (1 + np.exp(-2 * (grains + rng.uniform(-0.2, 1.2))))
         body = body * 0.8 + (mask * solid * rng.uniform(0.5, 1.0))[..., None] * GRANULES
     elif rng.random() < 0.3:  # vacuoles
-        holes = texture(rng, mask.shape, grain=5.0 * radius / 90)
+        holes = _texture(rng, mask.shape, grain=5.0 * radius / 90)
         body = body * (1 / (1 + np.exp(5 * (holes - 1.8))))[..., None]
     return body
 
@@ -190,8 +190,8 @@ def _round(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
 
 def _smudge(rng: np.random.Generator, radius: float, side: int) -> np.ndarray:
     """A burst cell: a nucleus without an outline, pale and frayed."""
-    rho = radial(rng, radius * 0.85, 0.4, 0.4, side)
-    return np.clip(disc(rho, radius, softness=radius * 0.15), 0, 1) * rng.uniform(0.6, 0.9)
+    rho = _radial(rng, radius * 0.85, 0.4, 0.4, side)
+    return np.clip(_disc(rho, radius, softness=radius * 0.15), 0, 1) * rng.uniform(0.6, 0.9)
 
 
 def _lobes(
@@ -212,7 +212,7 @@ def _lobes(
     for number in range(count):
         angle, distance = turn + number * step, radius * ring * rng.uniform(0.75, 1.2)
         centre = (distance * np.cos(angle), distance * np.sin(angle))
-        rho = radial(rng, radius * lobe * rng.uniform(0.85, 1.15), 0.1, 0.3, side, centre)
+        rho = _radial(rng, radius * lobe * rng.uniform(0.85, 1.15), 0.1, 0.3, side, centre)
         field += np.exp(-np.log(2) * rho**4)
     return 1 / (1 + np.exp((0.5 - field) * rng.uniform(10, 25)))
 
@@ -229,18 +229,18 @@ WHITE_CELLS: dict[str, tuple[float, Callable[[np.random.Generator, float, int], 
 
 def platelet(rng: np.random.Generator, radius: float, style: Stain) -> Drawing:
     """A blurred violet speck, often in a pale halo; `radius` is where it is half as dense."""
-    rho = radial(rng, radius, roughness=0.15, stretch=0.28, room=2.4)
+    rho = _radial(rng, radius, roughness=0.15, stretch=0.28, room=2.4)
     steep = rng.uniform(1.4, 3.5)
     depth = np.exp(-np.log(2) * rho**steep) * rng.lognormal(0, 0.2)
-    depth *= 1 + rng.uniform(0, 0.3) * texture(rng, rho.shape, grain=2.5 * radius / 12)
+    depth *= 1 + rng.uniform(0, 0.3) * _texture(rng, rho.shape, grain=2.5 * radius / 12)
     halo = np.exp(-((rho / rng.uniform(1.5, 2.0)) ** 4)) * rng.uniform(0, 0.08)
     patch = depth[..., None] * style.platelet + halo[..., None] * CYTOPLASM / CYTOPLASM[1]
     return patch.astype(np.float32), np.exp(-np.log(2) * rho**2)
 
 
 DRAWINGS: dict[int, Callable[[np.random.Generator, float, Stain], Drawing]] = {
-    RBC: red_cell,
-    WBC: white_cell,
+    RBC: _red_cell,
+    WBC: _white_cell,
     PLATELET: platelet,
 }
 
@@ -248,15 +248,15 @@ DRAWINGS: dict[int, Callable[[np.random.Generator, float, Stain], Drawing]] = {
 def dirt(rng: np.random.Generator, scale: float) -> np.ndarray:
     """A grey smudge or a small ring on the optics, [side, side, 3]: no cell, it has no violet."""
     if rng.random() < 0.3:
-        rho = radial(rng, rng.uniform(4, 12) * scale, 0.3, 0.5, room=2.2)
+        rho = _radial(rng, rng.uniform(4, 12) * scale, 0.3, 0.5, room=2.2)
         depth = np.exp(-(rho**2)) * rng.uniform(0.3, 1.3)
     else:
-        rho = radial(rng, rng.uniform(2.5, 5) * scale, 0.1, 0.1, room=2.2)
+        rho = _radial(rng, rng.uniform(2.5, 5) * scale, 0.1, 0.1, room=2.2)
         depth = (np.exp(-(((rho - 1) / 0.4) ** 2)) - 0.8 * np.exp(-(rho**2))) * 0.45 * rng.random()
     return (depth[..., None] * SMUDGE).astype(np.float32)
 
 
-def radial(
+def _radial(
     rng: np.random.Generator,
     radius: float,
     roughness: float,
@@ -282,12 +282,12 @@ def radial(
     return distance / (radius * np.maximum(reach, 0.3))
 
 
-def disc(rho: np.ndarray, radius: float, softness: float) -> np.ndarray:
+def _disc(rho: np.ndarray, radius: float, softness: float) -> np.ndarray:
     """1 within the outline, 0 outside, 0.5 on it; `softness` in pixels."""
     return 0.5 - 0.5 * np.tanh((rho - 1) * radius / softness)
 
 
-def texture(rng: np.random.Generator, shape: tuple[int, ...], grain: float) -> np.ndarray:
+def _texture(rng: np.random.Generator, shape: tuple[int, ...], grain: float) -> np.ndarray:
     """Smooth noise of mean 0 and deviation 1; `grain` in pixels."""
     noise = cv2.GaussianBlur(rng.standard_normal(shape, np.float32), (0, 0), max(grain, 0.5))
     return noise / max(float(noise.std()), 1e-6)

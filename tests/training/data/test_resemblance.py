@@ -79,7 +79,7 @@ def test_no_false_alarm_among_real_photos(
     """A person has looked at these pairs: each is one scene."""
     paths = sorted((test_data / "data" / folder).iterdir())
     looks = {path.stem: decoding.decode(path.read_bytes())[1].look for path in paths}
-    units = {name: resemblance._unit(look) for name, look in looks.items()}
+    units = {name: resemblance.unit_slopes(look) for name, look in looks.items()}
     found = {
         pair
         for pair in combinations(looks, 2)

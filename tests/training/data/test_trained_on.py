@@ -32,7 +32,7 @@ TOLD = "mAP@0.5 of photos trained on"
 @pytest.fixture(scope="module", autouse=True)
 def tiny_network() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_compact", runpy.run_path(str(TINY))["backbone"])
+        patch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
         yield
 
 

@@ -65,9 +65,9 @@ def test_marks_name_what_happened() -> None:
     detected = Detected("a", BOXES, np.array([0.9, 0.8]), np.array([1, 1]))
     matches = score.score_detections([truth], [detected], LABELS).matches["a"][0]
     outcome = outcomes.outcome(truth, detected, matches, 0.5)
-    words = [text for *_, text in pictures._truth_marks(truth, detected, outcome, LABELS)]
+    words = [text for *_, text in pictures.truth_marks(truth, detected, outcome, LABELS)]
     assert words == ["difficult speck", "✗ cell, taken for speck"]
-    words = [text for *_, text in pictures._detection_marks(truth, detected, outcome, LABELS)]
+    words = [text for *_, text in pictures.detection_marks(truth, detected, outcome, LABELS)]
     assert words == ["difficult speck 0.80", "✗ speck 0.90, is cell"]
 
 

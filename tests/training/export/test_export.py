@@ -26,14 +26,14 @@ TINY = Path(__file__).parents[1] / "tiny_training.py"
 LABELS = ["RBC", "WBC", "Platelets"]
 
 
-COMPACT = model._compact
+COMPACT = model.compact
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny_network() -> Iterator[None]:
     """A backbone of few channels, for what does not depend on its size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "_compact", runpy.run_path(str(TINY))["backbone"])
+        patch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
         yield
 
 
@@ -195,7 +195,7 @@ def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_exports(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """VGG-16 with a quarter of its channels, which is the same graph."""
-    monkeypatch.setattr(model, "_compact", COMPACT)
+    monkeypatch.setattr(model, "compact", COMPACT)
     preset = PRESETS[name]
     if name == "ssd300_vgg16":
         preset = dataclasses.replace(preset, widths=_quarter(preset))

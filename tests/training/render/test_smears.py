@@ -39,25 +39,25 @@ def test_box_fits_its_cell(kind: int, radius: float) -> None:
     style = stains.stain(np.random.default_rng(1))
     patch, mask = stains.DRAWINGS[kind](np.random.default_rng(2), cell.radius, style)
     density = np.zeros((240, 300, 3), np.float32)
-    smears._add(density, patch, cell, style)
-    x1, y1, x2, y2 = smears._box(mask, cell, density.shape, np.zeros(4))
+    smears.add_patch(density, patch, cell, style)
+    x1, y1, x2, y2 = smears.visible_box(mask, cell, density.shape, np.zeros(4))
     assert 1.6 * radius < x2 - x1 < 2.6 * radius
     assert 1.6 * radius < y2 - y1 < 2.6 * radius
     margins = np.full(4, smears.MARGINS[kind][0])
-    x1, y1, x2, y2 = smears._box(mask, cell, density.shape, margins)
+    x1, y1, x2, y2 = smears.visible_box(mask, cell, density.shape, margins)
     assert density[y1:y2, x1:x2, 1].sum() > 0.9 * density[..., 1].sum()
 
 
 def test_box_ends_at_the_border() -> None:
     mask = np.ones((41, 41))
     cell = smears.Cell(2.0, 95.0, 20.0, smears.RBC)
-    assert smears._box(mask, cell, (100, 200), np.full(4, 7.0)) == [0, 68, 30, 100]
+    assert smears.visible_box(mask, cell, (100, 200), np.full(4, 7.0)) == [0, 68, 30, 100]
 
 
 def test_cells_keep_their_distance() -> None:
     for seed in range(5):
         cells = smears.place_cells(np.random.default_rng(seed), (640, 480))
-        assert all(smears._have_room(a, b) for i, a in enumerate(cells) for b in cells[:i]), (
+        assert all(smears.have_room(a, b) for i, a in enumerate(cells) for b in cells[:i]), (
             f"seed {seed}"
         )
 

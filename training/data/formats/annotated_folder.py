@@ -52,7 +52,8 @@ class AnnotatedFolder(abc.ABC):
     def entries(self, split: str) -> tuple[list[Entry], list[Problem]]:
         """The images that a split names, each once, and what is wrong with the list itself.
 
-        Raises BadSplitError where the split is missing, empty or not readable.
+        Raises:
+            BadSplitError: the split is missing, empty or not readable.
         """
 
     @abc.abstractmethod
@@ -75,7 +76,9 @@ class AnnotatedFolder(abc.ABC):
         labels: the classes wanted, in the order of their ids; None takes those found in the split,
             the most frequent first, ties by name.
 
-        Raises BadSplitError as `entries`, and DataError for labels that cannot be.
+        Raises:
+            BadSplitError: as `entries`.
+            DataError: there cannot be such labels.
         """
         entries, problems = self.entries(split)
         items = self.items(entries, split)

@@ -84,7 +84,11 @@ def json_files(directory: Path) -> list[Path]:
 
 
 class Folder(annotated_folder.AnnotatedFolder):
-    """A COCO folder. Raises DataError where two of its files are the same split."""
+    """A COCO folder.
+
+    Raises:
+        DataError: two of its files are the same split.
+    """
 
     format = "COCO"
 

@@ -56,8 +56,10 @@ class Folder(annotated_folder.AnnotatedFolder):
     """A Pascal VOC folder, whose images and annotations are known by a key that both have.
 
     It is their path from here on, without suffix and without the folders of `ROLES`: day0/img_1 is
-    Annotations/day0/img_1.xml and JPEGImages/day0/img_1.jpg. Raises DataError where two of its
-    lists are the same split.
+    Annotations/day0/img_1.xml and JPEGImages/day0/img_1.jpg.
+
+    Raises:
+        DataError: two of its lists are the same split.
     """
 
     format = "Pascal VOC"
@@ -140,7 +142,8 @@ class Folder(annotated_folder.AnnotatedFolder):
     def image_ids(self, split: str) -> list[str]:
         """What a split names, in its order, repeated ones included.
 
-        Raises BadSplitError where it is missing, empty or not text.
+        Raises:
+            BadSplitError: it is missing, empty or not text.
         """
         if split in self._lists:
             return self._listed(self._lists[split])

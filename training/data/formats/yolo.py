@@ -69,7 +69,11 @@ def _images_folders(directory: Path) -> list[Path]:
 
 
 class Folder(annotated_folder.AnnotatedFolder):
-    """A YOLO folder. Raises DataError where the class names are missing or not usable."""
+    """A YOLO folder.
+
+    Raises:
+        DataError: the class names are missing or not usable.
+    """
 
     format = "YOLO"
 
