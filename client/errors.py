@@ -29,8 +29,8 @@ CONNECTION = {
     "resolv": "its name cannot be resolved",
     "name resolution": "its name cannot be resolved",
     "Name or service not known": "its name cannot be resolved",
-    "CERTIFICATE_VERIFY_FAILED": "its certificate is for another name, or signed by "
-    "nobody whom this client trusts (Security.ca)",
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is for another name, or its signer "
+    "is not trusted (Security.ca)",
     "certificate required": "it wants a certificate from the client (Security.certificate)",
     "CERTIFICATE_REQUIRED": "it wants a certificate from the client (Security.certificate)",
     "WRONG_VERSION_NUMBER": NOT_TLS,

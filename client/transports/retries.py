@@ -9,6 +9,9 @@ detection changes nothing on the server, so it does no harm if one that broke of
 - Never beyond the call's deadline.
 - Within a budget, so that an outage is not made worse by the retries of all its clients (Google SRE
   book, Handling Overload; gRPC's retry throttling, gRFC A6).
+
+Our own, because a further try may go to another server, by either protocol: gRPC's retries stay on
+one channel, and httpcore2's are for connections that could not be made.
 """
 
 import random

@@ -1,9 +1,9 @@
 """What an image file says of itself: its format, its size and how the camera was held.
 
-Nothing is decoded, and no header, however hostile, takes more memory than its file. That is why
-Pillow reads none but WebP's. It copies the value of every tag: a JPEG of 2 MB whose EXIF has 65,535
-tags that share one value takes 64 GB. And it makes room for an animated PNG's canvas before anybody
-could look at its size: 12 GB for 770 bytes.
+Nothing is decoded, and no header, however hostile, takes more memory than its file. So the readers
+are our own, and Pillow reads WebP's only. It copies the value of every tag: a JPEG of 2 MB whose
+EXIF has 65,535 tags that share one value takes 64 GB. And it makes room for an animated PNG's
+canvas before anybody could look at its size: 12 GB for 770 bytes.
 """
 
 import io

@@ -154,7 +154,7 @@ def test_without_the_key_the_server_says_so_and_is_not_asked_again(
 
 
 @pytest.mark.parametrize(
-    ("ca", "says"), [("stranger.pem", "whom this client trusts"), ("ca.pem", "no Triton server")]
+    ("ca", "says"), [("stranger.pem", "signer is not trusted"), ("ca.pem", "no Triton server")]
 )
 def test_without_the_right_certificates_there_is_no_connection(
     guarded: str, files: Path, smear: Path, ca: str, says: str
@@ -251,7 +251,7 @@ def test_https_with_certificates_gives_the_same_result(
 
 @pytest.mark.parametrize(
     ("ca", "says"),
-    [("stranger.pem", "whom this client trusts"), ("ca.pem", "wants a certificate|broke off")],
+    [("stranger.pem", "signer is not trusted"), ("ca.pem", "wants a certificate|broke off")],
 )
 def test_https_without_the_right_certificates_is_told(
     server: EmbeddedServer, files: Path, smear: Path, ca: str, says: str
