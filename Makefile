@@ -1,4 +1,5 @@
 # make demo   the server and the page, on this machine
+# make check  before each commit: lint, types, the fast tests without those of training
 # make test   what CI runs: lint, types, tests
 # OPTIONS=... for the page, as in: make demo OPTIONS="--port 7861"; python app.py --help has them
 # PYTHON=...  the interpreter to build .venv with, if the right one is not found
@@ -9,25 +10,33 @@ PYTHON := $(shell for p in python3.12 python3.11 python3; do \
 	2>/dev/null && echo $$p && break; done)
 endif
 BIN := .venv/bin
-PYTEST = $(BIN)/python -m pytest --durations=20
+PYTEST = $(BIN)/python -m pytest --durations=40
 COMPUTING := tests/training tests/benchmarks tests/model_repository
+RELEASES := tests/serving/release
 
-.PHONY: demo test lint test-computing test-serving test-others
+.PHONY: demo check test lint test-computing test-servers test-releases test-others
 
 demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
 
-# Most tests of servers wait, those of training compute: so they run beside each other.
+check: lint
+	$(BIN)/python -m pytest --quiet -m "not slow" --ignore=tests/training
+
+# Most tests of servers wait, those of training compute: so they run beside each other, the longest
+# first.
 test: .venv/.test
-	@echo "Lint and three runs of tests beside each other, each printed when it ends: half an hour on 2 cores"
-	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=3 \
-		lint test-computing test-serving test-others
+	@echo "Lint and four runs of tests beside each other, each printed when it ends"
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=4 \
+		test-computing test-releases test-servers lint test-others
 
 test-computing: .venv/.test
 	$(PYTEST) $(COMPUTING)
 
-test-serving: .venv/.test
-	$(PYTEST) tests/serving
+test-releases: .venv/.test
+	$(PYTEST) $(RELEASES)
+
+test-servers: .venv/.test
+	$(PYTEST) tests/serving --ignore=$(RELEASES)
 
 test-others: .venv/.test
 	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving)

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import clients, served_precisions
 
 
+@pytest.mark.slow
 def test_clients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "clients.json"
     clients.main(clients.Settings(slices=2, count=24, output=output))
@@ -17,6 +18,7 @@ def test_clients(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "ms a photo, local" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_served_precisions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = tmp_path / "served.json"
     settings = served_precisions.Settings(slices=2, seconds=0.3, output=output)
