@@ -15,11 +15,11 @@ from training.network.presets import PRESETS, SSD_COMPACT, Preset
 
 @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
 def test_a_preset_comes_back_from_json(preset: Preset) -> None:
-    variant = dataclasses.replace(
+    changed = dataclasses.replace(
         preset, scales=tuple(0.9 * s for s in preset.scales), widths=(("fc6", 64), ("fc7", 48))
     )
-    description = json.loads(json.dumps({"preset": dataclasses.asdict(variant)}))
-    assert run_folder.preset_from(description) == variant
+    description = json.loads(json.dumps({"preset": dataclasses.asdict(changed)}))
+    assert run_folder.preset_from(description) == changed
 
 
 def test_a_preset_of_before_there_were_widths() -> None:

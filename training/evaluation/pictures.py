@@ -103,7 +103,7 @@ def truth_marks(
         elif outcome.missed[row]:
             marks.append((box, k, "dashed", f"✗ missed {labels[k]}"))
         else:
-            marks.append((box, k, "solid", _name(labels, k)))
+            marks.append((box, k, "solid", class_text(labels, k)))
     return _mistakes_last(marks)
 
 
@@ -119,7 +119,7 @@ def detection_marks(
         elif outcome.false[place]:
             text, line = f"✗ false {labels[k]} {score}", "crossed"
         elif outcome.right[place]:
-            text, line = f"{_name(labels, k)} {score}".strip(), "solid"
+            text, line = f"{class_text(labels, k)} {score}".strip(), "solid"
         else:
             text, line = f"difficult {labels[k]} {score}", "dotted"
         marks.append((detected.boxes_xyxy[row], k, line, text))
@@ -130,7 +130,7 @@ def _mistakes_last(marks: list[_Mark]) -> list[_Mark]:
     return sorted(marks, key=lambda mark: mark[2] in ("dashed", "crossed"))
 
 
-def _name(labels: Sequence[str], k: int) -> str:
+def class_text(labels: Sequence[str], k: int) -> str:
     """Empty where the colour alone names the class."""
     return labels[k] if len(labels) > len(COLOURS) else ""
 

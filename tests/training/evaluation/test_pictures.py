@@ -74,8 +74,8 @@ def test_marks_name_what_happened() -> None:
 def test_with_more_classes_than_colours_every_box_is_named() -> None:
     many = tuple(f"kind {k}" for k in range(30))
     assert pictures.colour(29) in pictures.COLOURS
-    assert pictures._name(many, 29) == "kind 29"
-    assert pictures._name(LABELS, 1) == ""
+    assert pictures.class_text(many, 29) == "kind 29"
+    assert pictures.class_text(LABELS, 1) == ""
 
 
 def _words(path: Path) -> str:
