@@ -59,7 +59,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
 
 def main(arguments: list[str]) -> int:
     """Run one command. Returns the exit code."""
-    own, passed_on = split(arguments)
+    own, passed_on = split_arguments(arguments)
     settings: Any = tyro.extras.subcommand_cli_from_dict(
         {name: kind for name, (kind, _) in COMMANDS.items()},
         prog="python -m serving",
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def split(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:
+def split_arguments(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:
     """Cut at the first --: what comes before is ours, what comes after is tritonserver's."""
     if "--" not in arguments:
         return arguments, ()

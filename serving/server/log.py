@@ -23,15 +23,15 @@ def read_failure(path: Path, begin: int = 0) -> str:
         return "it left no log"
     if failed := read_failed(path, begin):
         return "\n".join(failed)
-    told = [shorten(message) for message in errors(text) if not NOISE.search(message)]
-    return "\n".join(told) or last_words(text) or "it printed nothing"
+    told = [_shorten(message) for message in errors(text) if not NOISE.search(message)]
+    return "\n".join(told) or _last_words(text) or "it printed nothing"
 
 
 def read_failed(path: Path | None, begin: int = 0) -> list[str]:
     """The message of each model that was not loaded since `begin`; none without a log."""
     text = path.read_bytes()[begin:].decode(errors="replace") if path and path.exists() else ""
     failed = [match for message in errors(text) if (match := FAILED.search(message))]
-    return sorted({f"model {match['model']}: {shorten(match['reason'])}" for match in failed})
+    return sorted({f"model {match['model']}: {_shorten(match['reason'])}" for match in failed})
 
 
 def errors(text: str) -> list[str]:
@@ -39,7 +39,7 @@ def errors(text: str) -> list[str]:
     return [message for level, message in entries(text) if level in "EF"]
 
 
-def last_words(text: str) -> str:
+def _last_words(text: str) -> str:
     """The last line; if there are any, of those that no logger wrote but a dying process."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     unusual = [line for line in lines if not ENTRY.match(line) and line[0] not in "+|"]
@@ -58,7 +58,7 @@ def entries(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def shorten(message: str) -> str:
+def _shorten(message: str) -> str:
     """A message's first lines, of a Python traceback only where it happened."""
     message = TRACEBACK.sub(r" (\g<place>)", message)
     lines = [line.rstrip() for line in message.splitlines() if line.strip()]

@@ -38,7 +38,7 @@ def check_machine() -> Wheel:
         PrerequisiteError: the first thing that is missing.
     """
     check_platform(platform.system(), platform.machine())
-    check_glibc(libc_version())
+    check_glibc(_libc_version())
     wheel = find_wheel()
     check_stub(wheel)
     check_libpython()
@@ -55,7 +55,7 @@ def check_platform(system: str, machine: str) -> None:
         )
 
 
-def libc_version() -> tuple[int, int] | None:
+def _libc_version() -> tuple[int, int] | None:
     """The C library's version if it is glibc."""
     try:
         name, number = os.confstr("CS_GNU_LIBC_VERSION").split()  # type: ignore[union-attr]
@@ -140,15 +140,15 @@ def choose_models(
         PrerequisiteError: there is none.
     """
     folders = sorted({path.split("/")[0] for path in files if "/" in path})
-    lacks = {folder: lack for folder in folders if (lack := what_lacks(folder, files))}
+    lacks = {folder: lack for folder in folders if (lack := _what_lacks(folder, files))}
     if len(lacks) == len(folders):
-        raise PrerequisiteError(describe_lack(address, files, lacks))
+        raise PrerequisiteError(_describe_lack(address, files, lacks))
     for folder, lack in lacks.items():
         report(f"{folder} is left out, it has no {lack}")
     return [folder for folder in folders if folder not in lacks]
 
 
-def what_lacks(model: str, files: Iterable[str]) -> str:
+def _what_lacks(model: str, files: Iterable[str]) -> str:
     """What a model's folder lacks to be whole, empty for nothing."""
     if not MODEL_NAME.fullmatch(model):  # a shell and a stub read it; see shared_memory.PLAIN
         return "name of letters, digits, dots, dashes and underscores"
@@ -160,7 +160,7 @@ def what_lacks(model: str, files: Iterable[str]) -> str:
     return ""
 
 
-def describe_lack(address: str, files: Collection[str], lacks: Mapping[str, str]) -> str:
+def _describe_lack(address: str, files: Collection[str], lacks: Mapping[str, str]) -> str:
     """Why there is nothing to load, as a sentence."""
     if not files:
         return f"model repository {address} does not exist: name one with --repository"
@@ -208,12 +208,12 @@ def choose_ports(wanted: Mapping[str, tuple[str, int]]) -> dict[str, int]:
     """
     sockets: list[socket.socket] = []
     try:
-        return {option: listen(option, *place, sockets) for option, place in wanted.items()}
+        return {option: _listen(option, *place, sockets) for option, place in wanted.items()}
     finally:
-        close_all(sockets)
+        _close_all(sockets)
 
 
-def listen(option: str, address: str, port: int, held: list[socket.socket]) -> int:
+def _listen(option: str, address: str, port: int, held: list[socket.socket]) -> int:
     """Bind for a moment to see that it is possible; `held` keeps the socket until all are."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     held.append(socket.socket(family, socket.SOCK_STREAM))
@@ -230,7 +230,7 @@ def listen(option: str, address: str, port: int, held: list[socket.socket]) -> i
     return int(held[-1].getsockname()[1])
 
 
-def close_all(sockets: Iterable[socket.socket]) -> None:
+def _close_all(sockets: Iterable[socket.socket]) -> None:
     """Close every socket."""
     for each in sockets:
         each.close()

@@ -35,7 +35,7 @@ class Stub:
 
     def cpu(self) -> float:
         """Seconds of a core that it has used."""
-        return read_state(self.pid)[1]
+        return _read_state(self.pid)[1]
 
     def kill(self) -> None:
         """End it, if it still runs."""
@@ -95,16 +95,16 @@ class TritonProcess:
 
     def fallen(self) -> dict[int, int]:
         """Exit codes, by process id, of its children that ended while it did not expect that."""
-        return find_zombies(self.pid)
+        return _find_zombies(self.pid)
 
     def stopped(self) -> dict[int, str]:
         """What somebody has stopped (SIGSTOP): its name by process id. Load never looks like it."""
         names = {self.pid: "tritonserver"} | {stub.pid: stub.instance for stub in self._stubs}
-        return {pid: name for pid, name in names.items() if read_state(pid)[0] == "T"}
+        return {pid: name for pid, name in names.items() if _read_state(pid)[0] == "T"}
 
     def cpu(self) -> float:
         """Seconds of a core that the server itself has used, without its stubs."""
-        return read_state(self.pid)[1]
+        return _read_state(self.pid)[1]
 
     def kill(self) -> None:
         """End the server at once."""
@@ -124,7 +124,7 @@ class TritonProcess:
             stub.kill()
 
 
-def find_zombies(parent: int) -> dict[int, int]:
+def _find_zombies(parent: int) -> dict[int, int]:
     """Exit codes of the ended children that a process has not asked after, by process id."""
     found = {}
     for path in PROC.glob("[0-9]*/stat"):
@@ -145,7 +145,7 @@ def find_stubs(prefix: str) -> list[Stub]:
     return [stub for stub in found if stub and stub.region.startswith(prefix)]
 
 
-def read_state(pid: int) -> tuple[str, float]:
+def _read_state(pid: int) -> tuple[str, float]:
     """A process' state, "R" and the like, and the seconds of a core it has used."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()

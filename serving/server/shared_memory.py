@@ -37,13 +37,13 @@ class Region:
         """Lock the file that marks this prefix as alive, and make the temporary folder."""
         self._lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.folder = Path(tempfile.mkdtemp(prefix=self.prefix, dir=temporary_folder()))
+        self.folder = Path(tempfile.mkdtemp(prefix=self.prefix, dir=_temporary_folder()))
 
     def clear(self, names: Iterable[str] | None = None) -> None:
         """Remove shared memory that no process uses any more: the named files, else all."""
         every = self._shared.glob(f"{self.prefix}*")
         keep = {self._lock_file.name}
-        remove(p for p in every if p.name not in keep and (names is None or p.name in names))
+        _remove_files(p for p in every if p.name not in keep and (names is None or p.name in names))
 
     def release(self) -> None:
         """Remove everything of this prefix, the lock last."""
@@ -56,7 +56,7 @@ class Region:
         self._lock = None
 
 
-def temporary_folder() -> Path:
+def _temporary_folder() -> Path:
     """Where temporary folders are made: the usual place if a stub's command line can name it."""
     places = [tempfile.gettempdir(), "/tmp", "/var/tmp"]
     fitting = (place for place in places if PLAIN.fullmatch(place) and os.access(place, os.W_OK))
@@ -65,16 +65,16 @@ def temporary_folder() -> Path:
 
 def remove_leftovers(shared: Path = FOLDER) -> list[str]:
     """Remove the files and folders of servers that are dead. Returns their prefixes."""
-    dead = [lock for lock in shared.glob(f"{NAME}*-{LOCK}") if is_free(lock)]
+    dead = [lock for lock in shared.glob(f"{NAME}*-{LOCK}") if _is_free(lock)]
     prefixes = [lock.name.removesuffix(LOCK) for lock in dead]
     for prefix in prefixes:
-        for folder in temporary_folder().glob(f"{prefix}*"):
+        for folder in _temporary_folder().glob(f"{prefix}*"):
             shutil.rmtree(folder, ignore_errors=True)
-        remove(shared.glob(f"{prefix}*"))
+        _remove_files(shared.glob(f"{prefix}*"))
     return prefixes
 
 
-def is_free(lock: Path) -> bool:
+def _is_free(lock: Path) -> bool:
     """Whether no living process holds the lock. A file of another user counts as held."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
@@ -89,7 +89,7 @@ def is_free(lock: Path) -> bool:
     return True
 
 
-def remove(paths: Iterable[Path]) -> None:
+def _remove_files(paths: Iterable[Path]) -> None:
     """Delete files that another process may be deleting as well."""
     for path in list(paths):
         path.unlink(missing_ok=True)

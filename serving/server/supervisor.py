@@ -136,7 +136,7 @@ class Supervisor:
     def _check(self) -> None:
         """Check everything that may have changed, once."""
         if (code := self.process.exit_code()) is not None:
-            last_words = one_line(self._plan.explain())
+            last_words = _to_one_line(self._plan.explain())
             words = "" if code == -signal.SIGKILL else f", its last words: {last_words}"
             self._restart(f"tritonserver {describe_exit(code)}{words}")
             return
@@ -222,7 +222,7 @@ class Supervisor:
                 self._plan.prepare()
                 self._start()
             except (ServingError, OSError) as error:
-                reason = one_line(str(error))
+                reason = _to_one_line(str(error))
                 continue
             if not self.stopping.is_set():
                 self._report(f"serving again after {time.monotonic() - began:.1f} s")
@@ -242,7 +242,7 @@ class Supervisor:
             self._server.end()
 
 
-def one_line(text: str) -> str:
+def _to_one_line(text: str) -> str:
     """A text of several lines as a part of one, not longer than WORDS."""
     line = " ".join(text.split())
     return line if len(line) <= WORDS else f"{line[:WORDS]} ..."

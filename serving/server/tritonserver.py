@@ -101,13 +101,13 @@ def make_stub_environment(folder: Path) -> Path:
     shutil.copy2(STUB_START, packages)
     lines = [f"import {STUB_START.stem}"]
     # As bytes, since this file and a stub's file names are ASCII.
-    paths = map(os.fsencode, package_folders())
+    paths = map(os.fsencode, _package_folders())
     lines += [f"import os, site; site.addsitedir(os.fsdecode({path!r}))" for path in paths]
     (packages / "stubs.pth").write_text("\n".join(lines) + "\n")
     return folder
 
 
-def package_folders() -> list[str]:
+def _package_folders() -> list[str]:
     """Where this interpreter finds installed packages."""
     user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
     return [path for path in [*user, *site.getsitepackages()] if path in sys.path]

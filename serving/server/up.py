@@ -40,13 +40,13 @@ def up(settings: ServerSettings) -> None:
     signals = Signals()
     server = EmbeddedServer(settings, say)
     server.launch()
-    say(f"starting tritonserver over {settings.repository}" + describe_log(server))
-    wait(lambda: server.is_ready or server.has_ended or signals.count > 0)
+    say(f"starting tritonserver over {settings.repository}" + _describe_log(server))
+    _wait_until(lambda: server.is_ready or server.has_ended or signals.count > 0)
     if server.is_ready:
-        describe(server)
-    wait(lambda: server.has_ended or signals.count > 0)
+        describe_server(server)
+    _wait_until(lambda: server.has_ended or signals.count > 0)
     if not server.has_ended:
-        finish(server, signals)
+        _drain_server(server, signals)
     server.stop()
     if isinstance(server.failure, SlowStartError):
         raise SlowStartError(f"{server.failure}: give it longer with --start-seconds")
@@ -55,7 +55,7 @@ def up(settings: ServerSettings) -> None:
     say("stopped")
 
 
-def describe(server: EmbeddedServer) -> None:
+def describe_server(server: EmbeddedServer) -> None:
     """Say what is served where, now that a real inference has succeeded."""
     settings = server.settings
     try:
@@ -79,20 +79,20 @@ def describe(server: EmbeddedServer) -> None:
     say("stop with Ctrl-C or SIGTERM: requests in flight are finished first")
 
 
-def describe_log(server: EmbeddedServer) -> str:
+def _describe_log(server: EmbeddedServer) -> str:
     """Where the log goes, as the end of a sentence."""
     return f", its log: {server.log_file}" if server.log_file else ""
 
 
-def finish(server: EmbeddedServer, signals: Signals) -> None:
+def _drain_server(server: EmbeddedServer, signals: Signals) -> None:
     """Drain; a further signal cuts that short."""
     say(f"stopping: requests in flight have up to {server.settings.drain_seconds:.0f} s")
     server.request_stop()
-    wait(lambda: server.has_ended or signals.count > 1)
+    _wait_until(lambda: server.has_ended or signals.count > 1)
     server.request_stop()
 
 
-def wait(condition: Callable[[], bool]) -> None:
+def _wait_until(condition: Callable[[], bool]) -> None:
     """Look again and again: unlike a lock this lets signal handlers run at once."""
     while not condition():
         time.sleep(POLL)

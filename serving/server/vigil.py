@@ -18,7 +18,7 @@ from serving.server.plan import Report
 from serving.server.running import Running
 
 PATIENCE = 60.0  # seconds
-LOOKS = 3  # at least: a machine that stood still for a minute is no reason
+OBSERVATIONS = 3  # at least: a machine that stood still for a minute is no reason
 IDLE = 0.01  # of a core, at most, while waiting for what never comes
 COSTLY = 30.0  # seconds of a core that no request takes
 
@@ -36,30 +36,30 @@ class Vigil:
     """Watches one model, or the server.
 
     Args:
-        look: what to see now.
+        observe: what is seen at this moment.
         cancel: gives up the request that waits.
     """
 
-    def __init__(self, look: Callable[[], Sign], cancel: Callable[[], object]) -> None:
-        self._look = look
+    def __init__(self, observe: Callable[[], Sign], cancel: Callable[[], object]) -> None:
+        self._observe = observe
         self.end = cancel
-        self._begin(look())
+        self._begin(observe())
 
     def _begin(self, sign: Sign) -> None:
-        self._began, self._looks, self._first = time.monotonic(), 0, sign
+        self._began, self._observations, self._first = time.monotonic(), 0, sign
 
     def hangs(self) -> bool:
         """Whether that is certain now."""
-        sign = self._look()
+        sign = self._observe()
         if sign.answered:
             return False
         if sign.finished != self._first.finished:
             self._begin(sign)
             return False
-        self._looks += 1
+        self._observations += 1
         waited, cpu = time.monotonic() - self._began, sign.cpu - self._first.cpu
         idle = cpu <= IDLE * waited
-        return self._looks >= LOOKS and waited >= PATIENCE and (idle or cpu >= COSTLY)
+        return self._observations >= OBSERVATIONS and waited >= PATIENCE and (idle or cpu >= COSTLY)
 
 
 class Vigils:
@@ -114,8 +114,8 @@ class Vigils:
         control, answered = self._running.control, threading.Event()
         cancel = control.ask(model, version, answered.set)
 
-        def look() -> Sign:
+        def observe() -> Sign:
             cpu = sum(stub.cpu() for stub in self._running.stubs_of(model))
             return Sign(answered.is_set(), control.finished(model, version), cpu)
 
-        return Vigil(look, cancel)
+        return Vigil(observe, cancel)

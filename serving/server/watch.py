@@ -9,11 +9,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from serving.errors import StoreError
 from serving.model_config import list_version_numbers, read_config
-from serving.store.base import Store, counts
+from serving.store.base import Store, is_in_repository
 from serving.store.folder import FolderStore
 
-FOLDER_SECONDS = 1.0  # between two looks at a folder
-STORE_SECONDS = 5.0  # between two looks at an object store
+FOLDER_SECONDS = 1.0  # between two listings of a folder
+STORE_SECONDS = 5.0  # between two listings of an object store
 
 Snapshot = dict[str, dict[str, str]]  # by model: the stamps of its files
 
@@ -31,7 +31,7 @@ class Changes:
 class Watch:
     """Compares the repository with what it was. `changes` may be called as often as wanted.
 
-    It looks in a thread of its own: a store that hangs must not keep the caller waiting.
+    It lists the files in a thread of its own: a store that hangs must not keep the caller waiting.
     """
 
     def __init__(self, store: Store, variant: str = "") -> None:
@@ -47,7 +47,7 @@ class Watch:
 
     def begin(self, files: Mapping[str, str]) -> None:
         """Take this as the state that is loaded."""
-        self._known = self._last = group(files)
+        self._known = self._last = _group_by_model(files)
 
     def config(self, model: str) -> ModelConfig:
         """What a model's config.pbtxt says, or the variant of it that the server reads.
@@ -58,38 +58,38 @@ class Watch:
         return read_config(self._store, model, self._variant)
 
     def versions(self, model: str) -> set[int]:
-        """The numbers of a model's version folders at the last look."""
+        """The numbers of a model's version folders at the last listing."""
         return list_version_numbers(self._last.get(model, {}))
 
     def changes(self) -> Changes:
         """What changed since the last answer that told of a change.
 
-        A change counts when two looks in a row agree, so that a copy in progress can end.
+        A change counts when two listings in a row agree, so that a copy in progress can end.
         """
         if self._thread is None:
             if time.monotonic() >= self._next:
-                self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+                self._thread = threading.Thread(target=self._list_files, name="watch", daemon=True)
                 self._thread.start()
         elif not self._thread.is_alive():
             self._thread = None
             self._next = time.monotonic() + self._seconds
-            return self._judge()
+            return self._compare()
         return Changes()
 
-    def _look(self) -> None:
+    def _list_files(self) -> None:
         try:
             files = self._store.files()
-            if self._known and not files:  # a folder that is not mounted looks so
+            if self._known and not files:  # a folder that is not mounted is seen so
                 raise StoreError(f"{self._store.address} is gone or empty")
-            self._answer = group(files)
+            self._answer = _group_by_model(files)
         except StoreError as error:
             self._answer = error
 
-    def _judge(self) -> Changes:
+    def _compare(self) -> Changes:
         now = self._answer
         if not isinstance(now, dict):
-            return self._tell(str(now))
-        changes = self._tell("")
+            return self._change_of_trouble(str(now))
+        changes = self._change_of_trouble("")
         settled, self._last = now == self._last, now
         if not settled or now == self._known:
             return changes
@@ -103,15 +103,15 @@ class Watch:
         }
         return Changes(changed, sorted(known.keys() - now.keys()), arrived, changes.trouble)
 
-    def _tell(self, trouble: str) -> Changes:
-        """The trouble of this look if it is not that of the last one."""
+    def _change_of_trouble(self, trouble: str) -> Changes:
+        """What is wrong now, if that has changed; empty: nothing is wrong any more."""
         before, self._trouble = self._trouble, trouble
         return Changes(trouble=None if bool(before) == bool(trouble) else trouble)
 
 
-def group(files: Mapping[str, str]) -> Snapshot:
+def _group_by_model(files: Mapping[str, str]) -> Snapshot:
     """The stamps by model. What has no config.pbtxt is no model."""
-    files = {path: stamp for path, stamp in files.items() if counts(path, hidden=False)}
+    files = {path: stamp for path, stamp in files.items() if is_in_repository(path, hidden=False)}
     models = {path.split("/")[0] for path in files if path.count("/") == 1}
     return {
         model: {path: stamp for path, stamp in files.items() if path.startswith(f"{model}/")}

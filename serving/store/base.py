@@ -135,7 +135,7 @@ def variant_path(variant: str) -> str:
     return f"{VARIANTS}/{variant}{SUFFIX}" if variant else CONFIG
 
 
-def counts(path: str, hidden: bool) -> bool:
+def is_in_repository(path: str, hidden: bool) -> bool:
     """Whether a file belongs to the repository."""
     parts = path.split("/")
     if "__pycache__" in parts or parts[0].startswith("."):

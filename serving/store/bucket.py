@@ -129,7 +129,7 @@ class Bucket:
 
     @contextmanager
     def _translate_errors(self, path: str = "") -> Iterator[None]:
-        """Turn the client's errors into sentences; `path` is what may be missing."""
+        """Make sentences of the client's errors; `path` is what may be missing."""
         try:
             yield
         except (AlreadyExistsError, PreconditionError):
@@ -151,8 +151,8 @@ class Bucket:
         denied = isinstance(error, PermissionDeniedError | UnauthenticatedError)
         if denied or re.search(r"status code: 40[13]", text):
             return StoreError(
-                f"{where} denies access to {self.address} ({gist(text)}): check {credentials}, and "
-                f"what they may do in the bucket {bucket}"
+                f"{where} denies access to {self.address} ({_find_cause(text)}): check "
+                f"{credentials}, and what they may do in the bucket {bucket}"
             )
         if "kind: Timeout" in text:
             return StoreError(
@@ -166,7 +166,7 @@ class Bucket:
             )
         if "region" in text:
             return StoreError(f"{bucket} lies in another region: set AWS_DEFAULT_REGION to it")
-        return StoreError(f"{where} failed over {self.address}: {gist(text)}")
+        return StoreError(f"{where} failed over {self.address}: {_find_cause(text)}")
 
     def _where(self) -> str:
         """The server, for the begin of a sentence."""
@@ -174,7 +174,7 @@ class Bucket:
         return f"the store {self._place.host}" if self._place.host else names[self._place.kind]
 
 
-def gist(text: str) -> str:
+def _find_cause(text: str) -> str:
     """The one thing to know of a client's error, which runs over many lines."""
     if code := re.search(r"<Code>(\w+)</Code>", text):
         return code[1]

@@ -13,9 +13,9 @@ from typing import IO
 from serving.errors import BusyError, MissingFileError, StoreError
 from serving.store.base import (
     Store,
-    counts,
     describe_busy,
     describe_owner,
+    is_in_repository,
 )
 
 
@@ -30,60 +30,60 @@ class FolderStore(Store):
     def files(self, hidden: bool = False) -> dict[str, str]:
         """See Store; the stamp is the file's time and size."""
         found = {}
-        with self._told():
+        with self._translate_errors():
             for path in self._root.rglob("*"):
                 name = path.relative_to(self._root).as_posix()
-                if counts(name, hidden) and (stamp := describe(path)):
+                if is_in_repository(name, hidden) and (stamp := _read_stamp(path)):
                     found[name] = stamp
         return found
 
     def read(self, path: str) -> bytes:
         """See Store."""
-        with self._told(path):
+        with self._translate_errors(path):
             return (self._root / path).read_bytes()
 
     def modified(self, path: str) -> datetime:
         """See Store."""
-        with self._told(path):
+        with self._translate_errors(path):
             return datetime.fromtimestamp((self._root / path).stat().st_mtime, UTC)
 
     def write(self, path: str, data: bytes) -> None:
         """See Store."""
-        with self._told(), self._beside() as folder:
+        with self._translate_errors(), self._beside() as folder:
             target = self._root / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(folder / "file", data)
+            _write_durably(folder / "file", data)
             (folder / "file").replace(target)
-            sync(target.parent)
+            _sync_to_disk(target.parent)
 
     def place(self, folder: str, files: Mapping[str, bytes]) -> None:
         """See Store."""
         target = self._root / folder
-        with self._told(), self._beside() as beside:
+        with self._translate_errors(), self._beside() as beside:
             for name, data in files.items():
                 path = beside / "new" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_durably(path, data)
+                _write_durably(path, data)
             self._show(beside / "new", target)
 
     def create(self, source: Path) -> None:
         """See Store."""
-        with self._told(), self._beside() as beside:
+        with self._translate_errors(), self._beside() as beside:
             shutil.copytree(source, beside / "new")
             for path in (beside / "new").rglob("*"):
-                sync(path)
+                _sync_to_disk(path)
             self._show(beside / "new", self._root)
 
     def remove(self, folder: str) -> None:
         """See Store. It vanishes at once."""
-        with self._told(), self._beside() as beside:
+        with self._translate_errors(), self._beside() as beside:
             if (self._root / folder).exists():
                 (self._root / folder).rename(beside / "old")
-                sync((self._root / folder).parent)
+                _sync_to_disk((self._root / folder).parent)
 
     def clean(self) -> None:
         """See Store."""
-        with self._told():
+        with self._translate_errors():
             for left in self._root.parent.iterdir():
                 name = left.name.removeprefix(self._prefix)
                 if name != left.name and "-" not in name:  # else another repository's
@@ -93,7 +93,7 @@ class FolderStore(Store):
     def lock(self, purpose: str) -> Iterator[None]:
         """See Store. The kernel ends it with the process, however that ends."""
         path = self._root.parent / f".{self._root.name}.lock"
-        with self._told():
+        with self._translate_errors():
             file = self._claim(path)
             file.write(describe_owner(purpose))
             file.flush()
@@ -136,13 +136,13 @@ class FolderStore(Store):
             raise StoreError(f"{target} exists already")
         target.parent.mkdir(parents=True, exist_ok=True)
         for folder in [prepared, *(path for path in prepared.rglob("*") if path.is_dir())]:
-            sync(folder)
+            _sync_to_disk(folder)
         prepared.rename(target)
-        sync(target.parent)
+        _sync_to_disk(target.parent)
 
     @contextmanager
-    def _told(self, path: str = "") -> Iterator[None]:
-        """Turn the system's errors into sentences; `path` is what may be missing."""
+    def _translate_errors(self, path: str = "") -> Iterator[None]:
+        """Make sentences of the system's errors; `path` is what may be missing."""
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -156,7 +156,7 @@ class FolderStore(Store):
             raise StoreError(f"{error.filename or self.address}: {error.strerror}") from None
 
 
-def describe(path: Path) -> str | None:
+def _read_stamp(path: Path) -> str | None:
     """A file's time and size; None for a folder and for what has just been removed."""
     try:
         status = path.stat()
@@ -165,7 +165,7 @@ def describe(path: Path) -> str | None:
     return None if path.is_dir() else f"{status.st_mtime_ns} {status.st_size}"
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def _write_durably(path: Path, data: bytes) -> None:
     """Write a file that survives a power cut."""
     with path.open("wb") as file:
         file.write(data)
@@ -173,7 +173,7 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync(path: Path) -> None:
+def _sync_to_disk(path: Path) -> None:
     """Bring a file or a folder's entries to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

@@ -41,13 +41,13 @@ class Lease:
             BusyError: its owner lives.
         """
         while True:
-            began = now()
+            began = _boot_time()
             try:
                 self._tag = self._put("create")
                 break
             except AlreadyExistsError:
                 tag = self._wait_for_owner()
-            began = now()
+            began = _boot_time()
             if tag is None:  # it was freed meanwhile
                 continue
             try:
@@ -60,7 +60,7 @@ class Lease:
 
     def is_held(self) -> bool:
         """Whether nobody else can have taken it."""
-        return not self._lost and now() - self._renewed < TRUSTED
+        return not self._lost and _boot_time() - self._renewed < TRUSTED
 
     def release(self) -> None:
         """Give it back, unless it was lost."""
@@ -91,8 +91,8 @@ class Lease:
         Raises:
             BusyError: the owner renewed it.
         """
-        first, began = None, now()
-        while first is None or now() - began < LEASE:
+        first, began = None, _boot_time()
+        while first is None or _boot_time() - began < LEASE:
             try:
                 tag, owner = self._bucket.get(LOCK)
             except MissingFileError:
@@ -108,7 +108,7 @@ class Lease:
         while not self._over.wait(RENEW):
             if not self.is_held():
                 return
-            began = now()
+            began = _boot_time()
             try:
                 self._tag = self._put({"e_tag": self._tag})
                 self._renewed = began
@@ -119,6 +119,6 @@ class Lease:
                 continue  # `is_held` sees how old the last one is
 
 
-def now() -> float:
+def _boot_time() -> float:
     """Seconds that pass while the machine sleeps, too."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

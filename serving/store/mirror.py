@@ -15,16 +15,16 @@ LONGEST_PAUSE = 30.0  # seconds between two attempts while the store is away
 AWAY_PATIENCE = 2.0  # seconds that nobody waits longer for a store that was away last
 
 
-class Copy:
+class Mirror:
     """The files of a store in a local folder, as they were when the store was last there.
 
     Args:
         store: what is copied.
         folder: for it alone, on the same file system as its parent; made if it does not exist.
         report: takes a line when the store goes away, and when it is back.
-        patience: seconds that a look may take, for a disk that hangs; None: as long as it takes.
-        seconds: between two looks; None: only when asked, and after growing pauses while away.
-        looked: called after each look.
+        patience: seconds that a check may take, for a disk that hangs; None: as long as it takes.
+        seconds: between two checks; None: only when asked, and after growing pauses while away.
+        checked: called after each check.
     """
 
     def __init__(
@@ -34,43 +34,45 @@ class Copy:
         report: Callable[[str], None],
         patience: float | None = None,
         seconds: float | None = None,
-        looked: Callable[[], None] = lambda: None,
+        checked: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
         self.files: Mapping[str, str] = {}  # each one's stamp, by its path
-        self.away = False  # the store, at the last look
+        self.away = False  # the store, at the last check
         self._store = store
         self._report = report
         self._patience = patience
         self._seconds = seconds
-        self._looked = looked
+        self._checked = checked
         self._pauses = Backoff(LONGEST_PAUSE)
         self._time = 0  # of the last change, in whole seconds
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="copy", daemon=True)
+        self._thread = threading.Thread(
+            target=self._check_again_and_again, name="mirror", daemon=True
+        )
 
     def start(self) -> None:
-        """Look from time to time from now on."""
+        """Begin to check the store from time to time."""
         self._thread.start()
 
     def close(self) -> None:
-        """Look no more, and write nothing more."""
+        """End the checks, and write nothing more."""
         self._over.set()
         self._wake.set()
         if self._lock.acquire(timeout=AWAY_PATIENCE):
             self._lock.release()
 
     def refresh(self) -> None:
-        """Look now. A store that was away last is not waited for until it is given up."""
-        if self.away and self._lock.locked():  # a look that nobody waits for any more
+        """Check now. A store that was away last is not waited for until it is given up."""
+        if self.away and self._lock.locked():  # a check that nobody waits for any more
             return
-        look = threading.Thread(target=self._look, name="look", daemon=True)
-        look.start()
-        look.join(AWAY_PATIENCE if self.away else self._patience)
-        if look.is_alive() and not self.away:
-            self._judge("it does not answer")
+        check = threading.Thread(target=self._check, name="check", daemon=True)
+        check.start()
+        check.join(AWAY_PATIENCE if self.away else self._patience)
+        if check.is_alive() and not self.away:
+            self._set_away("it does not answer")
 
     def update(self) -> None:
         """Bring the copy up to date.
@@ -79,7 +81,7 @@ class Copy:
             StoreError: the store is away. The copy is what it was.
         """
         now = self._store.files(hidden=True)
-        if not now and self.files:  # a folder that is not mounted looks so
+        if not now and self.files:  # a folder that is not mounted is seen so
             raise StoreError(f"{self._store.address} is gone or empty")
         changed = [path for path, stamp in now.items() if self.files.get(path) != stamp]
         fresh = self._fetch(changed)
@@ -105,14 +107,14 @@ class Copy:
             os.utime(fresh / path, (self._time, self._time))
         return fresh
 
-    def _keep(self) -> None:
+    def _check_again_and_again(self) -> None:
         while not self._over.is_set():
             pause = self._pauses.pause() if self.away and not self._seconds else self._seconds
             self._wake.wait(pause)
             self._wake.clear()
-            self._look()
+            self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         with self._lock:
             if self._over.is_set():
                 return
@@ -121,15 +123,15 @@ class Copy:
                 trouble = ""
             except (StoreError, OSError) as error:
                 trouble = str(error)
-            self._judge(trouble)
+            self._set_away(trouble)
 
-    def _judge(self, trouble: str) -> None:
-        """After a look: the store is away, for this reason, or there."""
+    def _set_away(self, trouble: str) -> None:
+        """After a check: the store is away for this reason, or there if it is empty."""
         changed, self.away = bool(trouble) != self.away, bool(trouble)
-        self._looked()
+        self._checked()
         if changed:
             address = self._store.address
             last = f"going on with the last copy of {address}: {trouble}"
             self._report(last if trouble else f"{address} is there again")
             self._pauses.reset()
-            self._wake.set()  # the pauses between two looks are others now
+            self._wake.set()  # the pauses between two checks are others now

@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 
 from serving.errors import MissingFileError, StoreError
 from serving.store import lease
-from serving.store.base import CONFIG, Store, counts, is_config, is_under
+from serving.store.base import CONFIG, Store, is_config, is_in_repository, is_under
 from serving.store.bucket import Bucket, Place
 from serving.store.lease import Lease
 
@@ -33,7 +33,7 @@ class ObjectStore(Store):
     def files(self, hidden: bool = False) -> dict[str, str]:
         """See Store; the stamp is the object's tag."""
         stamps = self._bucket.stamps()
-        return {path: stamp for path, stamp in stamps.items() if counts(path, hidden)}
+        return {path: stamp for path, stamp in stamps.items() if is_in_repository(path, hidden)}
 
     def read(self, path: str) -> bytes:
         """See Store."""
@@ -72,7 +72,10 @@ class ObjectStore(Store):
         """See Store."""
         paths = [path for path in sorted(source.rglob("*")) if path.is_file()]
         names = {path.relative_to(source).as_posix(): path for path in paths}
-        order = sorted(filter(lambda name: counts(name, True), names), key=lambda n: rank(names[n]))
+        order = sorted(
+            filter(lambda name: is_in_repository(name, True), names),
+            key=lambda n: _upload_rank(names[n]),
+        )
         self._refuse_existing(order[-1])
         for name in order[:-1]:
             self._put(name, names[name].read_bytes())
@@ -131,12 +134,12 @@ class ObjectStore(Store):
         raise StoreError(f"{self.address.rstrip('/')}/{path} exists already")
 
 
-def rank(path: Path) -> int:
+def _upload_rank(path: Path) -> int:
     """When a file of a new repository is uploaded: 0 first, ensembles last."""
-    return 0 if path.name != CONFIG else 2 if is_ensemble(path.read_bytes()) else 1
+    return 0 if path.name != CONFIG else 2 if _is_ensemble(path.read_bytes()) else 1
 
 
-def is_ensemble(config: bytes) -> bool:
+def _is_ensemble(config: bytes) -> bool:
     """Whether a config.pbtxt makes an ensemble."""
     parsed = text_format.Parse(config, model_config_pb2.ModelConfig(), allow_unknown_field=True)
     return bool(parsed.platform == "ensemble" or parsed.ensemble_scheduling.step)

@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from serving.store.mirror import Copy
+from serving.store.mirror import Mirror
 
 BUCKET, PREFIX = "/repository", "models/"  # Triton takes no bare bucket for a repository
 OTHERS = ("AWS_", "AZURE_", "GOOGLE_", "TRITON_CLOUD_")  # variables that Triton's clients read
@@ -33,16 +33,16 @@ LIST = (  # without a first line that says XML, since blanks may come before
 ENTRY = "<Contents><Key>models/{}</Key><LastModified>{}</LastModified><Size>{}</Size></Contents>"
 
 
-class Gateway(ThreadingHTTPServer):
+class S3Gateway(ThreadingHTTPServer):
     """Serves a copy on a free port until `close`."""
 
     daemon_threads = True
 
-    def __init__(self, copy: Copy) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.copy = copy
+    def __init__(self, mirror: Mirror) -> None:
+        super().__init__(("127.0.0.1", 0), S3Handler)
+        self.mirror = mirror
         self.key = secrets.token_hex(16)
-        self._thread = threading.Thread(target=self.serve_forever, name="gateway", daemon=True)
+        self._thread = threading.Thread(target=self.serve_forever, name="S3 gateway", daemon=True)
         self._thread.start()
 
     @property
@@ -68,11 +68,11 @@ class Gateway(ThreadingHTTPServer):
         self.server_close()
 
 
-class Handler(BaseHTTPRequestHandler):
+class S3Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
-    server: Gateway
+    server: S3Gateway
     timeout = 60  # seconds; an idle connection is closed
 
     def do_GET(self) -> None:
@@ -90,30 +90,30 @@ class Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _list(self, prefix: str) -> None:
-        copy = self.server.copy
+        mirror = self.server.mirror
         self.send_response(200)
         self.send_header("Connection", "close")
         self.end_headers()
         if prefix.count("/") <= 1:  # of everything or of one model: what each load begins with
             self._refresh()
         found = []
-        for name in sorted(name for name in copy.files if name.startswith(prefix)):
-            status = (copy.folder / name).stat()
+        for name in sorted(name for name in mirror.files if name.startswith(prefix)):
+            status = (mirror.folder / name).stat()
             changed = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(status.st_mtime))
             found.append(ENTRY.format(escape(name), changed, status.st_size))
         self.wfile.write(LIST.format("".join(found)).encode())
 
     def _refresh(self) -> None:
         """Triton's client gives up an answer of which nothing comes for 3 seconds."""
-        refresh = threading.Thread(target=self.server.copy.refresh)
+        refresh = threading.Thread(target=self.server.mirror.refresh)
         refresh.start()
         while refresh.is_alive():
             refresh.join(1.0)
             self.wfile.write(b"\n" * 64)
 
     def _send(self, name: str) -> None:
-        path = self.server.copy.folder / name
-        if name in self.server.copy.files:
+        path = self.server.mirror.folder / name
+        if name in self.server.mirror.files:
             self._answer(200, path.read_bytes(), path.stat().st_mtime)
         else:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")

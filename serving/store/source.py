@@ -13,10 +13,10 @@ from pathlib import Path
 
 from serving.store.base import Store
 from serving.store.folder import FolderStore
-from serving.store.mirror import Copy
-from serving.store.s3_gateway import Gateway
+from serving.store.mirror import Mirror
+from serving.store.s3_gateway import S3Gateway
 
-SECONDS = 5.0  # between two looks at a folder
+SECONDS = 5.0  # between two checks of a folder
 PATIENCE = 60.0  # seconds that one may take; the requests to a store have limits of their own
 
 
@@ -51,15 +51,15 @@ class FolderSource(Source):
 
     def __init__(self, store: FolderStore, place: Path, report: Callable[[str], None]) -> None:
         self._store = store
-        self._copy = Copy(store, place / "kept", report, PATIENCE, SECONDS, self._point)
+        self._mirror = Mirror(store, place / "mirror", report, PATIENCE, SECONDS, self._point)
         self._link = place / "models"
         self.address = str(self._link)
         self._point()
-        self._copy.start()
+        self._mirror.start()
 
     def _point(self) -> None:
         """Let the link point to what is there."""
-        target = self._copy.folder if self._copy.away else Path(self._store.triton_address)
+        target = self._mirror.folder if self._mirror.away else Path(self._store.triton_address)
         new = self._link.with_name("models-new")
         new.unlink(missing_ok=True)
         new.symlink_to(target)
@@ -67,15 +67,15 @@ class FolderSource(Source):
 
     def files(self) -> Mapping[str, str]:
         """See Source."""
-        return self._copy.files if self._copy.away else self._store.files(hidden=True)
+        return self._mirror.files if self._mirror.away else self._store.files(hidden=True)
 
     def prepare(self) -> None:
         """See Source."""
-        self._copy.refresh()
+        self._mirror.refresh()
 
     def close(self) -> None:
         """See Source."""
-        self._copy.close()
+        self._mirror.close()
 
 
 class ObjectSource(Source):
@@ -86,19 +86,19 @@ class ObjectSource(Source):
     """
 
     def __init__(self, store: Store, place: Path, report: Callable[[str], None]) -> None:
-        self._copy = Copy(store, place / "kept", report)
-        self._copy.update()
-        self._gateway = Gateway(self._copy)
+        self._mirror = Mirror(store, place / "mirror", report)
+        self._mirror.update()
+        self._gateway = S3Gateway(self._mirror)
         self.address = self._gateway.address
-        self._copy.start()
+        self._mirror.start()
 
     def files(self) -> Mapping[str, str]:
         """See Source."""
-        return self._copy.files
+        return self._mirror.files
 
     def prepare(self) -> None:
         """See Source."""
-        self._copy.refresh()
+        self._mirror.refresh()
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """See Source."""
@@ -106,7 +106,7 @@ class ObjectSource(Source):
 
     def close(self) -> None:
         """See Source."""
-        self._copy.close()
+        self._mirror.close()
         self._gateway.close()
 
 

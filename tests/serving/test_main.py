@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from serving.__main__ import COMMANDS, main, split
+from serving.__main__ import COMMANDS, main, split_arguments
 
 
 def test_nothing_after_dashes() -> None:
-    assert split([]) == ([], ())
-    assert split(["up"]) == (["up"], ())
+    assert split_arguments([]) == ([], ())
+    assert split_arguments(["up"]) == (["up"], ())
 
 
 def test_what_follows_the_dashes_is_tritonservers() -> None:
-    assert split(["up", "--", "--log-verbose=1", "--", "x"]) == (
+    assert split_arguments(["up", "--", "--log-verbose=1", "--", "x"]) == (
         ["up"],
         ("--log-verbose=1", "--", "x"),
     )

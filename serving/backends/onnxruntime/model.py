@@ -40,17 +40,17 @@ class TritonPythonModel:
         """Add the inputs, outputs and max_batch_size that config.pbtxt leaves out."""
         given = config.as_dict()
         session = open_session(Path(pb_utils.get_model_dir()), given)
-        batches = accepts_batches(session)
+        batches = _accepts_batches(session)
         if not given["max_batch_size"] and not given["input"] and batches:
             config.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
         batched = config.as_dict()["max_batch_size"] > 0
         known = {tensor["name"] for tensor in given["input"] + given["output"]}
         for tensor in session.get_inputs():
             if tensor.name not in known:
-                config.add_input(describe(tensor, batched))
+                config.add_input(_describe_tensor(tensor, batched))
         for tensor in session.get_outputs():
             if tensor.name not in known:
-                config.add_output(describe(tensor, batched))
+                config.add_output(_describe_tensor(tensor, batched))
         return config
 
     def initialize(self, args: dict[str, str]) -> None:
@@ -60,13 +60,13 @@ class TritonPythonModel:
         self.session = Session(Path(pb_utils.get_model_dir()), config)
         self.inputs = {tensor["name"]: tensor["data_type"] for tensor in config["input"]}
         self.outputs = [tensor["name"] for tensor in config["output"]]
-        check_names("input", list(self.inputs), self.session.shared.get_inputs())
-        check_names("output", self.outputs, self.session.shared.get_outputs())
+        _check_names("input", list(self.inputs), self.session.shared.get_inputs())
+        _check_names("output", self.outputs, self.session.shared.get_outputs())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests, together if they can be joined, else one by one."""
         feeds = [self.read(request) for request in requests]
-        if self.batched and len(feeds) > 1 and joinable(feeds):
+        if self.batched and len(feeds) > 1 and _joinable(feeds):
             return self.run_joined(feeds)
         return [self.run_alone(feed) for feed in feeds]
 
@@ -122,7 +122,7 @@ class Session:
         follow = parameter(config, "threads_follow_load")
         configured = 0 if follow else parameter(config, "intra_op_thread_count")
         cores = usable_cores()
-        share = configured or max(1, cores // count_instances(config))
+        share = configured or max(1, cores // _count_instances(config))
         self.shared = open_session(version_folder, config, share)
         self.alone = self.shared
         if not configured and share < cores:
@@ -162,7 +162,7 @@ def decode(array: np.ndarray) -> np.ndarray:
     return np.vectorize(bytes.decode, otypes=[object])(array)
 
 
-def joinable(feeds: list[Feed]) -> bool:
+def _joinable(feeds: list[Feed]) -> bool:
     """Whether the requests hold the same tensors, equal in all but the batch dimension."""
     shapes = [{name: array.shape[1:] for name, array in feed.items()} for feed in feeds]
     return bool(shapes[0]) and all(shape == shapes[0] for shape in shapes)
@@ -183,7 +183,7 @@ def open_session(
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def count_instances(config: dict[str, Any]) -> int:
+def _count_instances(config: dict[str, Any]) -> int:
     """How many instances the model has."""
     return sum(group.get("count") or 1 for group in config.get("instance_group", [])) or 1
 
@@ -197,27 +197,27 @@ def parameter(config: dict[str, Any], name: str) -> int:
     return int(text)
 
 
-def accepts_batches(session: onnxruntime.InferenceSession) -> bool:
+def _accepts_batches(session: onnxruntime.InferenceSession) -> bool:
     """Whether the first dimension of every tensor is free."""
     tensors = session.get_inputs() + session.get_outputs()
     return all(tensor.shape and not isinstance(tensor.shape[0], int) for tensor in tensors)
 
 
-def describe(tensor: onnxruntime.NodeArg, batched: bool) -> dict[str, Any]:
+def _describe_tensor(tensor: onnxruntime.NodeArg, batched: bool) -> dict[str, Any]:
     """A network's tensor in the terms of config.pbtxt; free dimensions are -1."""
     shape = tensor.shape[1:] if batched else tensor.shape
     dims = [size if isinstance(size, int) else -1 for size in shape]
-    return {"name": tensor.name, "data_type": triton_type(tensor.type), "dims": dims}
+    return {"name": tensor.name, "data_type": _triton_type(tensor.type), "dims": dims}
 
 
-def triton_type(onnx_type: str) -> str:
+def _triton_type(onnx_type: str) -> str:
     """tensor(float) -> TYPE_FP32."""
     name = onnx_type.removeprefix("tensor(").removesuffix(")")
     special = {"float": "FP32", "double": "FP64", "float16": "FP16", "bfloat16": "BF16"}
     return "TYPE_" + special.get(name, name.upper())
 
 
-def check_names(kind: str, configured: list[str], tensors: list[onnxruntime.NodeArg]) -> None:
+def _check_names(kind: str, configured: list[str], tensors: list[onnxruntime.NodeArg]) -> None:
     """Refuse a configuration that names a tensor the network lacks."""
     present = [tensor.name for tensor in tensors]
     missing = sorted(set(configured) - set(present))

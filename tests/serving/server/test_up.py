@@ -20,7 +20,7 @@ from serving.server import up as module
 from serving.server.prerequisites import choose_ports
 from serving.server.process import find_stubs
 from serving.server.server import ServerSettings
-from serving.server.up import describe
+from serving.server.up import describe_server
 from tests.conftest import wait_until
 
 UP = [sys.executable, "-m", "serving", "up", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
@@ -149,7 +149,7 @@ def test_settings_for_this_machine(
 ) -> None:
     monkeypatch.setattr(module, "usable_cores", lambda: cores)
     server = MagicMock(settings=ServerSettings("models", model_config_name=variant))
-    describe(server)
+    describe_server(server)
     told = capsys.readouterr().out
     assert expected in told
     assert ("serving tune" in told) == (cores > 2 and not variant)
@@ -162,7 +162,7 @@ def test_a_server_that_dies_while_it_is_described_ends_nothing(
     control = server.control.return_value.__enter__.return_value
     server.control.return_value.__exit__.return_value = False
     control.models.side_effect = InferenceServerException("connection refused")
-    describe(server)
+    describe_server(server)
     assert "  models   connection refused" in capsys.readouterr().out
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from serving.errors import StoreError
 from serving.store.address import open_store
-from serving.store.mirror import Copy
+from serving.store.mirror import Mirror
+from tests.conftest import wait_until
 
 
 @pytest.fixture
@@ -24,42 +25,42 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_follows_changes(repository: Path, tmp_path: Path) -> None:
-    copy = Copy(open_store(repository), tmp_path / "kept", lambda line: None)
-    copy.update()
-    assert files(copy.folder) == files(repository)
+    mirror = Mirror(open_store(repository), tmp_path / "mirror", lambda line: None)
+    mirror.update()
+    assert files(mirror.folder) == files(repository)
     (repository / "ssd" / "config.pbtxt").unlink()
     (repository / "ssd" / "1" / "model.onnx").write_bytes(b"second")
-    copy.update()
-    assert files(copy.folder) == files(repository) == {"ssd/1/model.onnx": b"second"}
+    mirror.update()
+    assert files(mirror.folder) == files(repository) == {"ssd/1/model.onnx": b"second"}
 
 
 def test_each_change_is_a_second_younger(repository: Path, tmp_path: Path) -> None:
     """Triton compares whole seconds."""
-    copy = Copy(open_store(repository), tmp_path / "kept", lambda line: None)
+    mirror = Mirror(open_store(repository), tmp_path / "mirror", lambda line: None)
     times = []
     for number in range(4):
         (repository / "ssd" / "config.pbtxt").write_text("changed" * number)
-        copy.update()
-        times.append(int((copy.folder / "ssd" / "config.pbtxt").stat().st_mtime))
+        mirror.update()
+        times.append(int((mirror.folder / "ssd" / "config.pbtxt").stat().st_mtime))
     assert times == sorted(set(times))
 
 
 def test_stays_while_the_store_is_away_and_says_so_once(repository: Path, tmp_path: Path) -> None:
     lines: list[str] = []
-    copy = Copy(open_store(repository), tmp_path / "kept", lines.append)
-    copy.refresh()
-    held = files(copy.folder)
+    mirror = Mirror(open_store(repository), tmp_path / "mirror", lines.append)
+    mirror.refresh()
+    held = files(mirror.folder)
     repository.rename(tmp_path / "aside")
     repository.mkdir()  # a folder that is not mounted looks so
     for _ in range(3):
-        copy.refresh()
-    assert (files(copy.folder), copy.away) == (held, True)
+        mirror.refresh()
+    assert (files(mirror.folder), mirror.away) == (held, True)
     repository.rmdir()
-    copy.refresh()
-    assert files(copy.folder) == held
+    mirror.refresh()
+    assert files(mirror.folder) == held
     (tmp_path / "aside").rename(repository)
-    copy.refresh()
-    assert not copy.away
+    mirror.refresh()
+    assert not mirror.away
     assert lines == [
         f"going on with the last copy of {repository}: {repository} is gone or empty",
         f"{repository} is there again",
@@ -70,9 +71,9 @@ def test_what_cannot_be_fetched_whole_changes_nothing(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(repository)
-    copy = Copy(store, tmp_path / "kept", lambda line: None)
-    copy.update()
-    held, read = files(copy.folder), store.read
+    mirror = Mirror(store, tmp_path / "mirror", lambda line: None)
+    mirror.update()
+    held, read = files(mirror.folder), store.read
 
     def break_off(path: str) -> bytes:
         if path.endswith("model.onnx"):
@@ -83,37 +84,36 @@ def test_what_cannot_be_fetched_whole_changes_nothing(
     (repository / "ssd" / "1" / "model.onnx").write_text("changed")
     monkeypatch.setattr(store, "read", break_off)
     with pytest.raises(StoreError):
-        copy.update()
-    assert files(copy.folder) == held
+        mirror.update()
+    assert files(mirror.folder) == held
 
 
 def test_a_store_that_hangs_is_waited_for_once(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    copy = Copy(open_store(repository), tmp_path / "kept", lines.append, patience=0.1)
-    copy.update()
+    mirror = Mirror(open_store(repository), tmp_path / "mirror", lines.append, patience=0.1)
+    mirror.update()
     go_on = threading.Event()
     monkeypatch.setattr("serving.store.mirror.AWAY_PATIENCE", 0.1)
-    monkeypatch.setattr(copy, "update", go_on.wait)
-    copy.refresh()
+    monkeypatch.setattr(mirror, "update", go_on.wait)
+    mirror.refresh()
     assert lines == [f"going on with the last copy of {repository}: it does not answer"]
-    copy.refresh()
-    assert copy.away
+    mirror.refresh()
+    assert mirror.away
     go_on.set()
-    for thread in threading.enumerate():
-        if thread.name == "look":
-            thread.join()
-    assert not copy.away
+    wait_until(lambda: not mirror.away)
 
 
 def test_looks_by_itself_once_started(repository: Path, tmp_path: Path) -> None:
     looked = threading.Event()
-    copy = Copy(open_store(repository), tmp_path / "kept", print, seconds=0.01, looked=looked.set)
-    copy.start()
+    mirror = Mirror(
+        open_store(repository), tmp_path / "mirror", print, seconds=0.01, checked=looked.set
+    )
+    mirror.start()
     assert looked.wait(20)
-    copy.close()
-    assert files(copy.folder) == files(repository)
+    mirror.close()
+    assert files(mirror.folder) == files(repository)
     (repository / "ssd" / "config.pbtxt").unlink()
-    copy.refresh()
-    assert files(copy.folder) != files(repository)
+    mirror.refresh()
+    assert files(mirror.folder) != files(repository)

@@ -12,8 +12,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from serving.store.address import open_store
-from serving.store.mirror import Copy
-from serving.store.s3_gateway import Gateway
+from serving.store.mirror import Mirror
+from serving.store.s3_gateway import S3Gateway
 
 FILES = {"ssd/config.pbtxt": b"name", "ssd/1/model.onnx": bytes(range(256)), "top/a & b": b""}
 
@@ -28,15 +28,15 @@ def repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gateway(repository: Path, tmp_path: Path) -> Iterator[Gateway]:
-    copy = Copy(open_store(repository), tmp_path / "kept", lambda line: None)
-    copy.update()
-    running = Gateway(copy)
+def gateway(repository: Path, tmp_path: Path) -> Iterator[S3Gateway]:
+    mirror = Mirror(open_store(repository), tmp_path / "mirror", lambda line: None)
+    mirror.update()
+    running = S3Gateway(mirror)
     yield running
     running.close()
 
 
-def client(gateway: Gateway, key: str) -> Any:
+def client(gateway: S3Gateway, key: str) -> Any:
     """Amazon's own client."""
     return boto3.client(
         "s3",
@@ -48,13 +48,13 @@ def client(gateway: Gateway, key: str) -> Any:
     )
 
 
-def names(gateway: Gateway, prefix: str = "models/") -> list[str]:
+def names(gateway: S3Gateway, prefix: str = "models/") -> list[str]:
     """What a list holds."""
     listed = client(gateway, gateway.key).list_objects_v2(Bucket="repository", Prefix=prefix)
     return [one["Key"].removeprefix("models/") for one in listed.get("Contents", [])]
 
 
-def test_lists_and_objects(gateway: Gateway, repository: Path) -> None:
+def test_lists_and_objects(gateway: S3Gateway, repository: Path) -> None:
     s3 = client(gateway, gateway.key)
     s3.head_bucket(Bucket="repository")
     assert names(gateway) == sorted(FILES)
@@ -69,12 +69,12 @@ def test_lists_and_objects(gateway: Gateway, repository: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["models/nothing", "models/../models/ssd/config.pbtxt", "other"])
-def test_what_is_not_there(gateway: Gateway, key: str) -> None:
+def test_what_is_not_there(gateway: S3Gateway, key: str) -> None:
     with pytest.raises(ClientError, match=r"NoSuchKey|404"):
         client(gateway, gateway.key).get_object(Bucket="repository", Key=key)
 
 
-def test_strangers_read_nothing(gateway: Gateway) -> None:
+def test_strangers_read_nothing(gateway: S3Gateway) -> None:
     stranger = client(gateway, "testing")
     for ask in (stranger.list_objects_v2, stranger.head_bucket):
         with pytest.raises(ClientError, match="403"):
@@ -87,7 +87,7 @@ def test_strangers_read_nothing(gateway: Gateway) -> None:
     connection.close()
 
 
-def test_a_list_is_of_this_moment(gateway: Gateway, repository: Path) -> None:
+def test_a_list_is_of_this_moment(gateway: S3Gateway, repository: Path) -> None:
     (repository / "new").mkdir()
     (repository / "new" / "file").touch()
     (repository / "ssd" / "config.pbtxt").unlink()
@@ -95,11 +95,11 @@ def test_a_list_is_of_this_moment(gateway: Gateway, repository: Path) -> None:
 
 
 def test_a_slow_store_keeps_the_client_waiting_but_not_in_silence(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    gateway: S3Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Triton's client gives up after 3 seconds without a byte."""
     go_on = threading.Event()
-    monkeypatch.setattr(gateway.copy, "update", go_on.wait)
+    monkeypatch.setattr(gateway.mirror, "update", go_on.wait)
     connection = http.client.HTTPConnection("127.0.0.1", gateway.server_port, timeout=20)
     headers = {"Authorization": f"AWS4-HMAC-SHA256 Credential={gateway.key}/today"}
     connection.request("GET", "/repository?list-type=2&prefix=models/", headers=headers)

@@ -105,9 +105,9 @@ def test_a_folder_that_is_away_stops_nobody(
     monkeypatch.setattr(source, "SECONDS", 0.5)
     aside = repository.with_name("aside")
     with watching(repository) as own:
-        kept = own.server._region.folder / "kept"
-        wait_until((kept / "ssd" / "1" / "model.onnx").exists)
-        wait_until((kept / "ensemble" / "config.pbtxt").exists)
+        mirror = own.server._region.folder / "mirror"
+        wait_until((mirror / "ssd" / "1" / "model.onnx").exists)
+        wait_until((mirror / "ensemble" / "config.pbtxt").exists)
         time.sleep(1)
         repository.rename(aside)
         survive(own, "ssd")
