@@ -1,6 +1,7 @@
 """A small HTTP server in this process that answers what a test wants."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -69,6 +70,28 @@ def message_of(tensors: Tensors) -> tuple[bytes, bytes]:
     ]
     head = {"model_name": "ensemble", "outputs": outputs}
     return json.dumps(head).encode(), b"".join(response.raw_output_contents)
+
+
+def trickle(handler: Handler) -> None:
+    """Write an endless header, a byte at a time."""
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.01)
+    except OSError:  # the client has closed the connection
+        handler.close_connection = True
+
+
+def slowly(handler: Handler) -> None:
+    """Write an endless body, a byte at a time."""
+    try:
+        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n")
+        while True:
+            handler.wfile.write(b"x")
+            time.sleep(0.01)
+    except OSError:
+        handler.close_connection = True
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 import pytest
 from tritonclient.utils import InferenceServerException
@@ -9,7 +8,7 @@ from client import InvalidParameter, Security
 from client.server_api import connect
 from client.service import Service, describe, totals
 from serving.server.server import EmbeddedServer
-from tests.client.http_service import Handler, HttpService, serve_http
+from tests.client.http_service import HttpService, serve_http, slowly
 
 
 @pytest.fixture
@@ -73,16 +72,7 @@ def test_a_key_is_not_carried_to_where_a_server_points(http: HttpService) -> Non
 
 
 def test_the_time_is_kept_however_slowly_a_server_answers(http: HttpService) -> None:
-    def trickle(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000000")
-        handler.end_headers()
-        with suppress(OSError):
-            for _ in range(200):
-                handler.wfile.write(b" ")
-                time.sleep(0.05)
-
-    http.answer = trickle
+    http.answer = slowly
     begin = time.monotonic()
     with connect(http.url) as client, pytest.raises(InferenceServerException) as caught:
         client.get_server_metadata(client_timeout=0.3)

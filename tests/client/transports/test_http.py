@@ -21,7 +21,7 @@ from client import (
     ServerUnavailable,
 )
 from tests.client.conftest import Service, answer_tensors
-from tests.client.http_service import Handler, HttpService, message_of, serve_http
+from tests.client.http_service import Handler, HttpService, message_of, serve_http, slowly, trickle
 
 
 @pytest.fixture
@@ -162,28 +162,6 @@ def test_an_answer_that_is_cut_is_a_server_error(http: HttpService, detector: De
 
 
 # The clock.
-
-
-def trickle(handler: Handler) -> None:
-    """Write an endless header, a byte at a time."""
-    try:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
-        while True:
-            handler.wfile.write(b"x")
-            time.sleep(0.01)
-    except OSError:  # the client has closed the connection
-        handler.close_connection = True
-
-
-def slowly(handler: Handler) -> None:
-    """Write an endless body, a byte at a time."""
-    try:
-        handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n")
-        while True:
-            handler.wfile.write(b"x")
-            time.sleep(0.01)
-    except OSError:
-        handler.close_connection = True
 
 
 @pytest.mark.parametrize("answer", [trickle, slowly, lambda handler: time.sleep(3)])
