@@ -33,7 +33,7 @@ class Job(NamedTuple):
 
 
 def run_photos(settings: Detect) -> int:
-    """Detect in the photos of the settings, report, and return how many were bad: 1 for some."""
+    """Detect in the photos, report, and return how many of them and of the paths were bad."""
     output = _output(settings)
     settings.make_save_folder()
     files, bad = _find(settings, output)
@@ -44,7 +44,7 @@ def run_photos(settings: Detect) -> int:
             bad += _detect_all(settings, jobs, report)
     elif jobs:
         bad += _fill(output, settings, jobs)
-    return 1 if bad else 0
+    return bad
 
 
 def _output(settings: Detect) -> Output | None:
