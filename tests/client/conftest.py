@@ -76,14 +76,14 @@ class Service(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.url = ""
         self.answer: Callable[[Any, grpc.ServicerContext], Tensors] = lambda *_: answer_tensors()
 
-    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelInfer(self, request, context):  # noqa: N802
         self.headers.append(dict(context.invocation_metadata()))
         self.requests.append(request)
         response = response_of(self.answer(request, context))
         response.model_name = request.model_name
         return response
 
-    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelConfig(self, request, context):  # noqa: N802
         self.headers.append(dict(context.invocation_metadata()))
         self.asked += 1
         time.sleep(self.ask_seconds)

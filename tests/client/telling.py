@@ -31,22 +31,22 @@ class Telling(Service):
         self.closed: set[str] = set()
         self.key = ""  # for an inference, in the header x-key
 
-    def ModelInfer(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelInfer(self, request, context):  # noqa: N802
         if self.key and ("x-key", self.key) not in context.invocation_metadata():
             self._refuse("x-key", context)
         return super().ModelInfer(request, context)
 
-    def ServerMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ServerMetadata(self, request, context):  # noqa: N802
         self._admit("metadata", context)
         return service_pb2.ServerMetadataResponse(name="triton", version=self.version)
 
-    def ServerReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ServerReady(self, request, context):  # noqa: N802
         return service_pb2.ServerReadyResponse(ready=self.ready)
 
-    def ModelReady(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelReady(self, request, context):  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=True)
 
-    def ModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelMetadata(self, request, context):  # noqa: N802
         self._admit("metadata", context)
         config = self._config(request.name, context)
         answer = service_pb2.ModelMetadataResponse(name=request.name)
@@ -56,11 +56,11 @@ class Telling(Service):
                 told.add(name=tensor.name, datatype=datatype(tensor), shape=[-1, *tensor.dims])
         return answer
 
-    def ModelConfig(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelConfig(self, request, context):  # noqa: N802
         self._admit("model-config", context)
         return service_pb2.ModelConfigResponse(config=self._config(request.name, context))
 
-    def ModelStatistics(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+    def ModelStatistics(self, request, context):  # noqa: N802
         self._admit("statistics", context)
         self.counted += 1
         answer = service_pb2.ModelStatisticsResponse()

@@ -95,7 +95,7 @@ async def test_a_cancelled_task_cancels_on_the_server(
 ) -> None:
     ended: list[float] = []
 
-    def answer(_: Any, context: grpc.ServicerContext) -> Any:
+    def answer(_, context):
         context.add_callback(lambda: ended.append(time.monotonic()))
         while not ended:
             time.sleep(0.01)
@@ -194,7 +194,7 @@ async def test_as_many_requests_as_asked_for_are_under_way(
 async def test_a_slow_image_does_not_hold_up_the_others(
     service: Service, detector: AsyncDetector
 ) -> None:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request, context):
         if image_in(request) == b"slow":
             wait_until(lambda: len(service.requests) == 10)
         return number_in(request, context)
@@ -243,7 +243,7 @@ async def test_leaving_early_cancels_what_is_under_way(
 ) -> None:
     ended: list[bool] = []
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request, context):
         if image_in(request) == b"slow":
             context.add_callback(lambda: ended.append(context.is_active()))
             wait_until(lambda: ended)

@@ -59,7 +59,7 @@ class Crowd:
         self.now = self.most = 0
         self._lock = threading.Lock()
 
-    def __call__(self, request: Any, context: grpc.ServicerContext) -> Tensors:
+    def __call__(self, request, context):
         with self._lock:
             self.now += 1
             self.most = max(self.most, self.now)

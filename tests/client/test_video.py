@@ -92,7 +92,7 @@ def test_several_frames_are_under_way_at_once(numbering: Service, clip: Path) ->
     together = threading.Barrier(4, timeout=30)
     answer = numbering.answer
 
-    def wait(request: Any, context: grpc.ServicerContext) -> Any:
+    def wait(request, context):
         together.wait()
         return answer(request, context)
 
@@ -156,7 +156,7 @@ def test_a_server_that_fails_leaves_a_file_that_plays(
 ) -> None:
     answer = numbering.answer
 
-    def fail_at_nine(request: Any, context: grpc.ServicerContext) -> Any:
+    def fail_at_nine(request, context):
         if number_of(picture_of(request)) == 9:
             context.abort(grpc.StatusCode.INTERNAL, "out of order")
         return answer(request, context)

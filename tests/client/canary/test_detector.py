@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import grpc
 import pytest
@@ -20,7 +19,7 @@ from client import (
 )
 from client.canary import Canary
 from tests.client.canary.names import ALL, CANARY, STABLE, at
-from tests.client.conftest import Service, Tensors, answer_tensors
+from tests.client.conftest import Service, answer_tensors
 
 GONE = "Request for unknown model: 'ensemble_canary' has no available versions"
 
@@ -38,7 +37,7 @@ def asked_models(service: Service) -> list[str]:
 def refuse_canary(service: Service, status: grpc.StatusCode, details: str) -> None:
     """Fail the canary's requests; the stable model answers."""
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Tensors:
+    def answer(request, context):
         if request.model_name == CANARY:
             context.abort(status, details)
         return answer_tensors()
@@ -182,7 +181,7 @@ def test_what_is_wrong_with_the_request_is_told_and_not_tried_again(
 def test_both_sides_share_one_timeout(service: Service) -> None:
     service.canary = ALL
 
-    def answer(request: Any, context: grpc.ServicerContext) -> Tensors:
+    def answer(request, context):
         if request.model_name == CANARY:
             time.sleep(0.3)
             context.abort(grpc.StatusCode.INTERNAL, "failed slowly")

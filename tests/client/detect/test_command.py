@@ -153,7 +153,7 @@ def with_output(service: Service, folder: Path, output: Path, **settings: Any) -
     return run_detect(Detect((folder,), service.url, output=output, **settings))
 
 
-def read_image(request: Any, context: grpc.ServicerContext) -> Any:
+def read_image(request, context):
     """Answer as the real server does: an image of the bytes `text` is none."""
     if request.raw_input_contents[0].endswith(b"text"):
         context.abort(grpc.StatusCode.INVALID_ARGUMENT, "image 0: no image")
@@ -238,7 +238,7 @@ class Moody:
         self._count = itertools.count(1)
         self._status, self._numbers = status, numbers
 
-    def __call__(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def __call__(self, request, context):
         if next(self._count) in self._numbers:
             context.abort(self._status, "not now")
         return read_image(request, context)

@@ -345,7 +345,7 @@ def test_a_canary(telling: Telling, doctor: Doctor) -> None:
 
 
 def test_a_canary_that_fails(telling: Telling, doctor: Doctor) -> None:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request, context):
         if request.model_name == "ensemble_canary":
             context.abort(grpc.StatusCode.INTERNAL, "broken weights")
         return answer_tensors()

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -104,7 +103,7 @@ def test_a_server_that_hangs_is_left_out_after_a_while(three: list[Service]) -> 
 
 
 def test_a_canary_that_is_gone_is_not_held_against_its_server(three: list[Service]) -> None:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(request, context):
         if request.model_name == CANARY:
             context.abort(grpc.StatusCode.NOT_FOUND, f"'{CANARY}' has no available versions")
         return answer_tensors()
@@ -125,7 +124,7 @@ def test_a_canary_is_asked_for_where_a_server_answers(three: list[Service], nowh
 
 
 def test_one_that_is_full_is_tried_again(service: Service) -> None:
-    def answer(_: Any, context: grpc.ServicerContext) -> Any:
+    def answer(_, context):
         if len(service.requests) < 3:
             context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
         return answer_tensors()
@@ -155,7 +154,7 @@ def test_nothing_else_is_tried_again(service: Service, status: grpc.StatusCode) 
 
 
 def test_retries_share_the_timeout(service: Service) -> None:
-    def answer(_: Any, context: grpc.ServicerContext) -> Any:
+    def answer(_, context):
         time.sleep(0.3)
         context.abort(grpc.StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
 

@@ -14,13 +14,13 @@ OTHER = [0.5, 0.5, 0.75, 1.0]
 
 
 @pytest.fixture
-def module(triton: ModuleType, load: Callable[..., ModuleType]) -> Any:
+def module(triton: ModuleType, load: Callable[..., ModuleType]):
     load("postprocess", "postprocessing")
     return load("postprocess", "model")
 
 
 @pytest.fixture
-def model(module: Any, config_of: Callable[[str], dict[str, Any]]) -> Any:
+def model(module, config_of: Callable[[str], dict[str, Any]]):
     model = module.TritonPythonModel()
     model.initialize({"model_config": json.dumps(config_of("postprocess"))})
     return model
@@ -38,7 +38,7 @@ def inputs() -> dict[str, np.ndarray]:
     }
 
 
-def test_fills_the_rows(triton: Any, model: Any, inputs: dict[str, np.ndarray]) -> None:
+def test_fills_the_rows(triton: Any, model, inputs: dict[str, np.ndarray]) -> None:
     (response,) = model.execute([triton.InferenceRequest(inputs)])
 
     shapes = {name: (array.shape, array.dtype.kind) for name, array in response.outputs.items()}
@@ -62,7 +62,7 @@ def test_fills_the_rows(triton: Any, model: Any, inputs: dict[str, np.ndarray]) 
 
 
 def test_requests_of_one_batch_keep_their_own_parameters(
-    triton: Any, model: Any, inputs: dict[str, np.ndarray]
+    triton: Any, model, inputs: dict[str, np.ndarray]
 ) -> None:
     responses = model.execute(
         [
@@ -80,7 +80,7 @@ def test_requests_of_one_batch_keep_their_own_parameters(
     assert refused.message() == "score_threshold is 2.0, a number from 0 to 1 expected"
 
 
-def test_a_size_that_is_none(triton: Any, model: Any, inputs: dict[str, np.ndarray]) -> None:
+def test_a_size_that_is_none(triton: Any, model, inputs: dict[str, np.ndarray]) -> None:
     inputs["image_size"][1] = -5, 7
 
     (response,) = model.execute([triton.InferenceRequest(inputs)])
@@ -91,7 +91,7 @@ def test_a_size_that_is_none(triton: Any, model: Any, inputs: dict[str, np.ndarr
     )
 
 
-def test_a_defect_of_ours_shows_no_stack_trace(triton: Any, model: Any) -> None:
+def test_a_defect_of_ours_shows_no_stack_trace(triton: Any, model) -> None:
     (response,) = model.execute([triton.InferenceRequest({})])
 
     assert response.error.code() == triton.TritonError.INTERNAL
@@ -99,7 +99,7 @@ def test_a_defect_of_ours_shows_no_stack_trace(triton: Any, model: Any) -> None:
     assert "AttributeError" in triton.Logger.errors[0]
 
 
-def test_labels_must_be_one_per_class(triton: Any, module: Any, tmp_path: Path) -> None:
+def test_labels_must_be_one_per_class(triton: Any, module, tmp_path: Path) -> None:
     path = tmp_path / "labels.txt"
     path.write_text("cat\ndog\n")
 

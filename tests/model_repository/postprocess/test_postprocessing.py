@@ -18,17 +18,17 @@ def floats(values: Any) -> np.ndarray:
 
 
 @pytest.fixture
-def postprocessing(load: Callable[..., ModuleType]) -> Any:
+def postprocessing(load: Callable[..., ModuleType]):
     return load("postprocess", "postprocessing")
 
 
 @pytest.fixture
-def settings(postprocessing: Any) -> Any:
+def settings(postprocessing):
     return postprocessing.Settings(0.5, 0.45, 100)
 
 
 @pytest.fixture
-def reader(postprocessing: Any, settings: Any) -> Any:
+def reader(postprocessing, settings):
     return postprocessing.SettingsReader(settings, 100, "triton_.*|x-.*")
 
 
@@ -67,21 +67,21 @@ def random_case(seed: int, grid: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return boxes.astype(np.float32), scores[: len(boxes)].astype(np.float32)
 
 
-def test_no_boxes(postprocessing: Any, settings: Any) -> None:
+def test_no_boxes(postprocessing, settings) -> None:
     found = postprocessing.detect(np.zeros((0, 4)), np.zeros((0, 3)), SIZE, settings)
 
     assert [len(part) for part in found] == [0, 0, 0]
     assert found.boxes_xyxy.shape == (0, 4)
 
 
-def test_nothing_above_the_threshold(postprocessing: Any, settings: Any) -> None:
+def test_nothing_above_the_threshold(postprocessing, settings) -> None:
     boxes = floats([[0, 0, 1, 1]])
 
     assert len(postprocessing.detect(boxes, floats([[0.5]]), SIZE, settings).scores) == 0
     assert len(postprocessing.detect(boxes, floats([[0.51]]), SIZE, settings).scores) == 1
 
 
-def test_one_box_in_pixels(postprocessing: Any, settings: Any) -> None:
+def test_one_box_in_pixels(postprocessing, settings) -> None:
     found = postprocessing.detect(
         floats([[0.1, 0.2, 0.3, 0.4]]), floats([[0, 0, 0.9]]), SIZE, settings
     )
@@ -94,7 +94,7 @@ def test_one_box_in_pixels(postprocessing: Any, settings: Any) -> None:
 
 @pytest.mark.parametrize("grid", [0, 6])
 @pytest.mark.parametrize("seed", range(15))
-def test_as_the_reference(postprocessing: Any, seed: int, grid: int) -> None:
+def test_as_the_reference(postprocessing, seed: int, grid: int) -> None:
     boxes, scores = random_case(seed, grid)
     settings = postprocessing.Settings(0.3, 0.45, 1000)
 
@@ -107,7 +107,7 @@ def test_as_the_reference(postprocessing: Any, seed: int, grid: int) -> None:
     np.testing.assert_allclose(found.boxes_xyxy, boxes[rows] * [200, 100, 200, 100], rtol=1e-6)
 
 
-def test_identical_boxes(postprocessing: Any, settings: Any) -> None:
+def test_identical_boxes(postprocessing, settings) -> None:
     boxes = np.tile(floats([0.1, 0.1, 0.5, 0.5]), (5, 1))
     scores = floats([[0.6, 0], [0.9, 0.7], [0.8, 0.7], [0.9, 0], [0, 0.6]])
 
@@ -119,7 +119,7 @@ def test_identical_boxes(postprocessing: Any, settings: Any) -> None:
     ]
 
 
-def test_ties_keep_their_order(postprocessing: Any, settings: Any) -> None:
+def test_ties_keep_their_order(postprocessing, settings) -> None:
     x = np.arange(8, dtype=np.float32) / 8
     boxes = np.stack([x, 0 * x, x + 0.1, 0 * x + 0.1], axis=1)
 
@@ -128,13 +128,13 @@ def test_ties_keep_their_order(postprocessing: Any, settings: Any) -> None:
     np.testing.assert_allclose(found.boxes_xyxy[:, 0], x * 200)
 
 
-def test_small_boxes_are_not_rounded(postprocessing: Any, settings: Any) -> None:
+def test_small_boxes_are_not_rounded(postprocessing, settings) -> None:
     boxes = floats([[0.1, 0.1, 0.101, 0.101], [0.9, 0.9, 0.901, 0.901]])
 
     assert len(postprocessing.detect(boxes, floats([[0.9], [0.9]]), SIZE, settings).scores) == 2
 
 
-def test_the_best_of_all_classes_are_kept(postprocessing: Any) -> None:
+def test_the_best_of_all_classes_are_kept(postprocessing) -> None:
     boxes, scores = random_case(0)
 
     few = postprocessing.detect(boxes, scores, SIZE, postprocessing.Settings(0.0, 1.0, 7))
@@ -142,7 +142,7 @@ def test_the_best_of_all_classes_are_kept(postprocessing: Any) -> None:
     np.testing.assert_array_equal(few.scores, np.sort(scores, axis=None)[::-1][:7])
 
 
-def test_boxes_beyond_the_image_are_clipped_or_dropped(postprocessing: Any, settings: Any) -> None:
+def test_boxes_beyond_the_image_are_clipped_or_dropped(postprocessing, settings) -> None:
     boxes = floats([[-0.5, -0.5, 0.5, 0.5], [0.9, 0.9, 1.5, 1.5], [-2, 0, -1, 1], [2, 2, 3, 3]])
 
     found = postprocessing.detect(boxes, np.full((4, 1), 0.9, np.float32), SIZE, settings)
@@ -150,7 +150,7 @@ def test_boxes_beyond_the_image_are_clipped_or_dropped(postprocessing: Any, sett
     np.testing.assert_allclose(found.boxes_xyxy, [[0, 0, 100, 50], [180, 90, 200, 100]], rtol=1e-6)
 
 
-def test_classes_stay_apart_whatever_the_boxes_are(postprocessing: Any, settings: Any) -> None:
+def test_classes_stay_apart_whatever_the_boxes_are(postprocessing, settings) -> None:
     boxes = floats([[-9, -9, 9, 9], [0, 0, 1, 1], [0.5, 0, 1, 1]])
     scores = floats([[0.9, 0, 0], [0, 0.8, 0], [0, 0, 0.7]])
 
@@ -159,7 +159,7 @@ def test_classes_stay_apart_whatever_the_boxes_are(postprocessing: Any, settings
     assert found.classes.tolist() == [0, 1, 2]
 
 
-def test_boxes_that_are_none(postprocessing: Any, settings: Any) -> None:
+def test_boxes_that_are_none(postprocessing, settings) -> None:
     nan, inf = np.nan, np.inf
     boxes = floats([[nan, 0, 1, 1], [nan] * 4, [0.5, 0, 0.4, 1], [0, 0, 0, 1], [-inf, 0, inf, 1]])
     scores = floats([[0.9], [0.9], [0.9], [0.9], [0.9]])
@@ -190,17 +190,17 @@ def test_anything_gives_sound_boxes(
     assert (np.diff(found.scores[np.isfinite(found.scores)]) <= 0).all()
 
 
-def test_sizes(postprocessing: Any) -> None:
+def test_sizes(postprocessing) -> None:
     postprocessing.check_sizes(np.array([[1, 1], [2**31 - 1, 5]]))
     with pytest.raises(postprocessing.RequestError, match="image 1: height 0, width 5"):
         postprocessing.check_sizes(np.array([[1, 1], [0, 5], [-1, -1]]))
 
 
-def test_settings_default(reader: Any, settings: Any) -> None:
+def test_settings_default(reader, settings) -> None:
     assert reader.read({}) == settings
 
 
-def test_settings_of_a_request(reader: Any, postprocessing: Any) -> None:
+def test_settings_of_a_request(reader, postprocessing) -> None:
     given = {"score_threshold": 0, "iou_threshold": 1.0, "max_detections": 100}
 
     assert reader.read(given) == postprocessing.Settings(0, 1.0, 100)
@@ -218,19 +218,19 @@ def test_settings_of_a_request(reader: Any, postprocessing: Any) -> None:
         *(("max_detections", value) for value in (0, 101, -1, 1.0, 1.5, True, "5", 2**70, None)),
     ],
 )
-def test_settings_out_of_range(reader: Any, postprocessing: Any, name: str, value: Any) -> None:
+def test_settings_out_of_range(reader, postprocessing, name: str, value: Any) -> None:
     with pytest.raises(postprocessing.RequestError, match=f"^{name} is .* expected$"):
         reader.read({name: value})
 
 
-def test_a_long_value_makes_no_long_message(reader: Any, postprocessing: Any) -> None:
+def test_a_long_value_makes_no_long_message(reader, postprocessing) -> None:
     for parameters in ({"score_threshold": "x" * 10**6}, {"y" * 10**6: 1}):
         with pytest.raises(postprocessing.RequestError) as caught:
             reader.read(parameters)
         assert len(str(caught.value)) < 200
 
 
-def test_a_misspelt_parameter(reader: Any, postprocessing: Any) -> None:
+def test_a_misspelt_parameter(reader, postprocessing) -> None:
     with pytest.raises(postprocessing.RequestError) as caught:
         reader.read({"score_treshold": 0.5})
 
@@ -240,20 +240,20 @@ def test_a_misspelt_parameter(reader: Any, postprocessing: Any) -> None:
     )
 
 
-def test_of_several_wrong_ones_the_same_is_named(reader: Any, postprocessing: Any) -> None:
+def test_of_several_wrong_ones_the_same_is_named(reader, postprocessing) -> None:
     wrong = {"max_detections": 0, "score_threshold": 2}
     for parameters in (wrong, dict(reversed(wrong.items()))):
         with pytest.raises(postprocessing.RequestError, match=r"^score_threshold is 2"):
             reader.read(parameters)
 
 
-def test_parameters_of_others(reader: Any, settings: Any) -> None:
+def test_parameters_of_others(reader, settings) -> None:
     assert (
         reader.read({"triton_enable_empty_final_response": True, "x-request-id": "a"}) == settings
     )
 
 
-def test_defaults_are_checked(postprocessing: Any) -> None:
+def test_defaults_are_checked(postprocessing) -> None:
     texts = {"score_threshold": "0.5", "iou_threshold": "0.45", "max_detections": "300"}
     defaults = postprocessing.parse_settings(texts)
 
