@@ -1,5 +1,6 @@
 """Files of dead servers go, files of living ones and of strangers stay."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from serving.server.shared_memory import Region
 CLAIM_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from serving.shared_memory import Region
+from serving.server.shared_memory import Region
 region = Region(Path(sys.argv[1]))
 region.claim()
 (Path(sys.argv[1]) / f"{region.prefix}1234").touch()
@@ -51,6 +52,7 @@ def test_leftovers_of_a_killed_process_go_and_those_of_a_living_one_stay(tmp_pat
     (tmp_path / "somebody-elses").touch()
     command = [sys.executable, "-c", CLAIM_AND_DIE, str(tmp_path)]
     died = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
     folder = Path(died.stdout.strip())
     assert folder.is_dir()
     assert len(shared_memory.remove_leftovers(tmp_path)) == 1
