@@ -48,7 +48,7 @@ class Settings:
     """JSON file to write the figures to."""
 
 
-def measure_clients(s: Settings, folder: Path) -> dict[str, Any]:
+def _measure_clients(s: Settings, folder: Path) -> dict[str, Any]:
     """Photos a second at saturation, and milliseconds of one at a time."""
     photos = find_photos(s.photos)
     with (
@@ -61,7 +61,7 @@ def measure_clients(s: Settings, folder: Path) -> dict[str, Any]:
             (rate(detector, photos, s), server.run(s.concurrency, 1.5).throughput)
             for _ in tqdm(range(s.slices), disable=None)
         ]
-        times = one_by_one([detector.detect, local.detect], photos, s.count)
+        times = _one_by_one([detector.detect, local.detect], photos, s.count)
     return {
         "machine": machine.describe_machine(),
         "detect_many beside the generator": quantiles((a / b for a, b in turns), n=4),
@@ -78,7 +78,7 @@ def rate(detector: Detector, photos: Sequence[Path], s: Settings) -> float:
     return done / (time.perf_counter() - began)
 
 
-def one_by_one(
+def _one_by_one(
     ways: Sequence[Callable[[Path], Result]], photos: Sequence[Path], count: int
 ) -> list[list[float]]:
     """The quartiles of each way's milliseconds, photo by photo in turns."""
@@ -94,7 +94,7 @@ def one_by_one(
 def main(settings: Settings) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="clients-") as folder:
-        result = measure_clients(settings, Path(folder))
+        result = _measure_clients(settings, Path(folder))
     if settings.output:
         settings.output.write_text(json.dumps(result, indent=1) + "\n")
     for name, values in (

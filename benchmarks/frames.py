@@ -68,7 +68,7 @@ def main(settings: Settings) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedServer(ServerSettings(settings.repository)))
         detector = stack.enter_context(Detector(server.grpc_url))
-        encoded = encodings(annotated, detector)
+        encoded = _encodings(annotated, detector)
         files = [path.read_bytes() for path in list(annotated.photos.values())[:40]]
         stream = Stream(InferenceServerClient(server.grpc_url))
         streamed = [compare(detector, stream, files, n, settings) for n in settings.concurrency]
@@ -76,7 +76,7 @@ def main(settings: Settings) -> None:
     settings.output.write_text(json.dumps(found, indent=2) + "\n")
 
 
-def encodings(annotated: EvaluationSet, detector: Detector) -> list[dict[str, Any]]:
+def _encodings(annotated: EvaluationSet, detector: Detector) -> list[dict[str, Any]]:
     """What each encoding costs, and what is found in it."""
     pictures = {number: cv2.imread(str(path)) for number, path in annotated.photos.items()}
     rows: list[dict[str, Any]] = []
@@ -137,20 +137,20 @@ class Stream:
         self.client.start_stream(take)
         for file in files:
             free.acquire()
-            self.client.async_stream_infer("ensemble", [image_tensor(file)])
-        results = [read_answer(*answers.get(timeout=60)) for _ in files]
+            self.client.async_stream_infer("ensemble", [_image_tensor(file)])
+        results = [_read_answer(*answers.get(timeout=60)) for _ in files]
         self.client.stop_stream()
         return results
 
 
-def image_tensor(file: bytes) -> InferInput:
+def _image_tensor(file: bytes) -> InferInput:
     """The tensor `image`."""
     tensor = InferInput("image", [1, 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[file]], object))
     return tensor
 
 
-def read_answer(answer: Any, error: Any) -> Result:
+def _read_answer(answer: Any, error: Any) -> Result:
     """What one answer of the stream says."""
     if error:
         raise error

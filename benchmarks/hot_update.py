@@ -133,7 +133,7 @@ class Load:
         raise AssertionError(f"version {version} does not answer, but {seen}")
 
 
-def write_version(folder: Path, version: int) -> Path:
+def _write_version(folder: Path, version: int) -> Path:
     """An artifact whose box and scores both tell the version."""
     edge = STEP * version
     return write_artifact(folder, score=0.5 + edge, box=(edge, 0.1, 0.9, 0.9))
@@ -167,11 +167,11 @@ class Explicit:
 
     def update(self, version: int) -> None:
         """Publish the version; on return it answers every new request."""
-        self._publish(write_version(self._folder / f"artifact-{version}", version))
+        self._publish(_write_version(self._folder / f"artifact-{version}", version))
 
     def broken(self, number: int) -> None:
         """Publish what cannot be served: it must be refused."""
-        artifact = write_version(self._folder / f"broken-{number}", 90)
+        artifact = _write_version(self._folder / f"broken-{number}", 90)
         network = artifact / "model.onnx"
         if number % 2:
             network.write_bytes(network.read_bytes()[: 2000 + number])
@@ -205,13 +205,13 @@ class Watched:
 
     def update(self, version: int) -> None:
         """Copy the version in two halves, as a slow disk would, and wait until it answers."""
-        artifact = write_version(self._folder / f"artifact-{version}", version)
+        artifact = _write_version(self._folder / f"artifact-{version}", version)
         self._copy((artifact / "model.onnx").read_bytes(), self._newest() + 1)
         self._load.wait_for(version)
 
     def broken(self, number: int) -> None:
         """Copy half a file, leave it for some looks of the server, and take it away."""
-        artifact = write_version(self._folder / f"broken-{number}", 90)
+        artifact = _write_version(self._folder / f"broken-{number}", 90)
         self._copy((artifact / "model.onnx").read_bytes()[: 2000 + number], self._newest() + 1)
         time.sleep(4)
         shutil.rmtree(self._network / str(self._newest()))
@@ -250,7 +250,7 @@ def measure_way(way: type[Explicit] | type[Watched], settings: Settings) -> dict
     """One way of updating, from a new repository to the figures."""
     with tempfile.TemporaryDirectory(prefix="hot-update-") as name:
         folder = Path(name)
-        make_repository(folder)
+        _make_repository(folder)
         server = EmbeddedServer(ServerSettings(folder / "models", watch=way.watch))
         with server, Load(server.grpc_url, settings.pause) as load:
             time.sleep(2)
@@ -259,11 +259,11 @@ def measure_way(way: type[Explicit] | type[Watched], settings: Settings) -> dict
     return figures(load, events)
 
 
-def make_repository(folder: Path) -> None:
+def _make_repository(folder: Path) -> None:
     """The shipped repository with the coded version 1, and no other."""
     ignore = shutil.ignore_patterns("__pycache__", "2", "releases.json")
     shutil.copytree(ROOT / "model_repository", folder / "models", ignore=ignore)
-    artifact = write_version(folder / "artifact-1", 1)
+    artifact = _write_version(folder / "artifact-1", 1)
     shutil.copyfile(artifact / "model.onnx", folder / "models" / "ssd" / "1" / "model.onnx")
 
 
@@ -297,7 +297,7 @@ def figures(load: Load, events: list[Event]) -> dict[str, Any]:
         "requests": len(load.answers) + len(load.failures),
         "failed": len(load.failures),
         "failures": sorted(set(load.failures))[:5],
-        "answered by a version that was not live any more": count_stale(load.answers, events),
+        "answered by a version that was not live any more": _count_stale(load.answers, events),
         "versions that answered": len({answer.version for answer in load.answers}),
         "seconds": {
             kind: summary([e.ended - e.began for e in events if e.kind == kind])
@@ -307,7 +307,7 @@ def figures(load: Load, events: list[Event]) -> dict[str, Any]:
     }
 
 
-def count_stale(answers: list[Answer], events: list[Event]) -> int:
+def _count_stale(answers: list[Answer], events: list[Event]) -> int:
     """Requests that ran between two events and were not answered by the version that was live."""
     quiet = list(itertools.pairwise(events))
     return sum(

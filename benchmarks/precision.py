@@ -90,7 +90,7 @@ def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[fl
     return times
 
 
-def measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
+def _measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     """All variants of one network."""
     network = onnx.load(path)
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
@@ -98,8 +98,8 @@ def measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     images = list(precisions.read_images(train, size, settings.images))
     made = variants(network, images, settings.percentile)
     for made_network in [made[name] for name in made if name.startswith("int8")]:
-        label_network(made_network, "int8", precisions.describe_calibration(train, len(images)))
-    label_network(made["float16"], "float16", None)
+        _label_network(made_network, "int8", precisions.describe_calibration(train, len(images)))
+    _label_network(made["float16"], "float16", None)
     if settings.save:
         save(made, settings.save / path.parent.name)
     times = race(made, settings.rounds)
@@ -111,7 +111,7 @@ def measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     }
 
 
-def label_network(
+def _label_network(
     network: onnx.ModelProto, precision: str, calibration: dict[str, Any] | None
 ) -> None:
     """Add to a network's metadata what it is; its mAP, measured on float32, is removed."""
@@ -159,7 +159,7 @@ def where() -> dict[str, Any]:
 
 def main(settings: Settings) -> int:
     """Measure each network and print the figures."""
-    found = {str(path): measure_precisions(path, settings) for path in settings.networks}
+    found = {str(path): _measure_precisions(path, settings) for path in settings.networks}
     text = json.dumps({"machine": where(), "rounds": settings.rounds, **found}, indent=1)
     print(text)
     if settings.output:

@@ -48,7 +48,7 @@ class Settings:
     """JSON file to write the figures to."""
 
 
-def measure_ratio(s: Settings, folder: Path) -> dict[str, Any]:
+def _measure_ratio(s: Settings, folder: Path) -> dict[str, Any]:
     """Photos a second of both, turn by turn, and the quartiles of their ratio."""
     photos = find_photos(s.photos)
     with (
@@ -74,7 +74,7 @@ def measure_ratio(s: Settings, folder: Path) -> dict[str, Any]:
 def main(settings: Settings) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="served-precisions-") as folder:
-        result = measure_ratio(settings, Path(folder))
+        result = _measure_ratio(settings, Path(folder))
     if settings.output:
         settings.output.write_text(json.dumps(result, indent=1) + "\n")
     low, middle, high = result["ratio"]

@@ -58,7 +58,7 @@ class Settings:
 def main(settings: Settings) -> int:
     """Measure, write, print. Exit code 1: a request failed."""
     settings.output.mkdir(parents=True, exist_ok=True)
-    samples, verdicts = measure_growth(settings)
+    samples, verdicts = _measure_growth(settings)
     result = {
         "machine": machine.describe_machine(),
         "requests": settings.requests,
@@ -73,7 +73,7 @@ def main(settings: Settings) -> int:
     return int(set(verdicts) != {"OK"})
 
 
-def measure_growth(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _measure_growth(settings: Settings) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """After each so many requests: {"requests": n, "mib": role -> {"pss": ..., "rss": ...}}."""
     photos = find_photos(settings.photos)
     network = settings.network or newest_network(settings.repository)

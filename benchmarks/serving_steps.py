@@ -58,13 +58,13 @@ class Settings:
 def main(settings: Settings) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="serving-steps-") as folder:
-        result = measure_steps(settings, Path(folder))
+        result = _measure_steps(settings, Path(folder))
     if settings.output:
         settings.output.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result))
 
 
-def measure_steps(settings: Settings, folder: Path) -> dict[str, Any]:
+def _measure_steps(settings: Settings, folder: Path) -> dict[str, Any]:
     """The account of each concurrency."""
     photos = find_photos(settings.photos)
     network = settings.network or newest_network(settings.repository)
@@ -107,9 +107,9 @@ def account(settings: Settings, server: Served, bare: Bare, concurrency: int) ->
         "bare_client_us": mean(1000 * each.all_ms for each in theirs),
         "throughput": mean(each.throughput for each in ours),
         "bare_throughput": mean(each.throughput for each in theirs),
-        "cpu_ms": per_photo(ours),
+        "cpu_ms": _per_photo(ours),
         "generator_ms": 1000 * sum(s.generator_cpu for s in ours) / sum(s.total for s in ours),
-        "bare_cpu_ms": per_photo(theirs)["worker"],
+        "bare_cpu_ms": _per_photo(theirs)["worker"],
     }
 
 
@@ -118,7 +118,7 @@ def mean(values: Iterable[float]) -> float:
     return statistics.fmean(values)
 
 
-def per_photo(slices: Sequence[Slice]) -> dict[str, float]:
+def _per_photo(slices: Sequence[Slice]) -> dict[str, float]:
     """CPU milliseconds a photo, by role."""
     total = sum(each.total for each in slices)
     roles = dict.fromkeys(role for each in slices for role in each.server_cpu)
@@ -154,13 +154,13 @@ def table(result: Mapping[str, Any]) -> str:
             "",
             f"mean batch of ssd {triton['ssd']['batch']:.2f}; "
             f"photos a second {found['throughput']:.1f}, bare {found['bare_throughput']:.1f}; "
-            f"CPU ms a photo: {cpu_line(found)}",
+            f"CPU ms a photo: {_cpu_line(found)}",
         ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
 
 
-def cpu_line(found: Mapping[str, Any]) -> str:
+def _cpu_line(found: Mapping[str, Any]) -> str:
     """CPU by process, in words."""
     parts = [f"{role} {ms:.2f}" for role, ms in found["cpu_ms"].items()]
     total = sum(found["cpu_ms"].values())

@@ -102,7 +102,7 @@ def resize(repository: Path) -> None:
     (repository / "postprocess" / "labels.txt").write_text(labels)
 
 
-def measure_postprocess(settings: Settings, folder: Path) -> dict[str, Any]:
+def _measure_postprocess(settings: Settings, folder: Path) -> dict[str, Any]:
     """Microseconds a request, of each turn."""
     onnx.save(network(*random_boxes()), folder / "uncut.onnx")
     photos = find_photos(settings.photos)
@@ -138,7 +138,7 @@ def table(turns: list[dict[str, float]]) -> str:
 def main(settings: Settings) -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory(prefix="uncut-") as folder:
-        result = measure_postprocess(settings, Path(folder))
+        result = _measure_postprocess(settings, Path(folder))
     if settings.output:
         settings.output.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result["postprocess_us"]))

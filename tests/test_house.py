@@ -6,8 +6,10 @@ stands under `if TYPE_CHECKING` is known, but makes no circle between modules.
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +39,8 @@ LEFT_BARE = {
     "serving.server.up.describe",
     "serving.store.folder.describe",
 }
+CODE_AND_TEXT = {".py", ".md", ".html", ".js", ".toml", ".yaml", ".sh"}
+TIDY = ("benchmarks", "training")  # rooms in which every function that could be private is
 BARE = {"run", "read", "write", "check", "describe", "measure"}
 
 
@@ -193,6 +197,25 @@ def sources() -> list[str]:
 def test_a_functions_name_can_be_searched_for() -> None:
     found = {f"{module}.{name}" for module in sources() for name in BARE & {*functions_of(module)}}
     assert found <= LEFT_BARE
+
+
+@cache
+def files_by_word() -> Counter[str]:
+    """In how many files of code and text each word stands."""
+    texts = [path.read_text() for path in tracked("*") if path.suffix in CODE_AND_TEXT]
+    return Counter(word for text in texts for word in set(re.findall(r"\w+", text)))
+
+
+@pytest.mark.parametrize("room", TIDY)
+def test_what_no_other_file_names_is_underscored(room: str) -> None:
+    found = [
+        f"{module}.{name}"
+        for module in sources()
+        if room_of(module) == room
+        for name in functions_of(module)
+        if not name.startswith("_") and name != "main" and files_by_word()[name] == 1
+    ]
+    assert found == []
 
 
 def test_what_is_underscored_is_used_in_its_module_only() -> None:

@@ -63,7 +63,7 @@ def timed(pipeline: Pipeline, photo: bytes) -> list[float]:
     return [*times, clock()]
 
 
-def make_detector(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _make_detector(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Open the network and read the photos."""
     network = Path(setup["network"])
     documented = setup.get("documented", False)
@@ -79,4 +79,4 @@ def make_detector(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str,
 
 
 if __name__ == "__main__":
-    serve_commands(make_detector)
+    serve_commands(_make_detector)

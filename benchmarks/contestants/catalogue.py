@@ -45,7 +45,7 @@ def peer(name: str, python: Path, network: Path, cores: int, documented: bool = 
     if name == "FastAPI" and best:
         command += ["--workers", str(cores)]
     if name == "PyTriton":  # its stubs need the libpython of the same build
-        environment["LD_LIBRARY_PATH"] = library_folder(python)
+        environment["LD_LIBRARY_PATH"] = _library_folder(python)
     if name == "MLServer" and best:
         environment["MLSERVER_PARALLEL_WORKERS"] = str(cores)
     ask = FORM if name == "FastAPI" and documented else ASK[name]
@@ -89,7 +89,7 @@ ASK = {
 }
 
 
-def library_folder(python: Path) -> str:
+def _library_folder(python: Path) -> str:
     """Where an interpreter's shared library lies."""
     question = "import sysconfig; print(sysconfig.get_config_var('LIBDIR'))"
     done = subprocess.run([str(python), "-c", question], capture_output=True, text=True, check=True)

@@ -1,7 +1,7 @@
 """The load generator: one process, cheap because it shares the cores it loads.
 
 It sends photos' requests, which were serialised before. As a worker
-(benchmarks/contestants/worker.py): the first line describes the target (see `make_generator`), each
+(benchmarks/contestants/worker.py): the first line describes the target, each
 further one is {"concurrency": c, "seconds": s, "ramp": r}, or with "requests": n instead of
 seconds, or {"rate": photos a second, "seconds": s, "poisson": true}.
 """
@@ -22,7 +22,7 @@ from benchmarks.load.transport import Transport
 from serving.tuning.load_generator import METHOD, serialise_request
 
 
-def make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """A generator for a target.
 
     Args:
@@ -30,7 +30,7 @@ def make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str
             model and tensor; for HTTP path, content_type, field.
     """
     photos = [Path(path).read_bytes() for path in setup["photos"]]
-    transport = transport_of(setup, photos)
+    transport = _transport_of(setup, photos)
     read = read_triton if setup["protocol"] == "grpc" else read_json
     examiner = Examiner(read, setup.get("expected", []))
     turn = itertools.cycle(range(len(photos)))
@@ -59,7 +59,7 @@ def make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str
     return answer
 
 
-def transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
+def _transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
     """The transport that the setup names."""
     if setup["protocol"] == "grpc":
         bodies = [serialise_request(photo, setup["model"], setup["tensor"]) for photo in photos]
@@ -71,4 +71,4 @@ def transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
 
 
 if __name__ == "__main__":
-    serve_commands(make_generator)
+    serve_commands(_make_generator)

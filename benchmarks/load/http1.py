@@ -101,12 +101,12 @@ def parse_http(received: bytes) -> tuple[str, bytes] | None:
     status = "OK" if code == b"200" else code.decode()
     place = head.lower().find(b"\r\ncontent-length:")
     if place < 0:
-        return (status, unchunk(body)) if body.endswith(b"\r\n0\r\n\r\n") else None
+        return (status, _unchunk(body)) if body.endswith(b"\r\n0\r\n\r\n") else None
     length = int(head[place + 17 :].split(b"\r\n", 1)[0])
     return (status, body) if len(body) >= length else None
 
 
-def unchunk(body: bytes) -> bytes:
+def _unchunk(body: bytes) -> bytes:
     """RFC 9112, section 7.1: the content of a chunked body that has arrived in full."""
     content = b""
     while True:

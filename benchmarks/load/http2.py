@@ -50,7 +50,7 @@ class Http2:
         self._socket = socket.create_connection((host, int(port)))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._messages = [struct.pack(">BI", 0, len(body)) + body for body in bodies]
-        self._head = header_block(address, method)
+        self._head = _header_block(address, method)
         self._streams: dict[int, Stream] = {}
         self._next_stream = 1
         self._window = FIRST_WINDOW  # bytes that the server takes at once, on all streams
@@ -61,7 +61,7 @@ class Http2:
         self._socket.sendall(
             PREFACE
             + settings({TABLE_SIZE: 0, PUSH: 0, INITIAL_WINDOW: LARGEST_WINDOW})
-            + window_update(LARGEST_WINDOW - FIRST_WINDOW)
+            + _window_update(LARGEST_WINDOW - FIRST_WINDOW)
         )
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Http2:
             payload = self._received[at + 9 : end]
             at = end
             if kind == HEADERS and flags & END_STREAM:
-                answers.append(self._end(identity, status_in(payload)))
+                answers.append(self._end(identity, _status_in(payload)))
             elif kind == RST_STREAM and identity in self._streams:
                 answers.append(self._end(identity, "RESET"))
             else:
@@ -117,7 +117,7 @@ class Http2:
             self._unacknowledged += len(payload)
             if self._unacknowledged > LARGEST_WINDOW // 2:
                 count, self._unacknowledged = self._unacknowledged, 0
-                return window_update(count)
+                return _window_update(count)
         elif kind == SETTINGS and not flags & ACK:
             self._adapt(payload)
             return frame(SETTINGS, ACK, 0) + self._unsent()
@@ -178,12 +178,12 @@ def settings(values: dict[int, int]) -> bytes:
     return frame(SETTINGS, 0, 0, payload)
 
 
-def window_update(count: int) -> bytes:
+def _window_update(count: int) -> bytes:
     """So many more bytes are taken on all streams together."""
     return frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", count))
 
 
-def header_block(address: str, method: str) -> bytes:
+def _header_block(address: str, method: str) -> bytes:
     """A call's headers as literals: RFC 7541, section 6.2.2, no Huffman code."""
     fields = {
         ":method": "POST",
@@ -201,7 +201,7 @@ def text(value: str) -> bytes:
     return bytes([len(value)]) + value.encode()
 
 
-def status_in(block: bytes) -> str:
+def _status_in(block: bytes) -> str:
     """The name of the gRPC status in a call's last headers."""
     at = block.find(STATUS)
     if at < 0:

@@ -41,11 +41,11 @@ def closed_loop(
     verdicts: Counter[str] = Counter()
     start = clock() + ramp
     end = start + seconds
-    under_way = sum(send_next(transport, turn) for _ in range(concurrency))
+    under_way = sum(_send_next(transport, turn) for _ in range(concurrency))
     while under_way:
         answers = wait_for_answers(transport, under_way)
         for answer in answers:
-            if clock() >= end or not send_next(transport, turn):
+            if clock() >= end or not _send_next(transport, turn):
                 under_way -= 1
             if start <= answer.ended < end:
                 counted.append(answer)
@@ -89,7 +89,7 @@ def open_loop(
     return outcome(good, verdicts, ended - began, cpu) | {"lateness_ms": lateness, "sent": sent}
 
 
-def send_next(transport: Transport, turn: Iterator[int]) -> bool:
+def _send_next(transport: Transport, turn: Iterator[int]) -> bool:
     """Send the photo whose turn it is; False where there is none."""
     number = next(turn, None)
     if number is not None:

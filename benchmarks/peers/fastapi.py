@@ -16,16 +16,16 @@ app = FastAPI()
 pipeline = from_environment()
 
 
-async def detect_body(request: Request) -> Response:
+async def _detect_body(request: Request) -> Response:
     """The photo as it came."""
     found = pipeline.detect(await request.body())
     return Response(as_json(found), media_type="application/json")
 
 
-def detect_file(file: Annotated[bytes, File()]) -> dict[str, Any]:
+def _detect_file(file: Annotated[bytes, File()]) -> dict[str, Any]:
     """The photo as a form's file."""
     return as_dict(pipeline.detect(file))
 
 
 documented = os.environ.get("STYLE") == "documented"
-app.post("/detect", response_model=None)(detect_file if documented else detect_body)
+app.post("/detect", response_model=None)(_detect_file if documented else _detect_body)

@@ -44,16 +44,16 @@ def main(settings: Settings) -> None:
         "open_loop": [],
         "perf_analyzer": [],
     }
-    with stopped_by_signals():
+    with _stopped_by_signals():
         for precision, network in networks(settings).items():
-            measure_case(bench, result, precision, network)
+            _measure_case(bench, result, precision, network)
         if settings.documented and settings.peers_python:
-            measure_documented(bench, result)
+            _measure_documented(bench, result)
     report.write_report(settings.output, result)
     print(report.tables(result))
 
 
-def measure_case(bench: Bench, result: dict[str, Any], precision: str, network: Path) -> None:
+def _measure_case(bench: Bench, result: dict[str, Any], precision: str, network: Path) -> None:
     """All contestants with one network."""
     s = bench.settings
     case = bench.case(precision, network)
@@ -62,13 +62,13 @@ def measure_case(bench: Bench, result: dict[str, Any], precision: str, network: 
             ensemble_of(bench, network, checkout, stack) for checkout in (ROOT, *s.checkouts)
         ]
         targets = [target for target in targets if wanted(s, target.name)]
-        peers = peers_with(bench, network)
+        peers = _peers_with(bench, network)
         for target in [*targets, *peers]:
             closed(bench, result, target, case)
         if not targets:
             return
         ours = targets[0]
-        rival = best_peer(result, case, peers)
+        rival = _best_peer(result, case, peers)
         if rival:
             second = rival
             attempt(
@@ -91,17 +91,17 @@ def measure_case(bench: Bench, result: dict[str, Any], precision: str, network: 
             )
 
 
-def measure_documented(bench: Bench, result: dict[str, Any]) -> None:
+def _measure_documented(bench: Bench, result: dict[str, Any]) -> None:
     """The peers as documented, with the float32 network; the ensemble as shipped beside them."""
     s = bench.settings
     found = networks(dataclasses.replace(s, precisions=("float32", "int8")))
     shipped = found.get("int8", found["float32"])
     case = bench.case("documented", found["float32"], documented=True, beside=shipped)
     ours_case = bench.case("int8" if "int8" in found else "float32", shipped)
-    peers = peers_with(bench, found["float32"], documented=True)
+    peers = _peers_with(bench, found["float32"], documented=True)
     for target in peers:
         closed(bench, result, target, case)
-    rival = best_peer(result, case, peers)
+    rival = _best_peer(result, case, peers)
     if rival and wanted(s, ENSEMBLE):
         with contextlib.ExitStack() as stack:
             ours = ensemble_of(bench, shipped, ROOT, stack)
@@ -124,7 +124,7 @@ def ensemble_of(bench: Bench, network: Path, checkout: Path, stack: contextlib.E
     return ensemble(repository, name, checkout.resolve(), options)
 
 
-def peers_with(bench: Bench, network: Path, documented: bool = False) -> list[Target]:
+def _peers_with(bench: Bench, network: Path, documented: bool = False) -> list[Target]:
     """The peers to measure, all with one network; prints why there are none."""
     s = bench.settings
     names = [name for name in catalogue.NAMES if wanted(s, name)]
@@ -162,7 +162,7 @@ def attempt(
     report.write_report(bench.settings.output, result)
 
 
-def best_peer(result: Mapping[str, Any], case: Case, peers: Sequence[Target]) -> Target | None:
+def _best_peer(result: Mapping[str, Any], case: Case, peers: Sequence[Target]) -> Target | None:
     """The peer with the highest throughput in a case."""
     found = {
         each["name"]: each["concurrency"][each["best"]]["of_bare"]["median"]
@@ -174,7 +174,7 @@ def best_peer(result: Mapping[str, Any], case: Case, peers: Sequence[Target]) ->
 
 
 @contextlib.contextmanager
-def stopped_by_signals() -> Iterator[None]:
+def _stopped_by_signals() -> Iterator[None]:
     """SIGTERM ends it as Ctrl-C does: with all servers."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped by SIGTERM"))
     try:

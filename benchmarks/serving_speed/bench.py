@@ -184,8 +184,8 @@ def networks(settings: Settings) -> dict[str, Path]:
         (path for path in (settings.repository / "ssd").glob("[0-9]*/model.onnx")),
         key=lambda path: int(path.parent.name),
     )
-    plain = [path for path in versions if not is_quantised(path)]
-    quantised = [path for path in versions if is_quantised(path)]
+    plain = [path for path in versions if not _is_quantised(path)]
+    quantised = [path for path in versions if _is_quantised(path)]
     found = {
         "float32": settings.float32 or (plain[0] if plain else None),
         "int8": settings.int8 or (quantised[-1] if quantised else None),
@@ -197,6 +197,6 @@ def networks(settings: Settings) -> dict[str, Path]:
     }
 
 
-def is_quantised(network: Path) -> bool:
+def _is_quantised(network: Path) -> bool:
     """Whether an ONNX file has quantised tensors, by the operator's name in it."""
     return b"QuantizeLinear" in network.read_bytes()

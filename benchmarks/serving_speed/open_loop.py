@@ -35,7 +35,7 @@ def measure_arrival_rates(
 
 def _measure(bench: Bench, servers: Sequence[Served], case: Case) -> dict[str, Any]:
     s = bench.settings
-    most = maxima(servers, max(s.concurrencies), s.seconds)
+    most = _maxima(servers, max(s.concurrencies), s.seconds)
     points = []
     for share in tqdm(SHARES, desc=f"arrival rates, {case.name}", disable=None):
         slices: dict[str, list[Slice]] = {server.name: [] for server in servers}
@@ -53,11 +53,11 @@ def _measure(bench: Bench, servers: Sequence[Served], case: Case) -> dict[str, A
         "saturation": {server.name: saturation(points, server.name) for server in servers},
     }
     if len(servers) > 1:
-        found["at_fixed_rate"] = tails(bench, servers)
+        found["at_fixed_rate"] = _tails(bench, servers)
     return found
 
 
-def maxima(servers: Sequence[Served], concurrency: int, seconds: float) -> dict[str, float]:
+def _maxima(servers: Sequence[Served], concurrency: int, seconds: float) -> dict[str, float]:
     """Photos a second in a closed loop, now: the median of five turns."""
     found: dict[str, list[float]] = {server.name: [] for server in servers}
     for _ in range(5):
@@ -94,11 +94,11 @@ def saturation(points: Sequence[Mapping[str, Any]], name: str) -> float:
     return max(good, default=0.0)
 
 
-def tails(bench: Bench, servers: Sequence[Served]) -> dict[str, Any]:
+def _tails(bench: Bench, servers: Sequence[Served]) -> dict[str, Any]:
     """p99 of all at the same rate: a share of what the last of them, the peer, can do at most."""
     s = bench.settings
     rival = servers[-1]
-    rate = FIXED_SHARE * maxima([rival], max(s.concurrencies), s.seconds)[rival.name]
+    rate = FIXED_SHARE * _maxima([rival], max(s.concurrencies), s.seconds)[rival.name]
     slices: dict[str, list[Slice]] = {server.name: [] for server in servers}
     for _ in tqdm(range(max(3, s.slices)), desc=f"at {rate:.0f} photos a second", disable=None):
         for server in servers:

@@ -35,7 +35,7 @@ def compare_generators(bench: Bench, ours: Target, case: Case, program: Path) ->
     with bench.served(ours, case) as server:
         for _ in tqdm(range(5), desc=f"perf_analyzer, {case.name}", disable=None):
             own.append(server.run(concurrency, float(WINDOWS)))
-            theirs.append(run_program(program, server.address, data, concurrency))
+            theirs.append(_run_program(program, server.address, data, concurrency))
     ratios = [them["throughput"] / us.throughput for us, them in zip(own, theirs, strict=True)]
     nets = [
         figures.net(them["throughput"], them["cpu"], them["seconds"], bench.cores)
@@ -60,7 +60,7 @@ def entry(photo: bytes) -> dict[str, Any]:
     return {"image": {"content": {"b64": content}, "shape": [1]}}
 
 
-def run_program(program: Path, address: str, data: Path, concurrency: int) -> dict[str, float]:
+def _run_program(program: Path, address: str, data: Path, concurrency: int) -> dict[str, float]:
     """Some windows of a second each, their mean."""
     table = data.with_suffix(".csv")
     command = [
@@ -70,7 +70,7 @@ def run_program(program: Path, address: str, data: Path, concurrency: int) -> di
         *("--stability-percentage", "999", "-f", str(table)),
     ]
     used, began = children(), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env=with_libraries(program))
+    done = subprocess.run(command, capture_output=True, text=True, env=_with_libraries(program))
     if done.returncode:
         raise ContestantError(f"perf_analyzer: {(done.stdout + done.stderr)[-500:]}")
     (row,) = csv.DictReader(table.read_text().splitlines())
@@ -88,7 +88,7 @@ def children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def with_libraries(program: Path) -> dict[str, str]:
+def _with_libraries(program: Path) -> dict[str, str]:
     """The environment in which it finds what docs/serving.md links for it."""
     packages = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
     folders = [*program.resolve().parents[:4], packages / "nvidia_pytriton.libs"]

@@ -23,32 +23,32 @@ def write_report(folder: Path, result: Mapping[str, Any]) -> None:
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     (folder / "tables.md").write_text(tables(result) + "\n")
     if result["contestants"]:
-        draw_ratios(result["contestants"], folder / "ratios.png")
+        _draw_ratios(result["contestants"], folder / "ratios.png")
     if result["open_loop"]:
-        draw_curves(result["open_loop"], folder / "arrival_rates.png")
+        _draw_curves(result["open_loop"], folder / "arrival_rates.png")
 
 
 def tables(result: Mapping[str, Any]) -> str:
     """All tables as Markdown."""
-    blocks = [machine_line(result)]
+    blocks = [_machine_line(result)]
     for case, title in CASES.items():
         rows = [each for each in result["contestants"] if each["case"] == case]
         if rows:
-            blocks.append(f"**{title}**\n\n{closed_table(rows)}")
+            blocks.append(f"**{title}**\n\n{_closed_table(rows)}")
     above = [each for each in result["contestants"] if each["above_bare_ms"]]
     if above:
-        blocks.append(f"**one request at a time**\n\n{above_table(above)}")
-    blocks += [head_line(each) for each in result["head_to_head"]]
+        blocks.append(f"**one request at a time**\n\n{_above_table(above)}")
+    blocks += [_head_line(each) for each in result["head_to_head"]]
     for each in result["open_loop"]:
-        blocks.append(f"**arrival rates, {each['case']}**\n\n{open_table(each)}")
+        blocks.append(f"**arrival rates, {each['case']}**\n\n{_open_table(each)}")
         if "at_fixed_rate" in each:
-            blocks.append(tail_line(each))
-    blocks += [perf_line(each) for each in result["perf_analyzer"]]
+            blocks.append(_tail_line(each))
+    blocks += [_perf_line(each) for each in result["perf_analyzer"]]
     blocks += [f"failed: {name}: {why.splitlines()[0]}" for name, why in result["failed"].items()]
     return "\n\n".join(blocks)
 
 
-def machine_line(result: Mapping[str, Any]) -> str:
+def _machine_line(result: Mapping[str, Any]) -> str:
     """What it was measured on."""
     m = result["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in m["packages"].items() if version)
@@ -58,7 +58,7 @@ def machine_line(result: Mapping[str, Any]) -> str:
     )
 
 
-def closed_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _closed_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A row for each contestant at its best concurrency, the best first."""
     lines = [
         "| | at | of bare | net | photos/s | p50, p99 ms | CPU ms a photo (of bare) "
@@ -97,7 +97,7 @@ def interval(spread: Mapping[str, float], digits: int = 2) -> str:
     return f"{spread['median']:.{digits}f} ({spread['q1']:.{digits}f} to {spread['q3']:.{digits}f})"
 
 
-def above_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _above_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """By how much one request at a time takes longer than in the bare pipeline."""
     kinds = list(rows[0]["above_bare_ms"])
     lines = [
@@ -112,7 +112,7 @@ def above_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def head_line(each: Mapping[str, Any]) -> str:
+def _head_line(each: Mapping[str, Any]) -> str:
     """Two contestants side by side."""
     ours, theirs = each["p99_ms"]
     return (
@@ -129,7 +129,7 @@ def maps(values: Sequence[float | None]) -> str:
     return f"; mAP@0.5 {values[0]:.3f} beside {values[1]:.3f}"
 
 
-def open_table(each: Mapping[str, Any]) -> str:
+def _open_table(each: Mapping[str, Any]) -> str:
     """A row for each arrival rate."""
     lines = [
         "| | photos/s sent | answered | p50 ms | p99 ms | refused or failed "
@@ -150,7 +150,7 @@ def open_table(each: Mapping[str, Any]) -> str:
     return "\n".join(lines) + f"\n\nsaturated above, photos a second: {ends}"
 
 
-def tail_line(each: Mapping[str, Any]) -> str:
+def _tail_line(each: Mapping[str, Any]) -> str:
     """Tails at the same rate."""
     fixed = each["at_fixed_rate"]
     parts = [
@@ -159,7 +159,7 @@ def tail_line(each: Mapping[str, Any]) -> str:
     return f"p99 at {fixed['rate']:.0f} photos a second, {each['case']}: {', '.join(parts)}"
 
 
-def perf_line(each: Mapping[str, Any]) -> str:
+def _perf_line(each: Mapping[str, Any]) -> str:
     """The independent generator beside the own."""
     return (
         f"perf_analyzer beside the own generator, {each['case']}, concurrency "
@@ -168,7 +168,7 @@ def perf_line(each: Mapping[str, Any]) -> str:
     )
 
 
-def draw_ratios(contestants: Sequence[Mapping[str, Any]], path: Path) -> None:
+def _draw_ratios(contestants: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Bars: throughput of the bare pipeline's, by case."""
     cases = [case for case in CASES if any(each["case"] == case for each in contestants)]
     figure, axes = pyplot.subplots(
@@ -199,7 +199,7 @@ def draw_ratios(contestants: Sequence[Mapping[str, Any]], path: Path) -> None:
     pyplot.close(figure)
 
 
-def draw_curves(loops: Sequence[Mapping[str, Any]], path: Path) -> None:
+def _draw_curves(loops: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Latency over the arrival rate, a panel for each case."""
     figure, axes = pyplot.subplots(1, len(loops), figsize=(6 * len(loops), 4.4), squeeze=False)
     for axis, each in zip(axes[0], loops, strict=True):
