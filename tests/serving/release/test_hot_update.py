@@ -5,7 +5,8 @@ With 20, 5 and 5 of them it takes longer, and runs as a benchmark: docs/releases
 
 import pytest
 
-from benchmarks.hot_update import Explicit, MixtureError, Settings, Watched, measure_way, version_of
+from benchmarks.hot_update import Explicit, Settings, Watched, measure_way
+from benchmarks.load.versions import MixtureError, version_of
 from client import Box, Detection, Result
 
 # Of the broken ones one is cut short, the other gives no numbers.
