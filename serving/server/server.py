@@ -5,11 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from serving.control import Control
 from serving.errors import (
@@ -31,6 +27,7 @@ from serving.server.prerequisites import (
 )
 from serving.server.process import TritonProcess
 from serving.server.running import TRITON_EXIT_SECONDS
+from serving.server.settings import LOOPBACK, ServerSettings
 from serving.server.supervisor import Supervisor
 from serving.server.watch import Watch
 from serving.store.address import open_store
@@ -46,43 +43,8 @@ __all__ = [
 ]
 
 RESTRICTED = "model-repository,shared-memory,trace,logging"
-LOOPBACK = "127.0.0.1"
 FIXED = ("--model-control-mode=explicit", f"--exit-timeout-secs={TRITON_EXIT_SECONDS}")
 LOG_LIMIT = 2**24  # bytes, beyond which a new start begins the log anew
-
-
-@dataclass(frozen=True)
-class ServerSettings:
-    """How the embedded server runs."""
-
-    repository: str | Path
-    """Folder of models, or an address like s3://bucket/prefix or s3://host:port/bucket/prefix."""
-    http_port: int = 0
-    """Port of Triton's HTTP protocol; 0 chooses a free one."""
-    grpc_port: int = 0
-    """Port of Triton's gRPC protocol; 0 chooses a free one."""
-    metrics_port: int = 0
-    """Port of the Prometheus metrics, on 127.0.0.1 always; 0 chooses a free one."""
-    http_address: str = LOOPBACK
-    """Address to listen on for HTTP; 0.0.0.0 lets other machines in."""
-    grpc_address: str = LOOPBACK
-    """Address to listen on for gRPC; 0.0.0.0 lets other machines in."""
-    watch: bool = False
-    """Look for changes in the repository (every second, in S3 every 5) and load what changed."""
-    model_config_name: str = ""
-    """Variant of the configurations: a model that has configs/NAME.pbtxt runs with that."""
-    admin_key: str = ""
-    """Key for loading and unloading models; empty: TRITON_ADMIN_KEY, else a generated one."""
-    start_seconds: float = 120.0
-    """How long the start may take, in seconds."""
-    drain_seconds: float = 30.0
-    """How long requests in flight may take at the end, in seconds."""
-    probe_seconds: float = 5.0
-    """Time between two real inferences that check the server, in seconds."""
-    verbose: bool = False
-    """Show tritonserver's own log instead of writing it to a file."""
-    arguments: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
-    """Further arguments for tritonserver, as they are."""
 
 
 class EmbeddedServer:
