@@ -35,9 +35,6 @@ LEFT_BARE = {
     "client.drawing.read",
     "client.drawing.write",
     "client.service.description.describe",
-    "serving.backends.onnxruntime.model.describe",
-    "serving.server.up.describe",
-    "serving.store.folder.describe",
 }
 CODE_AND_TEXT = {".py", ".md", ".html", ".js", ".toml", ".yaml", ".sh"}
 TIDY = ("benchmarks", "training")  # rooms in which every function that could be private is
