@@ -25,7 +25,7 @@ COMMANDS = {
         "data.check",
         "check_folders",
         "CheckSettings",
-        "say what annotated folders hold and what is wrong with them",
+        "say what annotated folders hold and what is wrong",
     ),
     "records": Command(
         "data.records_writer",
