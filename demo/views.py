@@ -20,7 +20,7 @@ SCRIPTS = (
     "element",
     "settings",
     "boxes",
-    "histogram",
+    "size_histogram",
     "downloads",
     "drawing",
     "photos",
