@@ -147,8 +147,10 @@ def serialise_request(photo: bytes, model: str, tensor: str = "image") -> bytes:
 
 
 def main() -> None:
-    """Obey until the input ends."""
-    setup = json.loads(sys.stdin.readline())
+    """Obey until the input ends, which it may do before it began: the near end is interrupted."""
+    if not (line := sys.stdin.readline()):
+        return
+    setup = json.loads(line)
     photos = [Path(path).read_bytes() for path in setup["photos"]]
     channel = Channel(setup["url"], [serialise_request(photo, setup["model"]) for photo in photos])
     gc.freeze()

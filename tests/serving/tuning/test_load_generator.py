@@ -1,5 +1,7 @@
 """The load generator, over a server that answers at once or never."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from serving.tuning.load_generator import (
     Generator,
     serialise_request,
 )
+from tests.conftest import PROJECT
 
 
 class Answers(grpc.GenericRpcHandler):
@@ -104,3 +107,11 @@ def test_process_that_ends(tmp_path: Path, capfd: pytest.CaptureFixture[str]) ->
     ):
         generator.send_load(1, 0.1)
     assert "absent.jpg" in capfd.readouterr().err
+
+
+def test_a_near_end_that_is_gone_before_it_began_is_no_error() -> None:
+    command = [sys.executable, "-m", "serving.tuning.load_generator"]
+    done = subprocess.run(
+        command, input="", capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    assert done.stdout == done.stderr == ""
