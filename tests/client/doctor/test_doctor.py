@@ -17,11 +17,12 @@ from tritonclient.grpc import service_pb2_grpc
 from client.__main__ import main
 from client.detection import Box, Detection
 from serving.server import supervisor
+from serving.server.process import Stub
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.client import certificates
 from tests.client.conftest import answer_tensors, serve
 from tests.client.telling import STEPS, Telling
-from tests.conftest import PROJECT, QUICK
+from tests.conftest import PROJECT, QUICK, wait_until
 
 Doctor = Callable[..., tuple[int, dict[str, dict[str, Any]]]]
 
@@ -167,9 +168,12 @@ def test_a_step_that_is_not_loaded(own: EmbeddedServer, doctor: Doctor) -> None:
 @pytest.mark.slow
 def test_a_dead_stub_behind_a_green_health(own: EmbeddedServer, doctor: Doctor) -> None:
     assert doctor(own.grpc_url)[0] == 0
-    stubs = own.process.stubs()
-    stub = next(stub for stub in stubs if stub.model(STEPS) == "postprocess")
-    os.kill(stub.pid, signal.SIGKILL)
+
+    def of_postprocess() -> list[Stub]:
+        return [stub for stub in own.process.stubs() if stub.model(STEPS) == "postprocess"]
+
+    wait_until(lambda: len(of_postprocess()) == 1)  # an unloaded one may still be ending
+    os.kill(of_postprocess()[0].pid, signal.SIGKILL)
     code, findings = doctor(own.grpc_url)
     assert code == 1
     assert findings["server"]["mark"] == "ok"
