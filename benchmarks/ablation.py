@@ -1,7 +1,7 @@
 """What each ingredient of the compact preset's training gives, one change at a time.
 
     python benchmarks/ablation.py data/records --default-boxes data/boxes.json \\
-        --start-from runs/smears --output runs/ablation
+        --pretrained runs/smears --output runs/ablation
 
 One seed and a shortened schedule, the same for all: a row shows whether an ingredient matters, not
 the mAP to expect. It can be interrupted and started again: each row is a run folder of
@@ -26,7 +26,7 @@ FINAL = "as shipped"
 # name: (fields of the preset, fields of the settings)
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     FINAL: ({}, {}),
-    "no pretraining on rendered smears": ({}, {"start_from": None}),
+    "no pretraining on rendered smears": ({}, {"pretrained": None}),
     "no moving average of the weights": ({}, {"average_decay": 0.0}),
     "no batch normalisation in the head": ({"head_norm": False}, {}),
     "the preset's default boxes": ({"box_shapes": None}, {}),
@@ -50,7 +50,7 @@ class Settings:
     """File that `training fit` wrote."""
     output: Path
     """Folder for the runs and for ablation.json."""
-    start_from: Path | None = None
+    pretrained: str | None = None
     """Run folder of the pretraining."""
     epochs: int = 15
     """Passes over the training data, the same for each row."""
@@ -78,7 +78,7 @@ def _train(settings: Settings, name: str) -> None:
         _folder(settings, name),
         epochs=settings.epochs,
         seed=settings.seed,
-        start_from=settings.start_from,
+        pretrained=settings.pretrained,
         precision="bfloat16",
         vertical_flip=True,
         evaluate_every=settings.epochs,

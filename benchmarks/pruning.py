@@ -130,7 +130,7 @@ def _run(
     settings: Settings, preset: Preset, folder: Path, epochs: int, seed: int, start: Path
 ) -> None:
     options = _options(settings.records, folder, epochs)
-    options = dataclasses.replace(options, start_from=start, seed=seed, photometric=False)
+    options = dataclasses.replace(options, pretrained=str(start), seed=seed, photometric=False)
     train.train_preset(options, dataclasses.replace(preset, photometric=False))
 
 

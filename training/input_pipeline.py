@@ -19,7 +19,7 @@ import tensorflow as tf
 from training import augmentation
 from training.data import decoding, random_access, records
 from training.network import matching
-from training.network.default_boxes import default_boxes
+from training.network.default_boxes import boxes_per_map, default_boxes
 from training.network.presets import Preset
 
 # Shorter side of a window in input sizes from which on a JPEG is decoded at 1/2, 1/4 and 1/8.
@@ -152,7 +152,7 @@ def training_batches(
     """Batches (images, offsets, targets, image_id), endless.
 
     images: float32 [B, S, S, 3], 0..255.
-    offsets, targets: float32 [B, A, 4], int32 [B, A], as `matching.match_boxes` gives them.
+    offsets, targets: float32 [B, A, 4], int32 [B, A], as `matching` gives them.
     image_id: string [B].
 
     Args:
@@ -167,9 +167,11 @@ def training_batches(
         image, boxes_xyxy, classes, difficult = prepare_training_example(
             example, key, preset, vertical_flip
         )
-        targets = matching.match_boxes(
-            boxes_xyxy, classes, difficult, default_cxcywh, preset.matching_iou
-        )
+        objects = (boxes_xyxy, classes, difficult, default_cxcywh)
+        if preset.matching == "adaptive":
+            targets = matching.match_adaptively(*objects, boxes_per_map(preset))
+        else:
+            targets = matching.match_boxes(*objects, preset.matching_iou)
         return image, *targets, example["image_id"]
 
     examples = stream(manifest, seed, skip, shard).map(

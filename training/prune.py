@@ -43,7 +43,7 @@ _BATCHES = 100
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """Remove the channels that a run's network needs least; then train it with --start-from."""
+    """Remove the channels that a run's network needs least; then train it with --pretrained."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Folder of a training run; its newest checkpoint is pruned."""
@@ -65,6 +65,11 @@ def prune_run(settings: PruneSettings) -> int:
     if not 0 < settings.keep < 1:
         raise TrainingError(f"--keep must be more than 0 and less than 1, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
+    if preset.name == "ssd_lite0":
+        raise TrainingError(
+            f"{settings.run} trained ssd_lite0, which consists of depthwise convolutions: prune "
+            "cannot narrow these. It is for ssd_compact and ssd300_vgg16"
+        )
     manifest = records.load_manifest(settings.records, settings.split)
     manifest.check_labels(settings.run, labels)
     traced = channels.trace_channels(network)
@@ -81,7 +86,7 @@ def prune_run(settings: PruneSettings) -> int:
     pruned, narrow = prune_network(network, preset, len(labels), traced, scores, widths)
     write_pruned(settings, pruned, narrow, run_folder.trained_on(settings.run).also(manifest))
     print(_table(traced, widths))
-    again = f"training train --start-from {shlex.quote(str(settings.output))}"
+    again = f"training train --pretrained {shlex.quote(str(settings.output))}"
     print(f"{settings.output}: go on with `{again}`")
     return 0
 

@@ -26,16 +26,18 @@ class TrainSettings:
     output: Path
     """Run folder: checkpoints, TensorBoard scalars, metrics."""
     preset: PresetName = "ssd_compact"
-    """ssd_compact trains on a CPU; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    """ssd_compact is the smallest, made for microscopy; ssd_lite0 starts from ImageNet and is for
+    photos of anything; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
     default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
-    start_from: Annotated[Path | None, tyro.conf.arg(metavar="RUN", help_behavior_hint="")] = None
-    """Run folder whose weights this run starts from: a pretraining, the model so far, or what
-    `training prune` made of it, whose narrower layers this run then has too."""
-    imagenet_weights: Annotated[
-        Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")
-    ] = None
-    """Keras' file of VGG-16's ImageNet weights, for ssd300_vgg16 to start from."""
+    pretrained: Annotated[str | None, _of_preset("imagenet|FILE|RUN|none")] = None
+    """What the weights start from. imagenet: those that the `training` extra brings for ssd_lite0.
+    FILE: a copy of these, or Keras' file of VGG-16 for ssd300_vgg16. RUN: the run folder of a
+    pretraining, of the model so far, or of what `training prune` made of it, whose narrower layers
+    this run then has too. none: random weights."""
+    freeze: Annotated[int | None, _of_preset("STRIDE")] = None
+    """Leave the backbone of ssd_lite0 as it is up to the map of this stride, 2 to 32, with the
+    statistics of its batch normalisation; 0 trains all of it."""
     train_split: str = "train"
     """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
     epochs: Annotated[int | None, _of_preset("INT")] = None

@@ -20,6 +20,7 @@ from training.data import records
 from training.data.trained_on import NOTHING
 from training.errors import TrainingError
 from training.network.presets import PRESETS, Preset, Widths
+from training.pretrained import check_pretrained, pretrained_run
 from training.schedule import Schedule, plan_schedule
 from training.settings import TrainSettings
 from training.trainer import Trainer
@@ -46,7 +47,7 @@ def _widths(settings: TrainSettings) -> Widths:
     if (settings.output / "run.json").exists():
         source: Path | None = settings.output
     else:
-        source = settings.start_from
+        source = pretrained_run(settings)
     return run_folder.preset_from(run_folder.read_description(source)).widths if source else ()
 
 
@@ -89,7 +90,9 @@ def _check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> N
 def open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest) -> None:
     """Write run.json, or check that an existing run is this one."""
     begun = (settings.output / "run.json").exists()
-    source = None if begun else settings.start_from  # which may have moved since
+    if not begun:
+        check_pretrained(settings, preset)
+    source = None if begun else pretrained_run(settings)  # which may have moved since
     before = run_folder.trained_on(source) if source else NOTHING
     description = {
         "settings": _plain(settings),
@@ -115,10 +118,9 @@ def _continue_run(output: Path, description: dict[str, Any]) -> None:
     """Check that an existing run is this one; more epochs than it was given become its own."""
     before = run_folder.read_description(output)
     _check_same_run(output, before, description)
-    for name in ("start_from", "imagenet_weights"):
-        given = description["settings"][name]
-        if given not in (None, before["settings"].get(name)):
-            print(f"{output} has begun already: --{name.replace('_', '-')} {given} is not read")
+    given = description["settings"]["pretrained"]
+    if given not in (None, before["settings"].get("pretrained")):
+        print(f"{output} has begun already: --pretrained {given} is not read")
     was, now = (_resolved(each)["epochs"] for each in (before, description))
     if now > was:
         newest = checkpoints.newest_whole(output / "checkpoints")
@@ -138,6 +140,7 @@ def _resolved(description: dict[str, Any]) -> dict[str, Any]:
         "epochs": settings["epochs"] or preset["epochs"],
         "batch_size": batch_size,
         "learning_rate": settings["learning_rate"] or scaled,
+        "freeze": preset.get("freeze", 0) if settings.get("freeze") is None else settings["freeze"],
     }
 
 
@@ -145,14 +148,13 @@ def _check_same_run(output: Path, before: dict[str, Any], description: dict[str,
     if "pruned" in before:
         raise TrainingError(
             f"{output} holds what `training prune` wrote: train it into another folder, "
-            f"with --start-from {shlex.quote(str(output))}"
+            f"with --pretrained {shlex.quote(str(output))}"
         )
     movable = (
         "records",
         "output",
         "default_boxes",
-        "start_from",
-        "imagenet_weights",
+        "pretrained",
         "xla",
         "logical_cpus",
         "evaluate_every",

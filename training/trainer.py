@@ -21,10 +21,11 @@ from training import (
 )
 from training.data import records
 from training.errors import TrainingError
-from training.network import imagenet, mixed_precision, model
+from training.network import mixed_precision, model
 from training.network.default_boxes import default_boxes
 from training.network.loss import multibox_loss
 from training.network.presets import Preset
+from training.pretrained import freeze_backbone, load_pretrained
 from training.progress import Progress
 from training.schedule import Schedule
 from training.settings import TrainSettings
@@ -56,6 +57,7 @@ class Trainer:
             newest = checkpoints.newest_whole(settings.output / "checkpoints")
             if not newest:
                 self._initialise()
+            freeze_backbone(self.network, settings, preset)
             self.optimizer = optimizer.build_optimizer(
                 preset, schedule, settings.clip_norm, settings.precision
             )
@@ -82,15 +84,8 @@ class Trainer:
         self.losses = StepLosses(devices, settings, schedule)
 
     def _initialise(self) -> None:
-        """Weights from elsewhere, where the settings name some."""
-        settings = self.settings
-        if settings.start_from and settings.imagenet_weights:
-            raise TrainingError("give --start-from or --imagenet-weights, not both")
-        done = None
-        if settings.start_from:
-            done = run_folder.start_from(self.network, settings.start_from)
-        elif settings.imagenet_weights:
-            done = imagenet.load_imagenet(self.network, settings.imagenet_weights)
+        """Weights from elsewhere, where the settings or the preset name some."""
+        done = load_pretrained(self.network, self.settings, self.preset)
         if done and self.is_chief:
             print(done)
 

@@ -27,7 +27,7 @@ from training.network import channels, model
 from training.network.channels import Channels, Ends
 from training.network.default_boxes import default_boxes
 from training.network.loss import multibox_loss
-from training.network.presets import SSD_COMPACT, Preset
+from training.network.presets import SSD_COMPACT, SSD_LITE0, Preset
 from training.settings import TrainSettings
 
 CLASSES = 3
@@ -40,7 +40,7 @@ def _backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     y = model.conv(model.conv(x, "inner", 48), "outer", 32)
     maps = [layers.Add()([x, y])]  # [B, 38, 38, 32]
     for index in range(1, 5):
-        maps.append(model.conv(maps[-1], f"map_{index}", 32, strides=2, norm=index > 1))
+        maps.append(model.conv(maps[-1], f"map_{index}", 32, strides=2, is_normed=index > 1))
     return [*maps, model.conv(maps[-1], "map_5", 8, padding="valid")]
 
 
@@ -69,7 +69,12 @@ def _write_run(folder: Path, labels: list[str]) -> Path:
 def _training(records_folder: Path, output: Path, start_from: Path | None = None) -> TrainSettings:
     """Two steps of four images."""
     return TrainSettings(
-        records_folder, output, start_from=start_from, epochs=1, batch_size=4, evaluate_every=0
+        records_folder,
+        output,
+        pretrained=str(start_from) if start_from else None,
+        epochs=1,
+        batch_size=4,
+        evaluate_every=0,
     )
 
 
@@ -104,7 +109,7 @@ def test_a_pruned_run_is_trained_on_evaluated_and_exported(
     assert train.train_detector(settings) == 0
     assert f"starting from {pruned}\n" in capsys.readouterr().out  # nothing stays random
     assert (
-        train.train_detector(dataclasses.replace(settings, start_from=None)) == 0
+        train.train_detector(dataclasses.replace(settings, pretrained=None)) == 0
     )  # as after a move
     assert "nothing to do" in capsys.readouterr().out
     assert _multiply_adds(tuned) == _multiply_adds(pruned)
@@ -120,7 +125,7 @@ def test_a_pruned_run_is_trained_on_evaluated_and_exported(
 
 
 def test_a_pruned_run_is_not_trained_in_place(records_folder: Path, pruned: Path) -> None:
-    with pytest.raises(TrainingError, match="train it into another folder, with --start-from"):
+    with pytest.raises(TrainingError, match="train it into another folder, with --pretrained"):
         train.train_detector(_training(records_folder, pruned, start_from=pruned))
 
 
@@ -268,3 +273,17 @@ def test_whole_blocks_go_until_the_work_is_little_enough() -> None:
         assert traced.multiply_adds(widths) <= keep * traced.multiply_adds({})
         assert all(16 <= widths[k] <= v for k, v in traced.widths.items())
         assert all(widths[k] % 16 == 0 for k, v in traced.widths.items() if widths[k] < v)
+
+
+def test_depthwise_convolutions_are_not_pruned(records_folder: Path, tmp_path: Path) -> None:
+    network = model.build_network(SSD_LITE0, CLASSES)
+    checkpoints.save_checkpoint(
+        tf.train.Checkpoint(average=network), tmp_path / "run" / "checkpoints", 7
+    )
+    labels = ["RBC", "WBC", "Platelets"]
+    description = {"preset": dataclasses.asdict(SSD_LITE0), "labels": labels}
+    run_folder.write_json(tmp_path / "run" / "run.json", description)
+    settings = prune.PruneSettings(tmp_path / "run", records_folder, tmp_path / "pruned")
+    with pytest.raises(TrainingError, match="ssd_lite0, which consists of depthwise convolutions"):
+        prune.prune_run(settings)
+    assert not (tmp_path / "pruned").exists()

@@ -347,12 +347,9 @@ def test_weights_to_start_from_are_not_read_again(
     settings = _settings(records_folder, tmp_path / "run")
     manifest = records.load_manifest(records_folder, "train")
     train.open_run(settings, PRESET, manifest)
-    weights = dataclasses.replace(settings, imagenet_weights=tmp_path / "vgg16.h5")
+    weights = dataclasses.replace(settings, pretrained=str(tmp_path / "vgg16.h5"))
     train.open_run(weights, PRESET, manifest)
-    assert "run has begun already: --imagenet-weights" in capsys.readouterr().out
-    moved = dataclasses.replace(settings, start_from=tmp_path / "moved since")
-    train.open_run(moved, PRESET, manifest)
-    assert "run has begun already: --start-from" in capsys.readouterr().out
+    assert "run has begun already: --pretrained" in capsys.readouterr().out
 
 
 def test_more_epochs_extend_a_complete_run(

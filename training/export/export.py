@@ -165,7 +165,7 @@ def largest_difference(detector: model.Detector, path: Path, size: int) -> float
 def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
     description = run_folder.read_description(folder)
     settings = {k: v for k, v in description["settings"].items() if k not in ("records", "output")}
-    for name in ("default_boxes", "start_from", "imagenet_weights"):
+    for name in ("default_boxes", "pretrained"):
         if settings.get(name):  # a path says nothing on another machine, its last part may
             settings[name] = Path(settings[name]).name
     return {

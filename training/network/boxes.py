@@ -66,3 +66,11 @@ def giou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
     hull_high = tf.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     hull = area(tf.concat([hull_low, hull_high], axis=-1))
     return tf.math.divide_no_nan(intersection, union) - tf.math.divide_no_nan(hull - union, hull)
+
+
+def iou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
+    """IoU of boxes [..., 4] pair by pair: [...]."""
+    low = tf.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
+    high = tf.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
+    intersection = area(tf.concat([low, high], axis=-1))
+    return tf.math.divide_no_nan(intersection, area(a_xyxy) + area(b_xyxy) - intersection)

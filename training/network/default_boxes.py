@@ -17,6 +17,12 @@ def boxes_per_cell(preset: Preset) -> tuple[int, ...]:
     return tuple(len(shapes) for shapes in box_shapes(preset))
 
 
+def boxes_per_map(preset: Preset) -> tuple[int, ...]:
+    """How many default boxes each feature map has."""
+    counts = zip(preset.feature_maps, boxes_per_cell(preset), strict=True)
+    return tuple(side**2 * count for side, count in counts)
+
+
 def box_shapes(preset: Preset) -> BoxShapes:
     """Widths and heights of one cell's boxes, for each feature map: fitted ones, or the paper's."""
     if preset.box_shapes is not None:

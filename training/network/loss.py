@@ -2,7 +2,7 @@
 
 SSD (arXiv 1512.02325), section 2.2 "Training objective" (equations 1 to 3) and "Hard negative
 mining"; beside the paper's losses, GIoU (arXiv 1902.09630) for boxes and focal loss
-(arXiv 1708.02002) for classes.
+(arXiv 1708.02002) or quality focal loss (arXiv 2006.04388) for classes.
 """
 
 import tensorflow as tf
@@ -30,7 +30,7 @@ def multibox_loss(
 
     Args:
         predicted_offsets: float32 [B, A, 4].
-        logits: float32 [B, A, 1 + C], background first.
+        logits: float32 [B, A, 1 + C], background first; [B, A, C] for the quality focal loss.
         offsets: float32 [B, A, 4], from `matching.match_boxes`.
         targets: int32 [B, A], from `matching.match_boxes`.
         default_cxcywh: float32 [A, 4].
@@ -40,6 +40,7 @@ def multibox_loss(
         (localisation, classification, matches), each float32 [B], summed over an image's boxes.
     """
     positive = targets > BACKGROUND
+    matches = tf.reduce_sum(tf.cast(positive, tf.float32), axis=1)
     # What is not matched is masked before the exponentials too, or their gradient may be NaN.
     predicted = tf.where(positive[..., None], predicted_offsets, 0.0)
     if preset.box_loss == "giou":
@@ -48,6 +49,12 @@ def multibox_loss(
         )
     else:
         localisation = _smooth_l1(predicted - offsets)
+    if preset.class_loss == "quality":
+        predicted_xyxy = boxes.decode(predicted, default_cxcywh)
+        matched_xyxy = boxes.decode(offsets, default_cxcywh)
+        classification, sureness = _quality_focal(logits, targets, predicted_xyxy, matched_xyxy)
+        localisation = tf.where(positive, localisation * sureness, 0.0)
+        return preset.box_weight * tf.reduce_sum(localisation, axis=1), classification, matches
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(targets, 0), logits)
     if preset.class_loss == "focal":
         chosen = targets >= BACKGROUND
@@ -57,8 +64,30 @@ def multibox_loss(
     return (
         preset.box_weight * tf.reduce_sum(tf.where(positive, localisation, 0.0), axis=1),
         tf.reduce_sum(tf.where(chosen, entropy, 0.0), axis=1),
-        tf.reduce_sum(tf.cast(positive, tf.float32), axis=1),
+        matches,
     )
+
+
+def _quality_focal(
+    logits: tf.Tensor, targets: tf.Tensor, predicted_xyxy: tf.Tensor, matched_xyxy: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Quality focal loss (arXiv 2006.04388, equation 4): the score learns the box's own IoU.
+
+    Args:
+        logits: float32 [B, A, C], one sigmoid a class.
+        targets: int32 [B, A].
+        predicted_xyxy, matched_xyxy: float32 [B, A, 4].
+
+    Returns:
+        The loss [B], summed; and how sure each default box is [B, A], by which its box counts.
+    """
+    quality = tf.stop_gradient(boxes.iou(predicted_xyxy, matched_xyxy))
+    wanted = tf.one_hot(targets - 1, logits.shape[-1]) * quality[..., None]
+    scores = tf.sigmoid(logits)
+    entropy = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
+    loss = entropy * tf.abs(wanted - scores) ** FOCUS
+    loss = tf.where((targets >= BACKGROUND)[..., None], loss, 0.0)
+    return tf.reduce_sum(loss, axis=[1, 2]), tf.stop_gradient(tf.reduce_max(scores, axis=-1))
 
 
 def _smooth_l1(difference: tf.Tensor) -> tf.Tensor:

@@ -2,7 +2,8 @@
 
 Input: RGB, [B, S, S, 3], 0..255, any number type. Normalising is the first layer, so that whoever
 feeds the network, here or in a server, hands over plain pixels.
-Outputs: `offsets` float32 [B, A, 4] and `logits` float32 [B, A, 1 + C], background first.
+Outputs: `offsets` float32 [B, A, 4], and `logits`: float32 [B, A, 1 + C] for a softmax, background
+first, or [B, A, C] for a sigmoid a class, as the preset's class loss wants it.
 """
 
 import math
@@ -12,7 +13,9 @@ import tensorflow as tf
 from keras import layers
 
 from training.network import boxes
+from training.network.blocks import add_from_above, conv
 from training.network.default_boxes import boxes_per_cell, default_boxes
+from training.network.lite0 import lite0
 from training.network.presets import Preset
 
 KEEP = 400  # boxes that leave the network for NMS, unless an export says otherwise
@@ -20,17 +23,19 @@ KEEP = 400  # boxes that leave the network for NMS, unless an export says otherw
 # A rare-object prior as in focal loss (arXiv 1708.02002, section 4.1) keeps the first steps calm:
 # background starts at this probability, the rest is shared by the classes.
 BACKGROUND_PRIOR = 0.9
+OBJECT_PRIOR = 0.01  # the same for a sigmoid a class
 
 
 def build_network(preset: Preset, classes: int) -> keras.Model:
     """The trainable network of a preset for `classes` object classes, randomly initialised."""
-    backbone = {"ssd_compact": compact, "ssd300_vgg16": _vgg16}[preset.name]
+    backbone = {"ssd_lite0": lite0, "ssd_compact": compact, "ssd300_vgg16": _vgg16}[preset.name]
     image = keras.Input((preset.input_size, preset.input_size, 3), name="images")
     maps = backbone(image, preset)
     sides = tuple(int(x.shape[1]) for x in maps)
     if sides != preset.feature_maps:
         raise ValueError(f"{preset.name}: feature maps must be {preset.feature_maps}, got {sides}")
-    offsets, logits = _head(maps, boxes_per_cell(preset), classes)
+    head = _sigmoid_head if preset.class_loss == "quality" else _head
+    offsets, logits = head(maps, boxes_per_cell(preset), classes)
     network = keras.Model(image, {"offsets": offsets, "logits": logits}, name=preset.name)
     return _narrowed(network, dict(preset.widths)) if preset.widths else network
 
@@ -48,7 +53,7 @@ def _narrowed(network: keras.Model, widths: dict[str, int]) -> keras.Model:
 
 
 class Detector(keras.Model):
-    """The network with softmax, box decoding and the best-K cut behind it: what is exported.
+    """The network with scores, box decoding and the best-K cut behind it: what is exported.
 
     Call with images uint8 [B, S, S, 3]; gives `boxes` float32 [B, K, 4], xyxy, 0..1, clipped, and
     `scores` float32 [B, K, C] without background, ordered by each box's best score. No NMS.
@@ -58,11 +63,13 @@ class Detector(keras.Model):
         super().__init__(name="detector")
         self.network = network
         self.default_boxes = default_boxes(preset)  # not a tensor: constants stay in the graph
+        self.has_background = preset.class_loss != "quality"
         self.keep = min(keep, len(self.default_boxes))
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = self.network(tf.cast(images, tf.float32), training=False)
-        scores = tf.nn.softmax(outputs["logits"])[..., 1:]
+        logits = outputs["logits"]
+        scores = tf.nn.softmax(logits)[..., 1:] if self.has_background else tf.sigmoid(logits)
         best = tf.math.top_k(tf.reduce_max(scores, axis=-1), self.keep).indices  # [B, K]
         offsets = tf.gather(outputs["offsets"], best, batch_dims=1)
         decoded = boxes.decode(offsets, tf.gather(self.default_boxes, best))
@@ -91,7 +98,33 @@ def _head(
         )(x)
         offsets.append(layers.Reshape((-1, 4))(box))
         logits.append(layers.Reshape((-1, classes + 1))(score))
-    # float32 whatever the precision: the loss's exponentials and the boxes need it.
+    return _joined(offsets, logits)
+
+
+def _sigmoid_head(
+    maps: list[tf.Tensor], per_cell: tuple[int, ...], classes: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """1x1 predictors, behind maps that were made for them: a sigmoid a class, no background."""
+    prior = keras.initializers.Constant(math.log(OBJECT_PRIOR / (1.0 - OBJECT_PRIOR)))
+    offsets, logits = [], []
+    for index, (x, count) in enumerate(zip(maps, per_cell, strict=True)):
+        if not count:
+            continue
+        box = layers.Conv2D(count * 4, 1, name=f"offsets_{index}")(x)
+        score = layers.Conv2D(
+            count * classes,
+            1,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            bias_initializer=prior,
+            name=f"logits_{index}",
+        )(x)
+        offsets.append(layers.Reshape((-1, 4))(box))
+        logits.append(layers.Reshape((-1, classes))(score))
+    return _joined(offsets, logits)
+
+
+def _joined(offsets: list[tf.Tensor], logits: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Those of all maps; float32 whatever the precision: the loss and the boxes need it."""
     return (
         layers.Concatenate(axis=1, name="offsets", dtype="float32")(offsets),
         layers.Concatenate(axis=1, name="logits", dtype="float32")(logits),
@@ -101,43 +134,6 @@ def _head(
 def _class_bias(classes: int) -> list[float]:
     background = math.log(BACKGROUND_PRIOR * classes / (1.0 - BACKGROUND_PRIOR))
     return [background] + [0.0] * classes
-
-
-class BatchNormalization(layers.BatchNormalization):
-    """Keras' layer over all replicas; on a single one through TensorFlow's fused kernel.
-
-    The same numbers, but the activations are read and written half as often: a sixth of the
-    compact preset's training step on a CPU. A layer that is not `trainable` uses its moving mean
-    and variance and leaves them as they are, in training too.
-    """
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        context = tf.distribute.get_replica_context()
-        fused = training and self.trainable and context is not None
-        if not fused or context.num_replicas_in_sync > 1:
-            return super().call(inputs, training=training)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma.value, self.beta.value, epsilon=self.epsilon, is_training=True
-        )
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
-        variance *= (count - 1.0) / count  # the kernel gives the unbiased one
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
-        return outputs
-
-
-def conv(
-    x: tf.Tensor, name: str, filters: int, kernel: int = 3, norm: bool = True, **options: object
-) -> tf.Tensor:
-    """Convolution, batch normalisation over all replicas, ReLU."""
-    options = {"padding": "same", "use_bias": not norm, "kernel_initializer": "he_normal"} | options
-    x = layers.Conv2D(filters, kernel, name=name, **options)(x)
-    if norm:
-        # Synchronised: 1 replica with batch 16 and 8 replicas with batch 2 train the same network.
-        x = BatchNormalization(
-            synchronized=True, momentum=0.97, epsilon=1e-3, name=f"{name}_norm"
-        )(x)  # fmt: skip
-    return layers.ReLU()(x)
 
 
 def _stage(x: tf.Tensor, name: str, filters: int, blocks: int) -> tf.Tensor:
@@ -169,17 +165,13 @@ def compact(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
     middle = _merge(middle, coarse, "middle", 64)
     fine = _merge(fine, middle, "fine", 64)
     merged = {"fine": fine, "middle": middle, "coarse": coarse}
-    heads = [conv(x, f"{k}_head", 64, norm=preset.head_norm) for k, x in merged.items()]
+    heads = [conv(x, f"{k}_head", 64, is_normed=preset.head_norm) for k, x in merged.items()]
     return [*heads, five, three, one]
 
 
 def _merge(fine: tf.Tensor, coarse: tf.Tensor, name: str, filters: int) -> tf.Tensor:
-    """One step of the top-down path: the coarse map, doubled and cut to size, onto the fine one."""
-    doubled = layers.UpSampling2D(2)(conv(coarse, f"{name}_from_above", filters, 1))
-    excess = int(doubled.shape[1]) - int(fine.shape[1])
-    if excess:
-        doubled = layers.Cropping2D(((0, excess), (0, excess)))(doubled)
-    return layers.Add()([conv(fine, f"{name}_lateral", filters, 1), doubled])
+    from_above = conv(coarse, f"{name}_from_above", filters, 1)
+    return add_from_above(conv(fine, f"{name}_lateral", filters, 1), from_above)
 
 
 class L2Normalization(layers.Layer):

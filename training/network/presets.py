@@ -1,4 +1,4 @@
-"""The two detectors, as data: what the network, its default boxes and its training start from.
+"""The detectors, as data: what the network, its default boxes and its training start from.
 
 A preset fixes everything that the artifact's graph depends on; the command line of
 `training train` overrides only the schedule.
@@ -7,13 +7,13 @@ A preset fixes everything that the artifact's graph depends on; the command line
 from dataclasses import dataclass
 from typing import Literal
 
-PresetName = Literal["ssd_compact", "ssd300_vgg16"]
+PresetName = Literal["ssd_compact", "ssd_lite0", "ssd300_vgg16"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
 BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
 # (name, channels) of each convolution that has fewer channels than the preset gives it.
 Widths = tuple[tuple[str, int], ...]
 
-# SSD300's feature maps (paper, figure 2), used by both presets: 8,732 default boxes.
+# SSD300's feature maps (paper, figure 2), used by two presets: 8,732 default boxes.
 _FEATURE_MAPS = (38, 19, 10, 5, 3, 1)
 _ASPECT_RATIOS = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
 
@@ -40,9 +40,13 @@ class Preset:
     head_norm: bool = True  # batch normalisation in the head; ssd_compact only
     box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
     box_weight: float = 1.0  # of the box loss beside the class loss
-    class_loss: Literal["mining", "focal"] = "mining"  # 3:1 hard negatives, or focal loss
+    # 3:1 hard negatives, focal loss, or a score that is the box's own IoU: quality focal loss
+    class_loss: Literal["mining", "focal", "quality"] = "mining"
+    matching: Literal["overlap", "adaptive"] = "overlap"  # SSD's, or ATSS
     box_shapes: BoxShapes | None = None  # fitted to the data; None is scales and aspect ratios
     widths: Widths = ()  # of convolutions that `pruning` narrowed
+    pretrained: str = "none"  # what a run starts from, unless its settings say otherwise
+    freeze: int = 0  # the backbone stays as it is up to the map of this stride
 
 
 # python -m training train data/records --output runs/cells --vertical-flip
@@ -63,8 +67,33 @@ SSD_COMPACT = Preset(
     final_rate=0.25,  # at rates near 0 it learns the gaps of the annotations by heart
 )
 
+# python -m training train data/records --preset ssd_lite0 --output runs/photos
+# One square default box a cell: ATSS finds what belongs to an object whatever its shape.
+_LITE0_MAPS = (40, 20, 10, 5, 3)
+SSD_LITE0 = Preset(
+    name="ssd_lite0",
+    input_size=320,
+    feature_maps=_LITE0_MAPS,
+    scales=(0.1, 0.2, 0.4, 0.8, 1.2, 1.6),
+    aspect_ratios=((),) * 5,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    batch_size=16,
+    epochs=30,
+    weight_decay=1e-2,
+    zoom_out=2.0,
+    smallest_crop=0.5,
+    box_loss="giou",
+    box_weight=2.0,
+    class_loss="quality",
+    matching="adaptive",
+    box_shapes=tuple(((4 / side, 4 / side),) for side in _LITE0_MAPS),
+    pretrained="imagenet",
+    freeze=8,
+)
+
 # python -m training train data/records --preset ssd300_vgg16 --output runs/vgg16 \
-#     --imagenet-weights vgg16_weights_tf_dim_ordering_tf_kernels.h5
+#     --pretrained vgg16_weights_tf_dim_ordering_tf_kernels.h5
 # The paper's SSD300 (arXiv 1512.02325, section 3.1). Meant for GPUs; every part is tested against a
 # second implementation, and it has not yet been trained to the end. From random weights the peak
 # rate is too high: --learning-rate 2e-4. Where it departs from the paper: a cosine in place of
@@ -86,4 +115,4 @@ SSD300_VGG16 = Preset(
     smallest_crop=0.3,
 )
 
-PRESETS = {preset.name: preset for preset in (SSD_COMPACT, SSD300_VGG16)}
+PRESETS = {preset.name: preset for preset in (SSD_COMPACT, SSD_LITE0, SSD300_VGG16)}

@@ -168,7 +168,7 @@ def test_a_photo_is_known_by_another_name(
 def test_a_run_that_starts_from_another_has_seen_its_photos(
     folder: Path, all_seen: Path, tmp_path: Path
 ) -> None:
-    settings = TrainSettings(folder, tmp_path / "run", start_from=all_seen)
+    settings = TrainSettings(folder, tmp_path / "run", pretrained=str(all_seen))
     train.open_run(settings, SSD_COMPACT, records.load_manifest(folder, "train"))
     val = records.photos(records.load_manifest(folder, "val"))
     assert run_folder.trained_on(tmp_path / "run").count(val) == 2

@@ -11,6 +11,7 @@ from training.network.presets import Preset
 
 GIOU = dataclasses.replace(PAPER, box_loss="giou")
 FOCAL = dataclasses.replace(PAPER, class_loss="focal")
+QUALITY = dataclasses.replace(PAPER, box_loss="giou", class_loss="quality")
 
 
 def _loss(
@@ -70,7 +71,7 @@ def test_an_image_without_objects_still_teaches_background() -> None:
     np.testing.assert_allclose(classification, 10 * np.log(2), rtol=1e-5)
 
 
-@pytest.mark.parametrize("preset", [PAPER, FOCAL])
+@pytest.mark.parametrize("preset", [PAPER, FOCAL, QUALITY])
 def test_ignored_boxes_have_no_gradient(preset: Preset) -> None:
     logits = tf.Variable(tf.random.stateless_normal([1, 6, 3], [0, 0]))
     zeros = np.zeros((1, 6, 4), np.float32)
@@ -128,3 +129,29 @@ def test_losses_come_image_by_image() -> None:
     )
     assert np.isfinite(parts[0]).tolist() == [True, False, True]
     assert np.isfinite(parts[1]).all()
+
+
+def test_quality_focal_loss_against_a_plain_reference() -> None:
+    """Equation 4 of its paper, box by box; a box counts as much as its score is sure."""
+    generator = np.random.default_rng(7)
+    predicted, offsets = generator.normal(0, 1, (2, 2, 12, 4)).astype(np.float32)
+    logits = generator.normal(0, 2, (2, 12, 3)).astype(np.float32)
+    targets = generator.choice([-1, 0, 0, 1, 3], (2, 12)).astype(np.int32)
+    middle = np.full((12, 4), 0.5, np.float32)
+    localisation = classification = 0.0
+    for row in range(2):
+        found, wanted = (boxes.decode(x[row], middle) for x in (predicted, offsets))
+        giou = boxes.giou(found, wanted).numpy()
+        iou = np.diag(boxes.pairwise_iou(found, wanted))
+        for i, target in enumerate(targets[row]):
+            scores = 1 / (1 + np.exp(-logits[row, i].astype(np.float64)))
+            if target > 0:
+                localisation += (1 - giou[i]) * scores.max()
+            if target >= 0:
+                for label, score in enumerate(scores):
+                    quality = iou[i] if label == target - 1 else 0.0
+                    entropy = -quality * np.log(score) - (1 - quality) * np.log(1 - score)
+                    classification += abs(quality - score) ** 2 * entropy
+    losses = _loss(predicted, logits, offsets, targets, QUALITY)
+    expected = [localisation, classification, (targets > 0).sum()]
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)

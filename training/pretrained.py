@@ -1,0 +1,86 @@
+"""What a run starts from: ImageNet's weights, another run's, or random ones."""
+
+from pathlib import Path
+
+import keras
+
+from training import run_folder
+from training.errors import TrainingError
+from training.network.imagenet import load_imagenet
+from training.network.lite0 import STRIDES, backbone_layers
+from training.network.lite0_weights import find_package_file, load_lite0
+from training.network.presets import Preset
+from training.settings import TrainSettings
+
+NONE, IMAGENET = "none", "imagenet"
+
+
+def pretrained_run(settings: TrainSettings) -> Path | None:
+    """The run folder that the settings start from; None where they start from something else."""
+    given = settings.pretrained
+    return Path(given) if given and given not in (NONE, IMAGENET) and Path(given).is_dir() else None
+
+
+def check_pretrained(settings: TrainSettings, preset: Preset) -> None:
+    """Refuse, before anything is written, what cannot be started from.
+
+    Raises:
+        TrainingError: there is no such file or run, or the preset has no such weights.
+    """
+    given = settings.pretrained or preset.pretrained
+    if given == IMAGENET:
+        if preset.name != "ssd_lite0":
+            raise TrainingError(
+                f"--pretrained imagenet is for ssd_lite0: for {preset.name} name a file or a run"
+            )
+        find_package_file()
+    elif given != NONE and not Path(given).exists():
+        raise TrainingError(
+            "--pretrained: expected imagenet, none, a file of weights or a run folder, found "
+            f"{given}, which does not exist"
+        )
+    _frozen_stride(settings, preset)
+
+
+def load_pretrained(network: keras.Model, settings: TrainSettings, preset: Preset) -> str:
+    """Give a network of the preset what it starts from.
+
+    Returns:
+        A line that says what was loaded; empty for random weights.
+
+    Raises:
+        TrainingError: it does not fit, or is damaged; nothing was loaded.
+    """
+    given = settings.pretrained or preset.pretrained
+    if given == NONE:
+        return ""
+    if run := pretrained_run(settings):
+        return run_folder.start_from(network, run)
+    if preset.name == "ssd_lite0":
+        return load_lite0(network, None if given == IMAGENET else Path(given))
+    return load_imagenet(network, Path(given))
+
+
+def freeze_backbone(network: keras.Model, settings: TrainSettings, preset: Preset) -> None:
+    """Let the backbone stay as it is, up to the stride that the settings or the preset name.
+
+    Random weights are not frozen unless the settings say so.
+
+    Raises:
+        TrainingError: the network has no such part.
+    """
+    if stride := _frozen_stride(settings, preset):
+        for layer in backbone_layers(network, stride):
+            layer.trainable = False
+
+
+def _frozen_stride(settings: TrainSettings, preset: Preset) -> int:
+    """0 where nothing is frozen."""
+    if settings.freeze is None:
+        return preset.freeze if (settings.pretrained or preset.pretrained) != NONE else 0
+    allowed = (0, *STRIDES) if preset.name == "ssd_lite0" else (0,)
+    if settings.freeze not in allowed:
+        raise TrainingError(
+            f"--freeze: {preset.name} takes {', '.join(map(str, allowed))}, found {settings.freeze}"
+        )
+    return settings.freeze
