@@ -3,7 +3,7 @@
     python -m benchmarks.precision data/records artifacts/cells/model.onnx \
         --output benchmarks/results/precision.json
 
-In ONNX Runtime with one thread, one image at a time, the variants taking turns, so that whatever
+In ONNX Runtime with one thread, one image at a time, the precisions taking turns, so that whatever
 else the machine does meets all of them. Speeds are to be compared within a run only. With --save
 the networks are kept: `model_repository/ssd/2` was made so.
 """
@@ -42,18 +42,18 @@ class Settings:
     networks: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """ONNX files in float32, of `training export`."""
     rounds: int = 200
-    """Images that each variant is timed on."""
+    """Images that each precision is timed on."""
     images: int = precisions.IMAGES
     """Images to calibrate with."""
     percentile: bool = False
     """Also calibrate by percentiles, which takes minutes."""
     save: Path | None = None
-    """Folder to write the variants to."""
+    """Folder to write the files to."""
     output: Path | None = None
     """JSON file to write the figures to."""
 
 
-def variants(
+def make_precisions(
     network: onnx.ModelProto, images: list[np.ndarray], percentile: bool
 ) -> dict[str, onnx.ModelProto]:
     """The network in each precision, by name; the first is the file as it is."""
@@ -73,7 +73,7 @@ def variants(
 
 
 def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds an image of each variant, turn by turn."""
+    """Milliseconds an image of each precision, turn by turn."""
     sessions = {
         name: onnx_network.open_session(network.SerializeToString(), threads=1)
         for name, network in networks.items()
@@ -91,12 +91,12 @@ def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[fl
 
 
 def _measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
-    """All variants of one network."""
+    """One network in all precisions."""
     network = onnx.load(path)
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
     size = onnx_network.load_onnx(path).input_size
     images = list(precisions.read_images(train, size, settings.images))
-    made = variants(network, images, settings.percentile)
+    made = make_precisions(network, images, settings.percentile)
     for made_network in [made[name] for name in made if name.startswith("int8")]:
         _label_network(made_network, "int8", precisions.describe_calibration(train, len(images)))
     _label_network(made["float16"], "float16", None)
@@ -123,14 +123,14 @@ def _label_network(
 
 
 def save(made: dict[str, onnx.ModelProto], folder: Path) -> None:
-    """Write the variants, each named as it is."""
+    """Write the files, each named as it is."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in made.items():
         onnx.save(network, folder / f"{name.replace(', ', '-').replace(' ', '-')}.onnx")
 
 
 def figures(times: list[float], base: list[float]) -> dict[str, Any]:
-    """A variant's times, and how much faster than float32 it was in the same turn."""
+    """A precision's times, and how much faster than float32 it was in the same turn."""
     faster = [b / t for b, t in zip(base, times, strict=True)]
     return {
         "ms, fastest": round(min(times), 2),
