@@ -118,12 +118,12 @@ def _continue_run(output: Path, description: dict[str, Any]) -> None:
     """Check that an existing run is this one; more epochs than it was given become its own."""
     before = run_folder.read_description(output)
     _check_same_run(output, before, description)
+    newest = checkpoints.newest_whole(output / "checkpoints")
     given = description["settings"]["pretrained"]
-    if given not in (None, before["settings"].get("pretrained")):
+    if newest and given not in (None, before["settings"].get("pretrained")):
         print(f"{output} has begun already: --pretrained {given} is not read")
     was, now = (_resolved(each)["epochs"] for each in (before, description))
     if now > was:
-        newest = checkpoints.newest_whole(output / "checkpoints")
         step = checkpoints.step_of(newest) if newest else 0
         print(f"extending {output} from {was} to {now} epochs")
         before["settings"]["epochs"] = now

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import run_folder, train
+from training import checkpoints, run_folder, train
 from training.data import records
 from training.errors import TrainingError
 from training.network import model
@@ -348,6 +348,10 @@ def test_weights_to_start_from_are_not_read_again(
     manifest = records.load_manifest(records_folder, "train")
     train.open_run(settings, PRESET, manifest)
     weights = dataclasses.replace(settings, pretrained=str(tmp_path / "vgg16.h5"))
+    train.open_run(weights, PRESET, manifest)
+    assert capsys.readouterr().out == ""  # it has no checkpoint, so they are
+    steps = tf.train.Checkpoint(steps=tf.Variable(1))
+    checkpoints.save_checkpoint(steps, settings.output / "checkpoints", 1)
     train.open_run(weights, PRESET, manifest)
     assert "run has begun already: --pretrained" in capsys.readouterr().out
 
