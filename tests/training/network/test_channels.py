@@ -8,7 +8,7 @@ from keras import layers
 
 from training.network import channels, model
 from training.network.channels import Channels
-from training.network.presets import PRESETS, SSD_COMPACT, Preset
+from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset
 
 
 def test_layers_that_are_added_are_one_group() -> None:
@@ -45,7 +45,7 @@ def test_multiply_adds() -> None:
     assert traced.multiply_adds({"a": 16}) == traced.multiply_adds({}) // 2
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("preset", [SSD_COMPACT, SSD300_VGG16], ids=lambda preset: preset.name)
 def test_without_dead_channels_the_outputs_are_the_same(preset: Preset) -> None:
     """A quarter of each group's channels is made 0, then left out."""
     preset = dataclasses.replace(preset, box_shapes=(((0.1, 0.1),),) * 6)

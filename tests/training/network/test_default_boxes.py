@@ -1,14 +1,26 @@
 import numpy as np
 import pytest
 
-from training.network.default_boxes import boxes_per_cell, default_boxes, describe_default_boxes
-from training.network.presets import PRESETS, SSD300_VGG16, Preset
+from training.network.default_boxes import (
+    boxes_per_cell,
+    boxes_per_map,
+    default_boxes,
+    describe_default_boxes,
+)
+from training.network.presets import SSD300_VGG16, SSD_COMPACT, SSD_LITE0, Preset
 
 
-@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+@pytest.mark.parametrize("preset", [SSD_COMPACT, SSD300_VGG16], ids=lambda preset: preset.name)
 def test_counts_are_ssd300s(preset: Preset) -> None:
     assert default_boxes(preset).shape == (8732, 4)
     assert boxes_per_cell(preset) == (4, 6, 6, 6, 4, 4)
+
+
+def test_lite0_has_one_square_a_cell() -> None:
+    """Four cells wide on each of the five maps."""
+    assert boxes_per_map(SSD_LITE0) == (1600, 400, 100, 25, 9)
+    np.testing.assert_allclose(default_boxes(SSD_LITE0)[0], [0.0125, 0.0125, 0.1, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(default_boxes(SSD_LITE0)[-1, 2:], [4 / 3, 4 / 3], rtol=1e-6)
 
 
 def test_ssd300s_first_cell() -> None:
