@@ -53,7 +53,7 @@ class Settings:
     """JSON file to write the figures to."""
 
 
-def make_precisions(
+def _make_precisions(
     network: onnx.ModelProto, images: list[np.ndarray], percentile: bool
 ) -> dict[str, onnx.ModelProto]:
     """The network in each precision, by name; the first is the file as it is."""
@@ -96,7 +96,7 @@ def _measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
     size = onnx_network.load_onnx(path).input_size
     images = list(precisions.read_images(train, size, settings.images))
-    made = make_precisions(network, images, settings.percentile)
+    made = _make_precisions(network, images, settings.percentile)
     for made_network in [made[name] for name in made if name.startswith("int8")]:
         _label_network(made_network, "int8", precisions.describe_calibration(train, len(images)))
     _label_network(made["float16"], "float16", None)
