@@ -1,5 +1,5 @@
 # make demo   the server and the page, on this machine
-# make check  before each commit: lint, types, the fast tests without those of training
+# make check  before each commit: lint, types, the house and the fast tests of client and benchmarks
 # make test   what CI runs: lint, types, tests
 # OPTIONS=... for the page, as in: make demo OPTIONS="--port 7861"; python app.py --help has them
 # PYTHON=...  the interpreter to build .venv with, if the right one is not found
@@ -20,7 +20,8 @@ demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
 
 check: lint
-	$(BIN)/python -m pytest --quiet -m "not slow" --ignore=tests/training
+	$(BIN)/python -m pytest --quiet -m "not slow" tests/client tests/benchmarks \
+		tests/test_house.py tests/test_architecture_page.py tests/test_security_page.py
 
 # Most tests of servers wait, those of training compute: so they run beside each other, the longest
 # first.
