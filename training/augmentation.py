@@ -94,9 +94,7 @@ def crop_window(boxes_xyxy: tf.Tensor, seed: tf.Tensor, smallest: float) -> tf.T
 
 def _centres_inside(windows: tf.Tensor, boxes_xyxy: tf.Tensor) -> tf.Tensor:
     """Whether window i holds the centre of box j: bool [W, N]."""
-    centres = boxes.to_cxcywh(boxes_xyxy)[None, :, :2]
-    inside = (centres > windows[:, None, :2]) & (centres < windows[:, None, 2:])
-    return tf.reduce_all(inside, axis=-1)
+    return boxes.contain(windows, boxes.to_cxcywh(boxes_xyxy)[:, :2])
 
 
 def cut(

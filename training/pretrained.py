@@ -27,7 +27,7 @@ def check_pretrained(settings: TrainSettings, preset: Preset) -> None:
     Raises:
         TrainingError: there is no such file or run, or the preset has no such weights.
     """
-    given = settings.pretrained or preset.pretrained
+    given = _source(settings, preset)
     if given == IMAGENET:
         if preset.name != "ssd_lite0":
             raise TrainingError(
@@ -51,7 +51,7 @@ def load_pretrained(network: keras.Model, settings: TrainSettings, preset: Prese
     Raises:
         TrainingError: it does not fit, or is damaged; nothing was loaded.
     """
-    given = settings.pretrained or preset.pretrained
+    given = _source(settings, preset)
     if given == NONE:
         return ""
     if run := pretrained_run(settings):
@@ -74,10 +74,14 @@ def freeze_backbone(network: keras.Model, settings: TrainSettings, preset: Prese
             layer.trainable = False
 
 
+def _source(settings: TrainSettings, preset: Preset) -> str:
+    return settings.pretrained or preset.pretrained
+
+
 def _frozen_stride(settings: TrainSettings, preset: Preset) -> int:
     """0 where nothing is frozen."""
     if settings.freeze is None:
-        return preset.freeze if (settings.pretrained or preset.pretrained) != NONE else 0
+        return preset.freeze if _source(settings, preset) != NONE else 0
     allowed = (0, *STRIDES) if preset.name == "ssd_lite0" else (0,)
     if settings.freeze not in allowed:
         raise TrainingError(

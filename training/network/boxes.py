@@ -56,21 +56,29 @@ def decode(offsets: tf.Tensor, default_cxcywh: tf.Tensor) -> tf.Tensor:
     return to_xyxy(tf.concat([centre, size], axis=-1))
 
 
+def iou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
+    """IoU of boxes [..., 4] pair by pair: [...]."""
+    return tf.math.divide_no_nan(*_intersection_and_union(a_xyxy, b_xyxy))
+
+
 def giou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
     """Generalized IoU of boxes [..., 4] pair by pair, -1 to 1: [...] (arXiv 1902.09630)."""
-    low = tf.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
-    high = tf.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
-    intersection = area(tf.concat([low, high], axis=-1))
-    union = area(a_xyxy) + area(b_xyxy) - intersection
+    intersection, union = _intersection_and_union(a_xyxy, b_xyxy)
     hull_low = tf.minimum(a_xyxy[..., :2], b_xyxy[..., :2])
     hull_high = tf.maximum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     hull = area(tf.concat([hull_low, hull_high], axis=-1))
     return tf.math.divide_no_nan(intersection, union) - tf.math.divide_no_nan(hull - union, hull)
 
 
-def iou(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tf.Tensor:
-    """IoU of boxes [..., 4] pair by pair: [...]."""
+def contain(a_xyxy: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
+    """Whether box i of [N, 4] holds point j of [M, 2] inside: bool [N, M]."""
+    inside = (points[None] > a_xyxy[:, None, :2]) & (points[None] < a_xyxy[:, None, 2:])
+    return tf.reduce_all(inside, axis=-1)
+
+
+def _intersection_and_union(a_xyxy: tf.Tensor, b_xyxy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The areas of both, pair by pair: [...], [...]."""
     low = tf.maximum(a_xyxy[..., :2], b_xyxy[..., :2])
     high = tf.minimum(a_xyxy[..., 2:], b_xyxy[..., 2:])
     intersection = area(tf.concat([low, high], axis=-1))
-    return tf.math.divide_no_nan(intersection, area(a_xyxy) + area(b_xyxy) - intersection)
+    return intersection, area(a_xyxy) + area(b_xyxy) - intersection

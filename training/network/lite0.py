@@ -42,8 +42,6 @@ STAGES = (
     Stage(4, 5, 2, 6, 192),  # 32
     Stage(1, 3, 1, 6, 320),
 )
-
-
 STRIDES = (2, 4, 8, 16, 32)  # of the maps that the backbone ends a resolution with
 
 

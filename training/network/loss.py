@@ -43,15 +43,13 @@ def multibox_loss(
     matches = tf.reduce_sum(tf.cast(positive, tf.float32), axis=1)
     # What is not matched is masked before the exponentials too, or their gradient may be NaN.
     predicted = tf.where(positive[..., None], predicted_offsets, 0.0)
+    predicted_xyxy = boxes.decode(predicted, default_cxcywh)
+    matched_xyxy = boxes.decode(offsets, default_cxcywh)
     if preset.box_loss == "giou":
-        localisation = 1.0 - boxes.giou(
-            boxes.decode(predicted, default_cxcywh), boxes.decode(offsets, default_cxcywh)
-        )
+        localisation = 1.0 - boxes.giou(predicted_xyxy, matched_xyxy)
     else:
         localisation = _smooth_l1(predicted - offsets)
-    if preset.class_loss == "quality":
-        predicted_xyxy = boxes.decode(predicted, default_cxcywh)
-        matched_xyxy = boxes.decode(offsets, default_cxcywh)
+    if not preset.has_background:
         classification, sureness = _quality_focal(logits, targets, predicted_xyxy, matched_xyxy)
         localisation = tf.where(positive, localisation * sureness, 0.0)
         return preset.box_weight * tf.reduce_sum(localisation, axis=1), classification, matches

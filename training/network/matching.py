@@ -92,11 +92,7 @@ def match_adaptively(
         return tf.zeros([count, 4]), tf.fill([count], BACKGROUND)
     iou = boxes.pairwise_iou(boxes_xyxy, boxes.to_xyxy(default_cxcywh))  # [N, A]
     near = _nearest(boxes_xyxy, default_cxcywh, maps)
-    inside = tf.reduce_all(
-        (default_cxcywh[None, :, :2] > boxes_xyxy[:, None, :2])
-        & (default_cxcywh[None, :, :2] < boxes_xyxy[:, None, 2:]),
-        axis=-1,
-    )
+    inside = boxes.contain(boxes_xyxy, default_cxcywh[:, :2])
     chosen = near & inside & (iou >= _mean_and_deviation(iou, near))
     favourite = tf.argmax(tf.where(near, iou, -1.0), axis=1)
     best = tf.one_hot(favourite, count, on_value=True, off_value=False)

@@ -34,8 +34,7 @@ def build_network(preset: Preset, classes: int) -> keras.Model:
     sides = tuple(int(x.shape[1]) for x in maps)
     if sides != preset.feature_maps:
         raise ValueError(f"{preset.name}: feature maps must be {preset.feature_maps}, got {sides}")
-    head = _sigmoid_head if preset.class_loss == "quality" else _head
-    offsets, logits = head(maps, boxes_per_cell(preset), classes)
+    offsets, logits = _head(maps, boxes_per_cell(preset), classes, preset.has_background)
     network = keras.Model(image, {"offsets": offsets, "logits": logits}, name=preset.name)
     return _narrowed(network, dict(preset.widths)) if preset.widths else network
 
@@ -63,7 +62,7 @@ class Detector(keras.Model):
         super().__init__(name="detector")
         self.network = network
         self.default_boxes = default_boxes(preset)  # not a tensor: constants stay in the graph
-        self.has_background = preset.class_loss != "quality"
+        self.has_background = preset.has_background
         self.keep = min(keep, len(self.default_boxes))
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -80,55 +79,37 @@ class Detector(keras.Model):
 
 
 def _head(
-    maps: list[tf.Tensor], per_cell: tuple[int, ...], classes: int
+    maps: list[tf.Tensor], per_cell: tuple[int, ...], classes: int, has_background: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """3x3 predictors on each map that has default boxes (SSD, section 2.1), concatenated."""
+    """Predictors on each map that has default boxes (SSD, section 2.1), concatenated.
+
+    They are 3x3, or 1x1 where scores have no background: those maps were made for them.
+    """
+    kernel, bias = (3, _class_bias(classes)) if has_background else (1, _object_bias(classes))
     offsets, logits = [], []
     for index, (x, count) in enumerate(zip(maps, per_cell, strict=True)):
         if not count:
             continue
-        box = layers.Conv2D(count * 4, 3, padding="same", name=f"offsets_{index}")(x)
+        box = layers.Conv2D(count * 4, kernel, padding="same", name=f"offsets_{index}")(x)
         score = layers.Conv2D(
-            count * (classes + 1),
-            3,
+            count * len(bias),
+            kernel,
             padding="same",
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            bias_initializer=keras.initializers.Constant(_class_bias(classes) * count),
+            bias_initializer=keras.initializers.Constant(bias * count),
             name=f"logits_{index}",
         )(x)
         offsets.append(layers.Reshape((-1, 4))(box))
-        logits.append(layers.Reshape((-1, classes + 1))(score))
-    return _joined(offsets, logits)
-
-
-def _sigmoid_head(
-    maps: list[tf.Tensor], per_cell: tuple[int, ...], classes: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """1x1 predictors, behind maps that were made for them: a sigmoid a class, no background."""
-    prior = keras.initializers.Constant(math.log(OBJECT_PRIOR / (1.0 - OBJECT_PRIOR)))
-    offsets, logits = [], []
-    for index, (x, count) in enumerate(zip(maps, per_cell, strict=True)):
-        if not count:
-            continue
-        box = layers.Conv2D(count * 4, 1, name=f"offsets_{index}")(x)
-        score = layers.Conv2D(
-            count * classes,
-            1,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            bias_initializer=prior,
-            name=f"logits_{index}",
-        )(x)
-        offsets.append(layers.Reshape((-1, 4))(box))
-        logits.append(layers.Reshape((-1, classes))(score))
-    return _joined(offsets, logits)
-
-
-def _joined(offsets: list[tf.Tensor], logits: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Those of all maps; float32 whatever the precision: the loss and the boxes need it."""
+        logits.append(layers.Reshape((-1, len(bias)))(score))
+    # float32 whatever the precision: the loss's exponentials and the boxes need it.
     return (
         layers.Concatenate(axis=1, name="offsets", dtype="float32")(offsets),
         layers.Concatenate(axis=1, name="logits", dtype="float32")(logits),
     )
+
+
+def _object_bias(classes: int) -> list[float]:
+    return [math.log(OBJECT_PRIOR / (1.0 - OBJECT_PRIOR))] * classes
 
 
 def _class_bias(classes: int) -> list[float]:

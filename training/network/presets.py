@@ -48,6 +48,11 @@ class Preset:
     pretrained: str = "none"  # what a run starts from, unless its settings say otherwise
     freeze: int = 0  # the backbone stays as it is up to the map of this stride
 
+    @property
+    def has_background(self) -> bool:
+        """Whether scores are a softmax with background, or a sigmoid a class."""
+        return self.class_loss != "quality"
+
 
 # python -m training train data/records --output runs/cells --vertical-flip
 # 205 photos on 2 CPU cores that other work shared: 51 minutes, mAP@0.5 0.90 (docs/model-card.md).
