@@ -17,8 +17,9 @@ from typing import Annotated, Any
 import keras
 import tyro
 
-from training import fit, train
+from training import train
 from training.errors import TrainingError
+from training.fitted_boxes import load_fitted
 from training.network.presets import SSD_COMPACT
 from training.settings import TrainSettings
 
@@ -72,7 +73,7 @@ def main(settings: Settings) -> None:
 def _train(settings: Settings, name: str) -> None:
     changes, options = ROWS[name]
     preset = dataclasses.replace(SSD_COMPACT, photometric=False)
-    preset = fit.load_fitted(settings.default_boxes, preset)
+    preset = load_fitted(settings.default_boxes, preset)
     common = TrainSettings(
         settings.records,
         _folder(settings, name),

@@ -34,17 +34,13 @@ import numpy as np
 import onnxruntime
 import tyro
 
-from training import (
-    fit,
-    prune,
-    run_folder,
-    train,
-)
+from training import prune, run_folder, train
 from training.data import records
 from training.errors import TrainingError
 from training.evaluation import score
 from training.evaluation.measure import detect_objects, detection_step, read_truth
 from training.export import export
+from training.fitted_boxes import load_fitted
 from training.network import channels, model
 from training.network.channels import Channels
 from training.network.presets import SSD_COMPACT, Preset, Widths
@@ -156,7 +152,7 @@ def _options(data: Path, folder: Path, epochs: int) -> TrainSettings:
 
 
 def _preset(settings: Settings) -> Preset:
-    return fit.load_fitted(settings.default_boxes, SSD_COMPACT)
+    return load_fitted(settings.default_boxes, SSD_COMPACT)
 
 
 def _widths(settings: Settings, name: str) -> Widths:

@@ -85,10 +85,10 @@ def _trainer(name: str, folder: Path, default_boxes: Path | None) -> Any:
 
     preset, options = presets.SSD_COMPACT, dict[str, Any]()
     if "before" not in name:
-        from training import fit
+        from training.fitted_boxes import load_fitted
 
         options = {"precision": name.split()[-1]}
-        preset = fit.load_fitted(default_boxes, preset) if default_boxes else preset
+        preset = load_fitted(default_boxes, preset) if default_boxes else preset
     settings = TrainSettings(
         folder, Path(tempfile.mkdtemp()), batch_size=BATCH_SIZE, evaluate_every=0, **options
     )
@@ -132,9 +132,9 @@ def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], 
 
     preset = presets.SSD_COMPACT
     if default_boxes and "before" not in name:
-        from training import fit
+        from training.fitted_boxes import load_fitted
 
-        preset = fit.load_fitted(default_boxes, preset)
+        preset = load_fitted(default_boxes, preset)
     batches = iter(
         input_pipeline.training_batches(
             records.load_manifest(folder, "train"), preset, batch_size=BATCH_SIZE, seed=0,

@@ -14,21 +14,16 @@ Boxes that cover less than the preset's are never written.
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
 
-from training import run_folder
 from training.data import records
 from training.errors import TrainingError
+from training.fitted_boxes import write_fitted
 from training.network.default_boxes import box_shapes, default_boxes
-from training.network.presets import (
-    PRESETS,
-    BoxShapes,
-    Preset,
-    PresetName,
-)
+from training.network.presets import PRESETS, Preset, PresetName, set_input_size
 
 # Sides of a default box in cells of its feature map; the paper's are 0.9 to 6.
 LEAST_CELLS, MOST_CELLS = 1.5, 6.0
@@ -50,6 +45,10 @@ class FitSettings:
     """JSON file to write, for `training train --default-boxes`."""
     preset: PresetName = "ssd_compact"
     """Whose feature maps the boxes are for."""
+    input_size: Annotated[
+        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the preset's)")
+    ] = None
+    """That of `training train`: a larger input has larger feature maps."""
     count: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as many as pay)")
     ] = None
@@ -73,6 +72,8 @@ def fit_default_boxes(settings: FitSettings) -> int:
         raise TrainingError(f"--count must be 1 or more, got {settings.count}")
     manifest = records.load_manifest(settings.records, settings.split)
     objects, before = _objects(manifest), PRESETS[settings.preset]
+    if settings.input_size is not None:
+        before = set_input_size(before, settings.input_size)
     after = fit_preset(objects.boxes_xyxy, before, settings.count, settings.seed)
     old, new = (coverage(objects.boxes_xyxy, preset) for preset in (before, after))
     print(f"{len(old)} objects of {settings.records}, split {settings.split}")
@@ -87,13 +88,9 @@ def fit_default_boxes(settings: FitSettings) -> int:
         print(_class_table(manifest.labels, objects.classes, old, new))
     if after == before:
         print("no other boxes cover these objects better: the preset's are written")
-    shapes = box_shapes(after)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
-    run_folder.write_json(
-        settings.output,
-        {"preset": before.name, "fingerprint": manifest.fingerprint, "box_shapes": shapes},
-    )
-    for side, pairs in zip(after.feature_maps, shapes, strict=True):
+    write_fitted(settings.output, after, manifest.fingerprint)
+    for side, pairs in zip(after.feature_maps, box_shapes(after), strict=True):
         pixels = "  ".join(
             f"{w * after.input_size:.0f}x{h * after.input_size:.0f}" for w, h in pairs
         )
@@ -261,34 +258,3 @@ def coverage(objects_xyxy: np.ndarray, preset: Preset) -> np.ndarray:
         for shape in shapes:
             best = np.maximum(best, _place_iou(objects_xyxy, np.array(shape), side))
     return best
-
-
-def load_fitted(path: Path, preset: Preset) -> Preset:
-    """The preset with the default boxes of a file that `training fit` wrote.
-
-    Raises:
-        TrainingError: not such a file, or one for another preset.
-    """
-    document = run_folder.read_json(path, "the file that `training fit --output` wrote")
-    try:
-        shapes = _shapes(document)
-        name = document["preset"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(
-            f"{path}: no default boxes in it ({error!r}); write it with `training fit`"
-        ) from None
-    if name != preset.name or len(shapes) != len(preset.feature_maps):
-        raise TrainingError(
-            f"{path}: for the preset {name} with {len(shapes)} feature maps, not for {preset.name}"
-        )
-    return replace(preset, box_shapes=shapes)
-
-
-def _shapes(document: dict[str, Any]) -> BoxShapes:
-    shapes = tuple(
-        tuple((float(w), float(h)) for w, h in pairs) for pairs in document["box_shapes"]
-    )
-    sides = [side for pairs in shapes for pair in pairs for side in pair]
-    if not sides or not all(math.isfinite(side) and side > 0 for side in sides):
-        raise ValueError("sides must be more than 0")
-    return shapes

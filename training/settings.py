@@ -28,6 +28,9 @@ class TrainSettings:
     preset: PresetName = "ssd_compact"
     """ssd_compact is the smallest, made for microscopy; ssd_lite0 starts from ImageNet and is for
     photos of anything; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    input_size: Annotated[int | None, _of_preset("INT")] = None
+    """Side of the square that the network sees, pixels: a multiple of 32, such as 320, 416 or 512.
+    More finds smaller objects, and takes time with its square."""
     default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
     pretrained: Annotated[str | None, _of_preset("imagenet|FILE|RUN|none")] = None

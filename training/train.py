@@ -15,11 +15,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from training import checkpoints, fit, run_folder, strategy
+from training import checkpoints, run_folder, strategy
 from training.data import records
 from training.data.trained_on import NOTHING
 from training.errors import TrainingError
-from training.network.presets import PRESETS, Preset, Widths
+from training.fitted_boxes import load_fitted
+from training.network.presets import PRESETS, Preset, Widths, set_input_size
 from training.pretrained import check_pretrained, pretrained_run
 from training.schedule import Schedule, plan_schedule
 from training.settings import TrainSettings
@@ -29,8 +30,10 @@ from training.trainer import Trainer
 def train_detector(settings: TrainSettings) -> int:
     """Train what the settings name; a lost worker ends the process."""
     preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
+    if settings.input_size is not None:
+        preset = set_input_size(preset, settings.input_size)
     if settings.default_boxes:
-        preset = fit.load_fitted(settings.default_boxes, preset)
+        preset = load_fitted(settings.default_boxes, preset)
     preset = dataclasses.replace(preset, widths=_widths(settings))
     try:
         train_preset(settings, preset)
@@ -140,6 +143,7 @@ def _resolved(description: dict[str, Any]) -> dict[str, Any]:
         "epochs": settings["epochs"] or preset["epochs"],
         "batch_size": batch_size,
         "learning_rate": settings["learning_rate"] or scaled,
+        "input_size": preset["input_size"],
         "freeze": preset.get("freeze", 0) if settings.get("freeze") is None else settings["freeze"],
     }
 
@@ -169,10 +173,12 @@ def _check_same_run(output: Path, before: dict[str, Any], description: dict[str,
         and not (key == "epochs" and value > were[key])
     ]
     wanted = run_folder.preset_from(description)
-    changed += [
-        f"the preset's {field} (was {was!r}, now {now!r})"
-        for field, was, now in _differences(run_folder.preset_from(before), wanted)
-    ]
+    if were["preset"] == are["preset"] and were["input_size"] == are["input_size"]:
+        changed += [
+            f"the preset's {field} (was {was!r}, now {now!r})"
+            for field, was, now in _differences(run_folder.preset_from(before), wanted)
+            if field not in are
+        ]
     if before["labels"] != description["labels"]:
         labels = (", ".join(each["labels"]) for each in (before, description))
         changed.append("the labels (were {}, now {})".format(*labels))

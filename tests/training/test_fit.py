@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import re
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pytest
 from training import fit, train
 from training.errors import TrainingError
 from training.evaluation import outcomes
+from training.fitted_boxes import load_fitted
 from training.network import boxes
 from training.network.default_boxes import boxes_per_cell, default_boxes
-from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset
+from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset, set_input_size
 from training.settings import TrainSettings
 
 SIZES = np.repeat([[0.05, 0.07], [0.2, 0.2], [0.4, 0.5]], 20, axis=0)
@@ -122,7 +122,7 @@ def test_fitted_boxes_cover_better_and_train(
     assert after > before + 0.02
     of_class = r"  (RBC|WBC|Platelets) +\d+ objects  0\.\d{3} -> 0\.\d{3}"
     assert all(re.fullmatch(of_class, line) for line in lines[4:7])
-    preset = fit.load_fitted(settings.output, SSD_COMPACT)
+    preset = load_fitted(settings.output, SSD_COMPACT)
     assert sum(boxes_per_cell(preset)) >= 3
     with pytest.raises(TrainingError, match="multiple"):  # gets as far as the devices
         train.train_detector(
@@ -151,25 +151,18 @@ def test_count_out_of_range(records_folder: Path, tmp_path: Path) -> None:
         fit.fit_default_boxes(_settings(records_folder, tmp_path, count=0))
 
 
-@pytest.mark.parametrize(
-    ("document", "message"),
-    [
-        ([], "no default boxes"),
-        ({"preset": "ssd_compact"}, "no default boxes"),
-        ({"preset": "ssd_compact", "box_shapes": [[], [], [], [], [], []]}, "no default boxes"),
-        ({"preset": "ssd_compact", "box_shapes": [[[0.1, -1]]] * 6}, "no default boxes"),
-        ({"preset": "ssd_compact", "box_shapes": [[[0.1, 0.1]]]}, "not for ssd_compact"),
-        ({"preset": "ssd300_vgg16", "box_shapes": [[[0.1, 0.1]]] * 6}, "for the preset ssd300"),
-    ],
-)
-def test_a_file_that_is_none(document: object, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "boxes.json"
-    path.write_text(json.dumps(document))
-    with pytest.raises(TrainingError, match=message):
-        fit.load_fitted(path, SSD_COMPACT)
-
-
 def test_boxes_for_the_papers_preset(records_folder: Path, tmp_path: Path) -> None:
     settings = dataclasses.replace(_settings(records_folder, tmp_path), preset="ssd300_vgg16")
     assert fit.fit_default_boxes(settings) == 0
-    assert fit.load_fitted(settings.output, SSD300_VGG16).box_shapes is not None
+    assert load_fitted(settings.output, SSD300_VGG16).box_shapes is not None
+
+
+def test_a_larger_input_has_other_maps(
+    records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = dataclasses.replace(_settings(records_folder, tmp_path), input_size=416)
+    assert fit.fit_default_boxes(settings) == 0
+    assert "52x52" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match=r"of 416 pixels, not of 300: .*--input-size 300"):
+        load_fitted(settings.output, SSD_COMPACT)
+    assert load_fitted(settings.output, set_input_size(SSD_COMPACT, 416)).box_shapes is not None

@@ -14,7 +14,7 @@ from training import checkpoints, run_folder, train
 from training.data import records
 from training.errors import TrainingError
 from training.network import model
-from training.network.presets import SSD_COMPACT, Preset
+from training.network.presets import SSD_COMPACT, SSD_LITE0, Preset, set_input_size
 from training.schedule import plan_schedule
 from training.settings import TrainSettings
 from training.trainer import Trainer
@@ -330,6 +330,16 @@ def test_other_settings_do_not_continue_a_run(records_folder: Path, tmp_path: Pa
         train.open_run(settings, PRESET, other)
     with pytest.raises(TrainingError, match=r"the preset's optimizer \(was 'sgd', now 'adamw'\)"):
         train.open_run(settings, SSD_COMPACT, manifest)
+
+
+def test_another_input_size_does_not_continue_a_run(records_folder: Path, tmp_path: Path) -> None:
+    """One difference, and not one for each map that follows from it."""
+    settings = _settings(records_folder, tmp_path, preset="ssd_lite0", input_size=416)
+    manifest = records.load_manifest(records_folder, "train")
+    train.open_run(settings, set_input_size(SSD_LITE0, 416), manifest)
+    expected = r"other settings: --input-size \(was 416, now 320\)\. Give"
+    with pytest.raises(TrainingError, match=expected):
+        train.open_run(dataclasses.replace(settings, input_size=None), SSD_LITE0, manifest)
 
 
 def test_a_presets_value_is_no_other_setting(records_folder: Path, tmp_path: Path) -> None:

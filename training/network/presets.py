@@ -1,11 +1,14 @@
 """The detectors, as data: what the network, its default boxes and its training start from.
 
-A preset fixes everything that the artifact's graph depends on; the command line of
-`training train` overrides only the schedule.
+A preset fixes everything that the artifact's graph depends on; of that the command line of
+`training train` overrides the input size, and else only the schedule.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from training.errors import TrainingError
 
 PresetName = Literal["ssd_compact", "ssd_lite0", "ssd300_vgg16"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
@@ -16,6 +19,8 @@ Widths = tuple[tuple[str, int], ...]
 # SSD300's feature maps (paper, figure 2), used by two presets: 8,732 default boxes.
 _FEATURE_MAPS = (38, 19, 10, 5, 3, 1)
 _ASPECT_RATIOS = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
+_SMALLEST_INPUT = {"ssd_compact": 288, "ssd_lite0": 160}  # so that the last map has a cell
+_LARGEST_INPUT, _INPUT_STEP = 1024, 32
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,39 @@ class Preset:
     def has_background(self) -> bool:
         """Whether scores are a softmax with background, or a sigmoid a class."""
         return self.class_loss != "quality"
+
+
+def set_input_size(preset: Preset, size: int) -> Preset:
+    """The preset for images of another size, in pixels: its maps follow.
+
+    A default box that is a square of so many cells stays that; all others stay as large in the
+    image as they are.
+
+    Raises:
+        TrainingError: the preset does not take this size.
+    """
+    if size == preset.input_size:
+        return preset
+    if preset.name not in _SMALLEST_INPUT:
+        raise TrainingError(
+            f"--input-size: {preset.name} is the paper's network, for {preset.input_size} alone: "
+            "leave it out, or take another --preset"
+        )
+    least = _SMALLEST_INPUT[preset.name]
+    if size % _INPUT_STEP or not least <= size <= _LARGEST_INPUT:
+        raise TrainingError(
+            f"--input-size: {preset.name} takes multiples of {_INPUT_STEP} from {least} to "
+            f"{_LARGEST_INPUT}, found {size}"
+        )
+    maps = tuple(math.ceil(size / stride) for stride in (8, 16, 32, 64, 128))
+    if preset.name == "ssd_compact":
+        return replace(preset, input_size=size, feature_maps=(*maps, maps[-1] - 2))
+    return replace(preset, input_size=size, feature_maps=maps, box_shapes=_square_shapes(maps))
+
+
+def _square_shapes(feature_maps: tuple[int, ...]) -> BoxShapes:
+    """One square of four cells a cell."""
+    return tuple(((4 / side, 4 / side),) for side in feature_maps)
 
 
 # python -m training train data/records --output runs/cells --vertical-flip
@@ -92,7 +130,7 @@ SSD_LITE0 = Preset(
     box_weight=2.0,
     class_loss="quality",
     matching="adaptive",
-    box_shapes=tuple(((4 / side, 4 / side),) for side in _LITE0_MAPS),
+    box_shapes=_square_shapes(_LITE0_MAPS),
     pretrained="imagenet",
     freeze=8,
 )
