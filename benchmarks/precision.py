@@ -94,8 +94,8 @@ def _measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     """One network in all precisions."""
     network = onnx.load(path)
     train, val = (records.load_manifest(settings.records, split) for split in ("train", "val"))
-    size = onnx_network.load_onnx(path).input_size
-    images = list(precisions.read_images(train, size, settings.images))
+    facts = onnx_network.load_onnx(path)
+    images = list(precisions.read_images(train, facts.input_size, settings.images, facts.resize))
     made = _make_precisions(network, images, settings.percentile)
     for made_network in [made[name] for name in made if name.startswith("int8")]:
         _label_network(made_network, "int8", precisions.describe_calibration(train, len(images)))

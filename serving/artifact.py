@@ -17,16 +17,18 @@ from onnx.external_data_helper import uses_external_data
 
 from serving.errors import PublishError, first_line
 
+RESIZES = ("stretch", "letterbox")  # as in model_repository/preprocess
 TYPES = {"images": "tensor(uint8)", "boxes": "tensor(float)", "scores": "tensor(float)"}
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What fixes a repository: the sizes of the tensors between its models."""
+    """What fixes a repository: the sizes of the tensors between its models, and what is in them."""
 
     images: tuple[int, ...]  # S, S, 3
     boxes: tuple[int, ...]  # K, 4
     scores: tuple[int, ...]  # K, C
+    resize: str = RESIZES[0]  # how a photo becomes `images`
 
 
 @dataclass(frozen=True)
@@ -49,16 +51,18 @@ def read_artifact(folder: Path) -> Artifact:
             raise PublishError(
                 f"{folder} is no artifact: {name} is missing; python -m training export makes one"
             )
-    _check_digest(folder / "model.onnx", _read_card(folder / "card.json"))
+    card = _read_card(folder / "card.json")
+    _check_digest(folder / "model.onnx", card)
     labels = _read_labels(folder / "labels.txt")
     session = _open_network(folder / "model.onnx")
-    signature = _read_signature(session, len(labels))
+    resize = _read_resize(folder / "card.json", card)
+    signature = _read_signature(session, len(labels), resize)
     _try_network(session, signature)
     return Artifact(folder / "model.onnx", labels, signature)
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """The card: for people, except the sha256 of the network."""
+    """The card: for people, except the sha256 of the network, and `resize`."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -77,6 +81,16 @@ def _check_digest(path: Path, card: dict[str, Any]) -> None:
             f"{path} is not the file that was exported: expected sha256 {expected} (card.json), "
             f"found {found}: copy or export the artifact again"
         )
+
+
+def _read_resize(path: Path, card: dict[str, Any]) -> str:
+    """How the network wants photos resized. Cards of older artifacts do not say."""
+    if (resize := card.get("resize", RESIZES[0])) not in RESIZES:
+        raise PublishError(
+            f"{path}: resize must be {' or '.join(RESIZES)}, found {resize!r}: this version cannot "
+            "prepare photos for the network"
+        )
+    return resize
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:
@@ -135,7 +149,7 @@ def _check_whole(path: Path) -> None:
         )
 
 
-def _read_signature(session: onnxruntime.InferenceSession, classes: int) -> Signature:
+def _read_signature(session: onnxruntime.InferenceSession, classes: int, resize: str) -> Signature:
     """The sizes of the tensors, each with a free batch dimension before it."""
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     outputs = {tensor.name: tensor for tensor in session.get_outputs()}
@@ -153,7 +167,7 @@ def _read_signature(session: onnxruntime.InferenceSession, classes: int) -> Sign
                 f"model.onnx: {name} must be {['batch', *shape]} for {classes} labels, found "
                 f"{['batch', *sizes[name]]}"
             )
-    return Signature(**sizes)
+    return Signature(sizes["images"], sizes["boxes"], sizes["scores"], resize)
 
 
 def _read_sizes(tensor: onnxruntime.NodeArg) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from client.canary import SHARE as CANARY_SHARE
 from client.canary import SUFFIX as CANARY_SUFFIX
 from client.versions import NEWEST, live_version, pin_of
-from serving.artifact import Signature
+from serving.artifact import RESIZES, Signature
 from serving.errors import PublishError
 from serving.model_config import (
     list_configs,
@@ -229,18 +229,39 @@ def _read_task(store: Store, ensemble: str) -> Task:
             f"one that takes scores, found the steps {[step.model_name for step in steps]}"
         )
     labels = tuple(read_text(store, f"{postprocess[0]}/labels.txt").splitlines())
-    signature = _read_signature(read_config(store, network[0]))
+    others = [step.model_name for step in steps if {"image", "scores"} & {*step.input_map}]
+    signature = _read_signature(read_config(store, network[0]), _read_resize(store, others))
     names = (ensemble, *dict.fromkeys(step.model_name for step in steps))
     return Task(ensemble, network[0], names, labels, signature)
 
 
-def _read_signature(config: ModelConfig) -> Signature:
-    """The tensor sizes that a network's configuration asks for."""
+def _read_signature(config: ModelConfig, resize: str) -> Signature:
+    """The tensor sizes that a network's configuration asks for, and the resizing of its task."""
     sizes = {tensor.name: tuple(tensor.dims) for tensor in [*config.input, *config.output]}
     try:
-        return Signature(**sizes)
-    except TypeError:
+        return Signature(sizes["images"], sizes["boxes"], sizes["scores"], resize)
+    except KeyError:
         raise PublishError(
             f"model {config.name} must have the tensors images, boxes and scores, found "
             f"{', '.join(sizes)}"
         ) from None
+
+
+def _read_resize(store: Store, models: list[str]) -> str:
+    """How a task's steps resize photos; configurations of before do not say.
+
+    Raises:
+        PublishError: they do not agree.
+    """
+    configs = {name: read_config(store, name).parameters for name in models}
+    found = {
+        name: parameters["resize"].string_value if "resize" in parameters else RESIZES[0]
+        for name, parameters in configs.items()
+    }
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{resize} in {name}" for name, resize in found.items())
+        raise PublishError(
+            f"{store.address}: the parameter resize must be one in all configurations of a task, "
+            f"found {said}: set what the networks were trained with"
+        )
+    return next(iter(found.values()))

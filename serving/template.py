@@ -53,13 +53,15 @@ def _leave_versions_out(folder: str, names: list[str]) -> list[str]:
 
 
 def _fit_config(config: ModelConfig, signature: Signature, names: dict[str, str]) -> None:
-    """Put in the names of the models, and the sizes of the tensors between them."""
+    """Put in the names of the models, the sizes of the tensors between them, and the resizing."""
     config.name = names[config.name]
     if config.version_policy.HasField("specific"):
         config.version_policy.latest.num_versions = 1
     for step in config.ensemble_scheduling.step:
         step.model_name = names[step.model_name]
         step.model_version = NEWEST
+    if "resize" in config.parameters:
+        config.parameters["resize"].string_value = signature.resize
     tensors = [(tensor.name, tensor) for tensor in [*config.input, *config.output]]
     warm_up = [item for sample in config.model_warmup for item in sample.inputs.items()]
     for name, tensor in [*tensors, *warm_up]:

@@ -5,7 +5,8 @@ resumed run sees what the interrupted one would have seen.
 
 The geometric part is one window: a rectangle in normalised coordinates that may be smaller than
 the image (a crop) or larger (zoom-out). It is cut out and resized in one operation; nothing the
-size of a zoomed-out canvas is ever made.
+size of a zoomed-out canvas is ever made. For a network that sees letterboxed photos the window is
+made a square of pixels, so that objects keep their shape; where it leaves the photo it is grey.
 """
 
 import math
@@ -19,7 +20,7 @@ from training.network import boxes
 _MIN_IOUS = (-1.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_OUTSIDE = -1.0  # marks samples outside the image, for no pixel has this value
+OUTSIDE = -1.0  # marks samples outside the image, for no pixel has this value
 _CANDIDATES = 50  # tries for a crop that satisfies the overlap, as in the authors' code
 
 
@@ -92,23 +93,42 @@ def crop_window(boxes_xyxy: tf.Tensor, seed: tf.Tensor, smallest: float) -> tf.T
     return tf.where(tf.reduce_any(good), windows[first], tf.constant([0.0, 0.0, 1.0, 1.0]))
 
 
+def letterbox_window(window: tf.Tensor, extent: tf.Tensor) -> tf.Tensor:
+    """The smallest square of pixels around a window's middle that holds it: xyxy [4].
+
+    Of the whole image it is the canvas of the served preprocessing.
+
+    Args:
+        window: xyxy [4].
+        extent: the image's width and height in pixels, float32 [2].
+    """
+    size = window[2:] - window[:2]
+    grow = (tf.reduce_max(size * extent) / extent - size) / 2
+    return tf.concat([window[:2] - grow, window[2:] + grow], axis=0)
+
+
 def _centres_inside(windows: tf.Tensor, boxes_xyxy: tf.Tensor) -> tf.Tensor:
     """Whether window i holds the centre of box j: bool [W, N]."""
     return boxes.contain(windows, boxes.to_cxcywh(boxes_xyxy)[:, :2])
 
 
 def cut(
-    image: tf.Tensor, window: tf.Tensor, size: int, extent: tf.Tensor | None = None
+    image: tf.Tensor,
+    window: tf.Tensor,
+    size: int,
+    extent: tf.Tensor | None = None,
+    outside: float | None = None,
 ) -> tf.Tensor:
     """The window of an image [H, W, 3], resized bilinearly: float32 [size, size, 3].
 
-    What lies outside the image gets the image's mean colour. Sampling is at half-pixel centres
+    Sampling is at half-pixel centres
     and without antialiasing, as OpenCV's INTER_LINEAR does in the served preprocessing; only the
     samples at the very edge of an enlarged image move inwards, by half a pixel at most.
 
     Args:
         extent: width and height of what `image` shows, in its pixels, float32 [2]; a little less
             than its own where it was decoded at a reduced scale, which rounds its sides up.
+        outside: what lies outside the image becomes; None is the image's mean colour.
     """
     pixels = tf.cast(tf.shape(image)[:2], tf.float32)[::-1]  # width, height
     extent = pixels if extent is None else extent
@@ -121,11 +141,13 @@ def cut(
     edges = tf.where(tf.abs(edges - whole) <= 0.5, whole, edges)
     x1, y1, x2, y2 = tf.unstack(edges / tf.maximum(tf.tile(pixels - 1, [2]), 1.0))
     patch = tf.image.crop_and_resize(
-        image[None], [[y1, x1, y2, x2]], [0], [size, size], extrapolation_value=_OUTSIDE
+        image[None], [[y1, x1, y2, x2]], [0], [size, size], extrapolation_value=OUTSIDE
     )[0]
+    if outside is not None:
+        return tf.where(patch == OUTSIDE, outside, patch)
     # Every 8th pixel is enough for a mean, and the whole picture is never made float.
     mean = tf.reduce_mean(tf.cast(image[::8, ::8], tf.float32), axis=(0, 1))
-    return tf.where(patch == _OUTSIDE, mean, patch)
+    return tf.where(patch == OUTSIDE, mean, patch)
 
 
 def move_boxes(boxes_xyxy: tf.Tensor, window: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

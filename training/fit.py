@@ -14,16 +14,18 @@ Boxes that cover less than the preset's are never written.
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
+import tensorflow as tf
 import tyro
 
+from training import augmentation
 from training.data import records
 from training.errors import TrainingError
 from training.fitted_boxes import write_fitted
 from training.network.default_boxes import box_shapes, default_boxes
-from training.network.presets import PRESETS, Preset, PresetName, set_input_size
+from training.network.presets import PRESETS, Preset, PresetName, Resize, choose_input
 
 # Sides of a default box in cells of its feature map; the paper's are 0.9 to 6.
 LEAST_CELLS, MOST_CELLS = 1.5, 6.0
@@ -49,6 +51,11 @@ class FitSettings:
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the preset's)")
     ] = None
     """That of `training train`: a larger input has larger feature maps."""
+    resize: Annotated[
+        Resize | None,
+        tyro.conf.arg(metavar="stretch|letterbox", help_behavior_hint="(default: the preset's)"),
+    ] = None
+    """That of `training train`: a letterboxed photo is a part of the input, in its own shape."""
     count: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as many as pay)")
     ] = None
@@ -61,7 +68,7 @@ class FitSettings:
 
 @dataclass(frozen=True)
 class Objects:
-    """All boxes of a split, xyxy, 0..1, float32 [N, 4], and their classes, int32 [N]."""
+    """All boxes of a split, xyxy, 0..1 of the input, float32 [N, 4]; their classes, int32 [N]."""
 
     boxes_xyxy: np.ndarray
     classes: np.ndarray
@@ -71,9 +78,8 @@ def fit_default_boxes(settings: FitSettings) -> int:
     if settings.count is not None and settings.count < 1:
         raise TrainingError(f"--count must be 1 or more, got {settings.count}")
     manifest = records.load_manifest(settings.records, settings.split)
-    objects, before = _objects(manifest), PRESETS[settings.preset]
-    if settings.input_size is not None:
-        before = set_input_size(before, settings.input_size)
+    before = choose_input(PRESETS[settings.preset], settings.input_size, settings.resize)
+    objects = find_objects(manifest, before.resize)
     after = fit_preset(objects.boxes_xyxy, before, settings.count, settings.seed)
     old, new = (coverage(objects.boxes_xyxy, preset) for preset in (before, after))
     print(f"{len(old)} objects of {settings.records}, split {settings.split}")
@@ -106,13 +112,27 @@ def _too_few(settings: FitSettings) -> str:
     )
 
 
-def _objects(manifest: records.Manifest) -> Objects:
+def find_objects(manifest: records.Manifest, resize: Resize) -> Objects:
+    """What a split is annotated with, where the network sees it.
+
+    Raises:
+        TrainingError: there is no object.
+    """
     examples = records.dataset(manifest).as_numpy_iterator()
-    parts = [(example["boxes_xyxy"], example["classes"]) for example in examples]
+    parts = [(_boxes_on_input(example, resize), example["classes"]) for example in examples]
     boxes_xyxy, classes = map(np.concatenate, zip(*parts, strict=True))
     if not len(classes):
         raise TrainingError(f"{manifest.directory}: no object in the split {manifest.split}")
     return Objects(boxes_xyxy, classes)
+
+
+def _boxes_on_input(example: dict[str, Any], resize: Resize) -> np.ndarray:
+    """An example's boxes, xyxy, 0..1 of what the network sees of the whole photo: [N, 4]."""
+    if resize == "stretch":
+        return example["boxes_xyxy"]
+    extent = np.array([example["width"], example["height"]], np.float32)
+    canvas = augmentation.letterbox_window(tf.constant([0.0, 0.0, 1.0, 1.0]), extent)
+    return augmentation.move_boxes(example["boxes_xyxy"], canvas)[0].numpy()
 
 
 def fit_preset(objects_xyxy: np.ndarray, preset: Preset, count: int | None, seed: int) -> Preset:

@@ -1,8 +1,8 @@
 """The file of default boxes that `training fit` writes and `training train` takes.
 
-preset, input_size   what the boxes are for
-fingerprint          of the data that they were fitted to
-box_shapes           width and height of each, 0 to 1, for each feature map
+preset, input_size, resize   what the boxes are for
+fingerprint                  of the data that they were fitted to
+box_shapes                   width and height of each, 0 to 1, for each feature map
 """
 
 import math
@@ -21,6 +21,7 @@ def write_fitted(path: Path, preset: Preset, fingerprint: str) -> None:
     document = {
         "preset": preset.name,
         "input_size": preset.input_size,
+        "resize": preset.resize,
         "fingerprint": fingerprint,
         "box_shapes": box_shapes(preset),
     }
@@ -37,8 +38,9 @@ def load_fitted(path: Path, preset: Preset) -> Preset:
     try:
         shapes = _shapes(document)
         name = document["preset"]
-        # A file of before there were input sizes is for the preset's own.
+        # A file of before there were other inputs is for the preset's own.
         size = document.get("input_size", PRESETS[name].input_size)
+        resize = document.get("resize", "stretch")
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(
             f"{path}: no default boxes in it ({error!r}); write it with `training fit`"
@@ -47,10 +49,10 @@ def load_fitted(path: Path, preset: Preset) -> Preset:
         raise TrainingError(
             f"{path}: for the preset {name} with {len(shapes)} feature maps, not for {preset.name}"
         )
-    if size != preset.input_size:
+    if (size, resize) != (preset.input_size, preset.resize):
         raise TrainingError(
-            f"{path}: for an input of {size} pixels, not of {preset.input_size}: "
-            f"run `training fit` with --input-size {preset.input_size}"
+            f"{path}: for --input-size {size} --resize {resize}, not for {preset.input_size} and "
+            f"{preset.resize}: run `training fit` with the options of `training train`"
         )
     return replace(preset, box_shapes=shapes)
 

@@ -20,7 +20,7 @@ from training import augmentation
 from training.data import decoding, random_access, records
 from training.network import matching
 from training.network.default_boxes import boxes_per_map, default_boxes
-from training.network.presets import Preset
+from training.network.presets import Preset, Resize
 
 # Shorter side of a window in input sizes from which on a JPEG is decoded at 1/2, 1/4 and 1/8.
 _REDUCED_FROM = (4.0, 5.0, 10.0)
@@ -53,11 +53,13 @@ def reduction(encoded: tf.Tensor, extent: tf.Tensor, size: int) -> tf.Tensor:
     return tf.where(tf.io.is_jpeg(encoded), reduced, 1.0)
 
 
-def prepare_evaluation_example(example: dict[str, tf.Tensor], size: int) -> dict[str, tf.Tensor]:
-    """As the served preprocessing: stretched to the input size, uint8 [size, size, 3]."""
+def prepare_evaluation_example(
+    example: dict[str, tf.Tensor], size: int, resize: Resize = "stretch"
+) -> dict[str, tf.Tensor]:
+    """As the served preprocessing makes it, uint8 [size, size, 3]."""
 
     def served(encoded: bytes | np.ndarray) -> np.ndarray:  # an array where called eagerly
-        return decoding.served(np.asarray(encoded, object).item(), size)
+        return decoding.served(np.asarray(encoded, object).item(), size, resize)
 
     image = tf.numpy_function(served, [example["encoded"]], tf.uint8)
     return {
@@ -84,18 +86,10 @@ def prepare_training_example(
         difficult: bool [N].
     """
     keys = tf.unstack(tf.random.split(seed, 4))
-    boxes_xyxy = example["boxes_xyxy"]
-    outer = augmentation.zoom_out_window(keys[0], preset.zoom_out)
-    # The crop is taken from the zoomed-out canvas, hence its boxes and then its coordinates.
-    on_canvas, _ = augmentation.move_boxes(boxes_xyxy, outer)
-    inner = augmentation.crop_window(on_canvas, keys[1], preset.smallest_crop)
-    origin, extent = tf.tile(outer[:2], [2]), tf.tile(outer[2:] - outer[:2], [2])
-    window = origin + inner * extent
-    image = cut_window(example, window, preset.input_size)
-    boxes_xyxy, keep = augmentation.move_boxes(boxes_xyxy, window)
+    window = choose_window(example, keys[0], keys[1], preset)
+    image = show_window(example, window, keys[2], preset)
+    boxes_xyxy, keep = augmentation.move_boxes(example["boxes_xyxy"], window)
     boxes_xyxy = tf.boolean_mask(boxes_xyxy, keep)
-    if preset.photometric:
-        image = augmentation.photometric(image, keys[2])
     image, boxes_xyxy = augmentation.flip(image, boxes_xyxy, keys[3], vertical_flip)
     image = tf.ensure_shape(image, [preset.input_size, preset.input_size, 3])
     return (
@@ -106,12 +100,47 @@ def prepare_training_example(
     )
 
 
-def cut_window(example: dict[str, tf.Tensor], window: tf.Tensor, size: int) -> tf.Tensor:
-    """The window of an example's image, resized: float32 [size, size, 3]."""
-    extent = tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
+def choose_window(
+    example: dict[str, tf.Tensor], zoom_seed: tf.Tensor, crop_seed: tf.Tensor, preset: Preset
+) -> tf.Tensor:
+    """What of an example's image is cut out: xyxy [4], 0..1 is the whole image."""
+    outer = augmentation.zoom_out_window(zoom_seed, preset.zoom_out)
+    # The crop is taken from the zoomed-out canvas, hence its boxes and then its coordinates.
+    on_canvas, _ = augmentation.move_boxes(example["boxes_xyxy"], outer)
+    inner = augmentation.crop_window(on_canvas, crop_seed, preset.smallest_crop)
+    origin, extent = tf.tile(outer[:2], [2]), tf.tile(outer[2:] - outer[:2], [2])
+    window = origin + inner * extent
+    if preset.resize == "letterbox":
+        return augmentation.letterbox_window(window, _extent(example))
+    return window
+
+
+def show_window(
+    example: dict[str, tf.Tensor], window: tf.Tensor, seed: tf.Tensor, preset: Preset
+) -> tf.Tensor:
+    """The window as the network sees it, its colours distorted: float32 [S, S, 3]."""
+    is_letterboxed = preset.resize == "letterbox"
+    outside = augmentation.OUTSIDE if is_letterboxed else None
+    patch = cut_window(example, window, preset.input_size, outside)
+    image = augmentation.photometric(patch, seed) if preset.photometric else patch
+    if is_letterboxed:  # the same grey as in front of the served network, whatever the light
+        image = tf.where(patch == augmentation.OUTSIDE, float(decoding.PADDING), image)
+    return image
+
+
+def cut_window(
+    example: dict[str, tf.Tensor], window: tf.Tensor, size: int, outside: float | None = None
+) -> tf.Tensor:
+    """The window of an example's image, resized: float32 [size, size, 3]; as `augmentation.cut`."""
+    extent = _extent(example)
     reduced = reduction(example["encoded"], (window[2:] - window[:2]) * extent, size)
     image = decode_image(example["encoded"], reduced)
-    return augmentation.cut(image, window, size, extent / reduced)
+    return augmentation.cut(image, window, size, extent / reduced, outside)
+
+
+def _extent(example: dict[str, tf.Tensor]) -> tf.Tensor:
+    """Width and height in pixels, float32 [2]."""
+    return tf.cast(tf.stack([example["width"], example["height"]]), tf.float32)
 
 
 def stream(

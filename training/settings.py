@@ -9,7 +9,7 @@ import tyro
 
 from training.errors import TrainingError
 from training.network.mixed_precision import NumberType
-from training.network.presets import PresetName
+from training.network.presets import PresetName, Resize
 
 
 def _of_preset(metavar: str) -> Any:
@@ -31,6 +31,9 @@ class TrainSettings:
     input_size: Annotated[int | None, _of_preset("INT")] = None
     """Side of the square that the network sees, pixels: a multiple of 32, such as 320, 416 or 512.
     More finds smaller objects, and takes time with its square."""
+    resize: Annotated[Resize | None, _of_preset("stretch|letterbox")] = None
+    """stretch pulls a photo to that square whatever its shape, letterbox keeps its shape and fills
+    up with grey."""
     default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
     pretrained: Annotated[str | None, _of_preset("imagenet|FILE|RUN|none")] = None

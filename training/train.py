@@ -20,7 +20,7 @@ from training.data import records
 from training.data.trained_on import NOTHING
 from training.errors import TrainingError
 from training.fitted_boxes import load_fitted
-from training.network.presets import PRESETS, Preset, Widths, set_input_size
+from training.network.presets import PRESETS, Preset, Widths, choose_input
 from training.pretrained import check_pretrained, pretrained_run
 from training.schedule import Schedule, plan_schedule
 from training.settings import TrainSettings
@@ -30,8 +30,7 @@ from training.trainer import Trainer
 def train_detector(settings: TrainSettings) -> int:
     """Train what the settings name; a lost worker ends the process."""
     preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
-    if settings.input_size is not None:
-        preset = set_input_size(preset, settings.input_size)
+    preset = choose_input(preset, settings.input_size, settings.resize)
     if settings.default_boxes:
         preset = load_fitted(settings.default_boxes, preset)
     preset = dataclasses.replace(preset, widths=_widths(settings))
@@ -144,6 +143,7 @@ def _resolved(description: dict[str, Any]) -> dict[str, Any]:
         "batch_size": batch_size,
         "learning_rate": settings["learning_rate"] or scaled,
         "input_size": preset["input_size"],
+        "resize": preset.get("resize", "stretch"),
         "freeze": preset.get("freeze", 0) if settings.get("freeze") is None else settings["freeze"],
     }
 

@@ -26,13 +26,14 @@ class Validation:
         trained_on: TrainedOn,
     ) -> None:
         self.output, self.val, self.truth = settings.output, val, truth
-        self.input_size, self.trained_on = preset.input_size, trained_on
+        self.preset, self.trained_on = preset, trained_on
         self.detect = measure.detection_step(Detector(network, preset))
 
     def measure(self) -> Findings:
         """What the network detects now. Every worker does it, because reading a mirrored variable
         may need all of them."""
-        detected = measure.detect_objects(self.detect, self.val, self.input_size)
+        preset = self.preset
+        detected = measure.detect_objects(self.detect, self.val, preset.input_size, preset.resize)
         metrics = score.score_detections(self.truth, detected, self.val.labels)
         metrics = measure.label_metrics(metrics, self.val, self.trained_on)
         return Findings.of(self.val, self.truth, detected, metrics)

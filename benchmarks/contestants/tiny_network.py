@@ -13,13 +13,19 @@ LABELS = ("RBC", "WBC", "Platelets")  # the shipped repository's
 
 
 def write_artifact(
-    folder: Path, labels: Sequence[str] = LABELS, size: int = 300, keep: int = 400, **answer: Any
+    folder: Path,
+    labels: Sequence[str] = LABELS,
+    size: int = 300,
+    keep: int = 400,
+    resize: str = "stretch",
+    **answer: Any,
 ) -> Path:
     """Make the folder of an artifact; `answer` is what `network` takes."""
     folder.mkdir(parents=True)
     onnx.save(network(size, keep, len(labels), **answer), folder / "model.onnx")
     (folder / "labels.txt").write_text("\n".join(labels) + "\n")
-    (folder / "card.json").write_text(json.dumps({"preset": "tiny", "input_size": size}))
+    card = {"preset": "tiny", "input_size": size, "resize": resize}
+    (folder / "card.json").write_text(json.dumps(card))
     return folder
 
 

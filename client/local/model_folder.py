@@ -3,9 +3,11 @@
 A repository has a folder for each model, with its config.pbtxt and its numbered versions. An
 ensemble names the three steps; each is known by the tensor that it takes: `image`, `images`,
 `scores`. An artifact is what training makes: model.onnx and labels.txt. It has no code, so the
-steps are those of the repository that this project ships, as they are when it is published.
+steps are those of the repository that this project ships, as they are when it is published: with
+the resizing that the artifact's card.json names.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from client.errors import DetectorError, InvalidParameter
 from client.versions import live_version
 
 SHIPPED = Path(__file__).parents[2] / "model_repository"
-CONFIG, NETWORK, LABELS = "config.pbtxt", "model.onnx", "labels.txt"
+CONFIG, NETWORK, LABELS, CARD = "config.pbtxt", "model.onnx", "labels.txt", "card.json"
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,26 @@ def _artifact(folder: Path, version: int | None) -> Models:
             f"the repository with that code is not at {SHIPPED}: take a repository that `python -m "
             "serving publish` made of the artifact"
         )
+    shipped = _repository(SHIPPED, "ensemble", None)
+    if resize := _read_resize(folder / CARD):
+        for step in (shipped.preprocess, shipped.postprocess):
+            step.config.parameters["resize"].string_value = resize
     return replace(
-        _repository(SHIPPED, "ensemble", None),
+        shipped,
         name=folder.resolve().name,
         network=folder / NETWORK,
         labels=folder / LABELS,
     )
+
+
+def _read_resize(card: Path) -> str:
+    """Return what an artifact's card says of it; older ones, and a lone network, say nothing."""
+    try:
+        return str(json.loads(card.read_text(encoding="utf-8")).get("resize", ""))
+    except FileNotFoundError:
+        return ""
+    except (ValueError, AttributeError) as error:
+        raise DetectorError(f"{card} cannot be read: {error}") from None
 
 
 def _step(folder: Path, ensemble: ModelConfig, model: str, version: int | None = None) -> Step:

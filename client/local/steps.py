@@ -27,11 +27,14 @@ class Preprocess:
         self.code = _load_code(step, "preprocessing")
         self.height, self.width = input_size
         self.max_pixels = int(step.parameters["max_pixels"])
+        self.options = _resize_option(step, self.code)
 
     def __call__(self, file: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return uint8 [1, H, W, 3] and the height and width of the upright original, [1, 2]."""
         try:
-            return self.code.preprocess([file], self.height, self.width, self.max_pixels)
+            return self.code.preprocess(
+                [file], self.height, self.width, self.max_pixels, **self.options
+            )
         except self.code.ImageError as error:
             raise InvalidImage(f"{name}: {str(error).removeprefix('image 0: ')}") from None
 
@@ -72,15 +75,22 @@ class Postprocess:
         self.settings = self.code.SettingsReader(
             self.code.parse_settings(step.parameters), rows, step.parameters["ignored_parameters"]
         )
+        self.options = _resize_option(step, self.code)
 
     def __call__(
         self, boxes: np.ndarray, scores: np.ndarray, size: np.ndarray, parameters: dict[str, Any]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes in pixels [N, 4], scores [N] and classes [N], best first."""
         try:
-            return self.code.detect(boxes, scores, size, self.settings.read(parameters))
+            settings = self.settings.read(parameters)
+            return self.code.detect(boxes, scores, size, settings, **self.options)
         except self.code.RequestError as error:
             raise InvalidParameter(str(error)) from None
+
+
+def _resize_option(step: Step, code: ModuleType) -> dict[str, str]:
+    """How a step resizes photos; nothing in a repository of before, whose code knows one way."""
+    return {"resize": code.parse_resize(step.parameters)} if "resize" in step.parameters else {}
 
 
 def _load_code(step: Step, name: str) -> ModuleType:

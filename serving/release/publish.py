@@ -134,6 +134,12 @@ def _check_same_task(artifact: Artifact, task: Task, repository: str) -> None:
             f"{task.ensemble} in {repository} has the labels {', '.join(labels)}, the artifact has "
             f"{', '.join(artifact.labels)}: {remedy}"
         )
+    has, wants = task.signature.resize, artifact.signature.resize
+    if has != wants:
+        raise PublishError(
+            f"{task.ensemble} in {repository} resizes photos by {has}, the artifact was trained "
+            f"with --resize {wants}: {remedy}"
+        )
     if task.signature != artifact.signature:
         raise PublishError(
             f"{task.ensemble} in {repository} has {task.signature}, the artifact has "

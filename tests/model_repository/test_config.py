@@ -12,6 +12,7 @@ from tests.conftest import PROJECT
 
 REPOSITORY = PROJECT / "model_repository"
 MODELS = ["preprocess", "ssd", "postprocess", "ensemble"]
+STEPS = ["preprocess", "postprocess"]  # in Python
 ConfigOf = Callable[[str], dict[str, Any]]
 
 
@@ -46,6 +47,12 @@ def test_the_steps_fit_together(config_of: ConfigOf) -> None:
         known |= {value: outputs[name] for name, value in step["output_map"].items()}
     outputs = tensors(ensemble, "output")
     assert outputs == {name: known[name] for name in outputs}
+
+
+def test_the_python_steps_resize_alike(config_of: ConfigOf) -> None:
+    said = {config_of(model)["parameters"]["resize"]["string_value"] for model in STEPS}
+
+    assert said == {"stretch"}
 
 
 def test_one_label_per_class(config_of: ConfigOf) -> None:

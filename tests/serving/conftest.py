@@ -51,7 +51,7 @@ def copy_repository(target: Path, score: float | None = None) -> Path:
 
 @pytest.fixture
 def make_artifact(tmp_path: Path) -> Callable[..., Path]:
-    """make_artifact(labels, size, keep, score, box) -> folder of an artifact."""
+    """make_artifact(labels, size, keep, resize, score, box) -> folder of an artifact."""
 
     def make(labels: Sequence[str] = LABELS, **settings: Any) -> Path:
         folder = tmp_path / f"artifact-{len(list(tmp_path.iterdir()))}"

@@ -54,6 +54,16 @@ def flip_a_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
+def test_how_photos_are_resized(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact(resize="letterbox")
+    assert read_artifact(folder).signature.resize == "letterbox"
+    (folder / "card.json").write_text("{}")  # of before cards said
+    assert read_artifact(folder).signature.resize == "stretch"
+    (folder / "card.json").write_text('{"resize": "crop"}')
+    with pytest.raises(PublishError, match="resize must be stretch or letterbox, found 'crop'"):
+        read_artifact(folder)
+
+
 def test_a_network_that_is_not_the_exported_one(make_artifact: Callable[..., Path]) -> None:
     folder = make_artifact()
     exported = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()

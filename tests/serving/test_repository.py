@@ -28,6 +28,21 @@ def test_shipped_repository() -> None:
     assert repository.users(live=2) == {2: ["ensemble"]}
 
 
+def test_resizing_of_a_repository(repository: Path) -> None:
+    """One of before does not say; two steps that differ would show boxes in the wrong places."""
+    store = open_store(repository)
+    for model in ("preprocess", "postprocess"):
+        path = repository / model / "config.pbtxt"
+        path.write_text(path.read_text().replace('key: "resize"', 'key: "unknown"'))
+    assert open_repository(store, "ensemble").task.signature.resize == "stretch"
+    path.write_text(
+        path.read_text().replace('"unknown"', '"resize"').replace("stretch", "letterbox")
+    )
+    said = "found stretch in preprocess, letterbox in postprocess: set what the networks"
+    with pytest.raises(PublishError, match=said):
+        open_repository(store, "ensemble")
+
+
 def test_folder_that_is_empty(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     assert list_models(store) == list_tasks(store) == []

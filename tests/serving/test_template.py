@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from serving.artifact import read_artifact
 from serving.model_config import list_variants, read_config
 from serving.repository import list_models, open_repository
@@ -45,6 +47,23 @@ def test_every_tensor_between_the_models_has_the_new_size(
         for tensor in [*config.input, *config.output]:
             expected = getattr(artifact.signature, tensor.name, tuple(tensor.dims))
             assert tuple(tensor.dims) == expected
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_photos_are_resized_as_the_network_was_trained(
+    resize: str, make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    artifact = read_artifact(make_artifact(resize=resize))
+    template = shutil.copytree(TEMPLATE, tmp_path / "template")
+    (template / "preprocess" / "configs").mkdir()
+    shutil.copy(
+        template / "preprocess" / "config.pbtxt", template / "preprocess" / "configs/a.pbtxt"
+    )
+    render_template(template, artifact, tmp_path / "new")
+    store = open_store(tmp_path / "new")
+    assert open_repository(store, "ensemble").task.signature.resize == resize
+    variant = read_config(store, "preprocess", "a")
+    assert variant.parameters["resize"].string_value == resize
 
 
 def test_render_fits_variants(make_artifact: Callable[..., Path], tmp_path: Path) -> None:

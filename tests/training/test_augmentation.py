@@ -110,3 +110,25 @@ def test_hue_turns_as_in_hsv(degrees: float) -> None:
     turned = augmentation.colour_matrix(1.0, degrees) @ colour
     hue = [colorsys.rgb_to_hsv(*(x.ravel() / 255))[0] * 360 for x in (colour, turned.numpy())]
     assert (hue[1] - hue[0] + 180) % 360 - 180 == pytest.approx(degrees, abs=10.0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(400, 200), (200, 400), (300, 300)])
+def test_a_letterboxed_window_is_a_square_that_holds_it(width: int, height: int) -> None:
+    extent = np.array([width, height], np.float32)
+    for window in ([0.0, 0.0, 1.0, 1.0], [0.2, 0.5, 0.4, 0.7], [-0.5, -0.3, 1.5, 1.7]):
+        found = augmentation.letterbox_window(tf.constant(window), extent).numpy()
+        pixels, was = found * np.tile(extent, 2), np.array(window) * np.tile(extent, 2)
+        side = (was[2:] - was[:2]).max()
+        np.testing.assert_allclose(pixels[2:] - pixels[:2], side, rtol=1e-5)
+        np.testing.assert_allclose(pixels[2:] + pixels[:2], was[2:] + was[:2], atol=1e-2)
+
+
+def test_an_object_keeps_its_shape_in_a_letterboxed_window() -> None:
+    """40 by 20 pixels of 400 by 200, whatever the crop."""
+    extent = tf.constant([400.0, 200.0])
+    boxes_xyxy = tf.constant([[0.5, 0.5, 0.6, 0.6]])
+    window = augmentation.letterbox_window(tf.constant([0.3, 0.1, 0.9, 0.8]), extent)
+    moved, keep = augmentation.move_boxes(boxes_xyxy, window)
+    assert keep.numpy().all()
+    width, height = (moved[0, 2:] - moved[0, :2]).numpy()
+    assert width / height == pytest.approx(2, rel=1e-4)

@@ -6,14 +6,23 @@ import numpy as np
 import pytest
 
 from training import fit, train
+from training.data import records
 from training.errors import TrainingError
 from training.evaluation import outcomes
 from training.fitted_boxes import load_fitted
 from training.network import boxes
 from training.network.default_boxes import boxes_per_cell, default_boxes
-from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset, set_input_size
+from training.network.presets import (
+    PRESETS,
+    SSD300_VGG16,
+    SSD_COMPACT,
+    Preset,
+    Resize,
+    set_input_size,
+)
 from training.settings import TrainSettings
 
+RESIZES: tuple[Resize, ...] = ("stretch", "letterbox")
 SIZES = np.repeat([[0.05, 0.07], [0.2, 0.2], [0.4, 0.5]], 20, axis=0)
 
 
@@ -157,12 +166,28 @@ def test_boxes_for_the_papers_preset(records_folder: Path, tmp_path: Path) -> No
     assert load_fitted(settings.output, SSD300_VGG16).box_shapes is not None
 
 
+def test_boxes_of_letterboxed_photos_are_smaller_in_height(
+    records_folder: Path, tmp_path: Path
+) -> None:
+    """Photos of 4:3: 80 of 640 pixels are grey above and below."""
+    manifest = records.load_manifest(records_folder, "train")
+    stretched, letterboxed = (fit.find_objects(manifest, x).boxes_xyxy for x in RESIZES)
+    np.testing.assert_allclose(letterboxed[:, [0, 2]], stretched[:, [0, 2]], atol=1e-6)
+    np.testing.assert_allclose(
+        letterboxed[:, [1, 3]], stretched[:, [1, 3]] * 0.75 + 0.125, atol=1e-6
+    )
+    settings = dataclasses.replace(_settings(records_folder, tmp_path), resize="letterbox")
+    assert fit.fit_default_boxes(settings) == 0
+    with pytest.raises(TrainingError, match="--resize letterbox, not for 300 and stretch"):
+        load_fitted(settings.output, SSD_COMPACT)
+
+
 def test_a_larger_input_has_other_maps(
     records_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = dataclasses.replace(_settings(records_folder, tmp_path), input_size=416)
     assert fit.fit_default_boxes(settings) == 0
     assert "52x52" in capsys.readouterr().out
-    with pytest.raises(TrainingError, match=r"of 416 pixels, not of 300: .*--input-size 300"):
+    with pytest.raises(TrainingError, match="for --input-size 416 --resize stretch, not for 300"):
         load_fitted(settings.output, SSD_COMPACT)
     assert load_fitted(settings.output, set_input_size(SSD_COMPACT, 416)).box_shapes is not None

@@ -9,10 +9,7 @@ profile type exif" turn nothing: browsers and OpenCV do not look at them, Pillow
 """
 
 import dataclasses
-import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
@@ -20,8 +17,8 @@ import numpy as np
 from training.data import resemblance
 from training.data.files import read_bytes
 from training.data.problems import BadImageError, DataError
+from training.served_code import load_step
 
-PREPROCESS = Path(__file__).parents[2] / "model_repository/preprocess/1"
 IMAGE_LIMIT = 2**30  # bytes of a file; 64 megapixels of 3 x 16 bits have 2**28.5
 MAX_PIXELS = 64_000_000  # as in preprocess/config.pbtxt
 
@@ -37,14 +34,9 @@ class ImageInfo:
     look: bytes = b""  # as `resemblance.look` tells it
 
 
-def _load(name: str) -> ModuleType:
-    """A module of preprocess by its bare name, as its siblings import it in Triton."""
-    module = sys.modules[name] = ModuleType(name)
-    SourceFileLoader(name, str(PREPROCESS / f"{name}.py")).exec_module(module)
-    return module
-
-
-_header, _preprocessing = _load("image_header"), _load("preprocessing")
+_header = load_step("preprocess", "image_header")
+_preprocessing = load_step("preprocess", "preprocessing")
+PADDING: int = _preprocessing.PADDING  # around a letterboxed photo, 0..255
 ImageError: type[ValueError] = _header.ImageError
 cv2.setLogLevel(0)  # whoever asked hears of a bad file; OpenCV need not print it too
 
@@ -84,7 +76,7 @@ def read_image(path: Path) -> tuple[bytes, np.ndarray, ImageInfo]:
         raise BadImageError(f"does not decode: {error}") from error
 
 
-def served(encoded: bytes, size: int) -> np.ndarray:
+def served(encoded: bytes, size: int, resize: str = "stretch") -> np.ndarray:
     """What preprocess makes of a file for the network: uint8 RGB [size, size, 3], upright."""
-    image, _ = _preprocessing.read_image(encoded, size, size, MAX_PIXELS)
+    image, _ = _preprocessing.read_image(encoded, size, size, MAX_PIXELS, resize)
     return np.ascontiguousarray(image)

@@ -88,12 +88,12 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
         exported = onnx_network.load_onnx(settings.onnx)
         manifest.check_labels(settings.onnx, exported.labels)
         step = measure.onnx_step(exported, settings.iou_threshold)
-        return measure.detect_objects(step, manifest, exported.input_size, progress=True)
+        return measure.detect_objects(step, manifest, exported.input_size, exported.resize, True)
     assert settings.run
     network, preset, labels = load_network(settings.run)
     manifest.check_labels(settings.run, labels)
     step = measure.detection_step(Detector(network, preset), settings.iou_threshold)
-    return measure.detect_objects(step, manifest, preset.input_size, progress=True)
+    return measure.detect_objects(step, manifest, preset.input_size, preset.resize, True)
 
 
 def _trained_on(settings: EvaluateSettings) -> TrainedOn:

@@ -17,10 +17,13 @@ from training.data.trained_on import TrainedOn
 from training.evaluation import score
 from training.evaluation.score import MAX_DETECTIONS, Detected, Metrics, Truth
 from training.network.onnx_network import OnnxNetwork
+from training.network.presets import Resize
+from training.served_code import load_step
 
 SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
 IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
 _BATCH_SIZE = 16
+_postprocessing = load_step("postprocess", "postprocessing")
 
 DetectionStep = Callable[[tf.Tensor], tuple[tf.Tensor, ...]]
 
@@ -64,7 +67,9 @@ def onnx_step(network: OnnxNetwork, iou_threshold: float = IOU_THRESHOLD) -> Det
 
 def measure_network(network: OnnxNetwork, manifest: records.Manifest) -> Metrics:
     """mAP of an exported network on a split, with a progress bar."""
-    detected = detect_objects(onnx_step(network), manifest, network.input_size, progress=True)
+    detected = detect_objects(
+        onnx_step(network), manifest, network.input_size, network.resize, progress=True
+    )
     metrics = score.score_detections(read_truth(manifest), detected, manifest.labels)
     return label_metrics(metrics, manifest, network.trained_on)
 
@@ -76,14 +81,21 @@ def label_metrics(metrics: Metrics, manifest: records.Manifest, trained_on: Trai
 
 
 def detect_objects(
-    step: DetectionStep, manifest: records.Manifest, size: int, progress: bool = False
+    step: DetectionStep,
+    manifest: records.Manifest,
+    size: int,
+    resize: Resize = "stretch",
+    progress: bool = False,
 ) -> list[Detected]:
-    """Detections of every image of a split, with the NMS that the served model gets."""
+    """Detections of every image of a split, with the NMS that the served model gets.
+
+    size, resize: how the network sees a photo, as in its preset.
+    """
     examples = records.dataset(manifest)
     images = examples.map(
         lambda example: (
-            input_pipeline.prepare_evaluation_example(example, size)
-            | {"extent": tf.stack([example["width"], example["height"]])}
+            input_pipeline.prepare_evaluation_example(example, size, resize)
+            | {"image_size": tf.stack([example["height"], example["width"]])}
         ),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
@@ -93,7 +105,7 @@ def detect_objects(
         total=manifest.count, unit="image", disable=None if progress else True, leave=False
     ) as bar:
         for batch in batches:
-            detected += _unpack(batch, step(batch["images"]))
+            detected += _unpack(batch, step(batch["images"]), resize)
             bar.update(len(batch["images"]))
     return detected
 
@@ -109,14 +121,16 @@ def _suppress(outputs: dict[str, Any], iou_threshold: float) -> tuple[tf.Tensor,
     )
 
 
-def _unpack(batch: dict[str, tf.Tensor], outputs: tuple[tf.Tensor, ...]) -> Iterator[Detected]:
-    extents = np.tile(batch["extent"].numpy(), 2)  # [B, 4]: width, height, width, height
+def _unpack(
+    batch: dict[str, tf.Tensor], outputs: tuple[tf.Tensor, ...], resize: Resize
+) -> Iterator[Detected]:
+    sizes = batch["image_size"].numpy()
     boxes, scores, classes, counts = (x.numpy() for x in outputs)
     for row, image_id in enumerate(batch["image_id"].numpy()):
         real = slice(counts[row])
         yield Detected(
             image_id.decode(),
-            boxes[row, real] * extents[row],
+            _postprocessing.to_pixels(boxes[row, real], sizes[row], resize),
             scores[row, real],
             classes[row, real].astype(int),
         )

@@ -3,7 +3,7 @@
     saved_model/   the network, signature `serving_default`; only in float32
     model.onnx     the same network
     labels.txt     line i is class i, no background line
-    card.json      preset, precision, input size, default boxes, data fingerprint, mAP, ...
+    card.json      preset, precision, input size, resize, default boxes, data fingerprint, mAP, ...
 
 The graph, in both files: `images` uint8 [batch, S, S, 3] RGB in; `boxes` float32 [batch, K, 4]
 xyxy, 0..1, and `scores` float32 [batch, K, C] without background out. Softmax, box decoding and
@@ -172,6 +172,7 @@ def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int)
         "preset": preset.name,
         "precision": "float32",
         "input_size": preset.input_size,
+        "resize": preset.resize,
         "keep": keep,
         "labels": list(labels),
         "step": run_folder.newest_step(folder),

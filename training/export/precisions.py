@@ -21,6 +21,7 @@ from training.evaluation import measure
 from training.evaluation.score import Metrics
 from training.export import quantize
 from training.network import onnx_network
+from training.network.presets import Resize
 
 Precision = Literal["float32", "float16", "int8"]
 IMAGES = 64  # to calibrate with; 32 to 205 of the blood cells' give the same mAP within 0.001
@@ -73,7 +74,7 @@ def convert_artifact(artifact: Path, precision: Precision, photos: Photos) -> st
     network, before = onnx.load(path), onnx_network.load_onnx(path)
     facts: dict[str, Any] = {"precision": precision, "metrics": None}
     if precision == "int8":
-        images = read_images(photos.calibration, before.input_size, IMAGES)
+        images = read_images(photos.calibration, before.input_size, IMAGES, before.resize)
         converted = quantize.to_int8(network, list(images))
         facts["calibration"] = describe_calibration(photos.calibration, len(images))
     else:
@@ -81,7 +82,9 @@ def convert_artifact(artifact: Path, precision: Precision, photos: Photos) -> st
     after = onnx_network.load_onnx(converted.SerializeToString())
     if precision == "float16":
         compared = photos.val or photos.calibration
-        check_close(before, after, read_images(compared, before.input_size, COMPARED))
+        check_close(
+            before, after, read_images(compared, before.input_size, COMPARED, before.resize)
+        )
     told = f"{photos.calibration.directory} holds no val split: mAP in {precision} is not known"
     if photos.val:
         old, new = (
@@ -106,11 +109,15 @@ def describe_calibration(manifest: records.Manifest, images: int) -> dict[str, A
     }
 
 
-def read_images(manifest: records.Manifest, size: int, count: int) -> np.ndarray:
+def read_images(
+    manifest: records.Manifest, size: int, count: int, resize: Resize = "stretch"
+) -> np.ndarray:
     """Some images of a split, spread evenly over it: uint8 [count at most, size, size, 3]."""
     step = max(1, manifest.count // count)
     examples = records.dataset(manifest).shard(step, 0).take(count)
-    images = examples.map(lambda x: input_pipeline.prepare_evaluation_example(x, size)["images"])
+    images = examples.map(
+        lambda x: input_pipeline.prepare_evaluation_example(x, size, resize)["images"]
+    )
     return np.stack(list(images.as_numpy_iterator()))
 
 

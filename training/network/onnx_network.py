@@ -11,6 +11,7 @@ import onnxruntime
 
 from training.data.trained_on import TrainedOn, of_facts
 from training.errors import TrainingError
+from training.network.presets import Resize
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class OnnxNetwork:
     labels: tuple[str, ...]
     input_size: int
     trained_on: TrainedOn
+    resize: Resize = "stretch"
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 [B, S, S, 3] -> `boxes` float32 [B, K, 4], xyxy, 0..1; `scores` [B, K, C]."""
@@ -46,7 +48,8 @@ def load_onnx(network: Path | bytes) -> OnnxNetwork:
         session = open_session(network)
         facts = session.get_modelmeta().custom_metadata_map
         labels = tuple(json.loads(facts["labels"]))
-        return OnnxNetwork(session, labels, session.get_inputs()[0].shape[1], of_facts(facts))
+        size, resize = session.get_inputs()[0].shape[1], facts.get("resize", "stretch")
+        return OnnxNetwork(session, labels, size, of_facts(facts), resize)
     except Exception as error:  # onnxruntime raises many types of its own
         raise TrainingError(
             f"{name} is no model.onnx of `training export`: {str(error).splitlines()[0]}"

@@ -1,7 +1,7 @@
 """The detectors, as data: what the network, its default boxes and its training start from.
 
 A preset fixes everything that the artifact's graph depends on; of that the command line of
-`training train` overrides the input size, and else only the schedule.
+`training train` overrides the input, and else only the schedule.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Literal
 from training.errors import TrainingError
 
 PresetName = Literal["ssd_compact", "ssd_lite0", "ssd300_vgg16"]
+Resize = Literal["stretch", "letterbox"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
 BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
 # (name, channels) of each convolution that has fewer channels than the preset gives it.
@@ -52,11 +53,22 @@ class Preset:
     widths: Widths = ()  # of convolutions that `pruning` narrowed
     pretrained: str = "none"  # what a run starts from, unless its settings say otherwise
     freeze: int = 0  # the backbone stays as it is up to the map of this stride
+    resize: Resize = "stretch"  # a photo to the square, or in its own shape onto a grey one
 
     @property
     def has_background(self) -> bool:
         """Whether scores are a softmax with background, or a sigmoid a class."""
         return self.class_loss != "quality"
+
+
+def choose_input(preset: Preset, size: int | None, resize: Resize | None) -> Preset:
+    """The preset with the input that a command line names; None is the preset's own.
+
+    Raises:
+        TrainingError: the preset does not take this size.
+    """
+    sized = preset if size is None else set_input_size(preset, size)
+    return sized if resize is None else replace(sized, resize=resize)
 
 
 def set_input_size(preset: Preset, size: int) -> Preset:

@@ -1,6 +1,6 @@
 """Triton's side of postprocessing; the work itself is in postprocessing.py.
 
-In:  `boxes`             FP32  [B, K, 4]  xyxy, 0..1
+In:  `boxes`             FP32  [B, K, 4]  xyxy, 0..1 of the input
      `scores`            FP32  [B, K, C]  probability per class, without background
      `image_size`        INT32 [B, 2]     height, width of the upright original, pixels
 Out: `num_detections`    INT32 [B, 1]     how many of the rows below are real
@@ -32,6 +32,7 @@ class TritonPythonModel:
         classes = int(pb_utils.get_input_config_by_name(config, "scores")["dims"][1])
         self.labels = read_labels(Path(__file__).parent.parent / "labels.txt", classes)
         texts = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        self.resize = postprocessing.parse_resize(texts)
         self.settings = postprocessing.SettingsReader(
             postprocessing.parse_settings(texts), self.rows, texts["ignored_parameters"]
         )
@@ -61,7 +62,7 @@ class TritonPythonModel:
         postprocessing.check_sizes(inputs[2])
         outputs = self.empty_outputs(len(inputs[0]))
         for index, (boxes, scores, size) in enumerate(zip(*inputs, strict=True)):
-            found = postprocessing.detect(boxes, scores, size, settings)
+            found = postprocessing.detect(boxes, scores, size, settings, self.resize)
             self.fill(outputs, index, found)
         return [pb_utils.Tensor(name, array) for name, array in outputs.items()]
 

@@ -1,7 +1,8 @@
 """The network's boxes in, detections out.
 
-In, for one image: boxes_xyxy float32 [K, 4], 0..1 of the image; scores float32 [K, C], a
-probability per class, without background; the upright original's height and width, pixels.
+In, for one image: boxes_xyxy float32 [K, 4], 0..1 of the network's input, a square that the photo
+was stretched to or letterboxed on; scores float32 [K, C], a probability per class, without
+background; the upright original's height and width, pixels.
 Out: the N best detections that remain after non-maximum suppression per class, best first:
 boxes_xyxy float32 [N, 4] in pixels of the original, 0 <= x1 < x2 <= width; scores float32 [N];
 classes int32 [N], 0-based.
@@ -14,6 +15,8 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+
+RESIZES = ("stretch", "letterbox")
 
 
 class RequestError(ValueError):
@@ -92,6 +95,18 @@ def parse_settings(texts: Mapping[str, str]) -> Settings:
     )
 
 
+def parse_resize(texts: Mapping[str, str]) -> str:
+    """How preprocess makes the network's input of a photo; a configuration of before says nothing.
+
+    Raises:
+        RequestError: it is none of RESIZES.
+    """
+    resize = texts.get("resize", RESIZES[0])
+    if resize not in RESIZES:
+        raise RequestError(f"resize is {resize!r:.40}, {' or '.join(RESIZES)} expected")
+    return resize
+
+
 def check_sizes(sizes: np.ndarray) -> None:
     """Raise RequestError unless each image has a height and a width.
 
@@ -108,26 +123,48 @@ def check_sizes(sizes: np.ndarray) -> None:
 
 
 def detect(
-    boxes_xyxy: np.ndarray, scores: np.ndarray, image_size: np.ndarray, settings: Settings
+    boxes_xyxy: np.ndarray,
+    scores: np.ndarray,
+    image_size: np.ndarray,
+    settings: Settings,
+    resize: str = "stretch",
 ) -> Detections:
     """The detections of one image.
 
     Args:
-        boxes_xyxy: float32 [K, 4], 0..1; what reaches beyond the image is clipped, boxes without
+        boxes_xyxy: float32 [K, 4], 0..1; what reaches beyond the photo is clipped, boxes without
             an area and boxes that are not numbers are dropped.
         scores: float32 [K, C].
         image_size: height, width of the upright original, pixels.
         settings: the request's.
+        resize: one of RESIZES, how preprocess made the input of the photo.
     """
-    height, width = image_size
     good = np.flatnonzero(scores > settings.score_threshold)
     rows, classes = np.divmod(good, scores.shape[1])  # [candidates]
     boxes_xyxy, scores = np.clip(boxes_xyxy[rows], 0, 1), scores[rows, classes]
     sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
     boxes_xyxy, scores, classes = boxes_xyxy[sound], scores[sound], classes[sound]
     kept = suppress(boxes_xyxy, scores, classes, settings)
-    pixels = np.array([width, height, width, height], np.float32)
-    return Detections(boxes_xyxy[kept] * pixels, scores[kept], classes[kept].astype(np.int32))
+    boxes_xyxy = to_pixels(boxes_xyxy[kept], image_size, resize)
+    seen = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)  # not what lies in the grey alone
+    boxes_xyxy, kept = boxes_xyxy[seen], kept[seen]
+    found = Detections(boxes_xyxy, scores[kept], classes[kept].astype(np.int32))
+    return Detections(*(part[: settings.max_detections] for part in found))
+
+
+def to_pixels(boxes_xyxy: np.ndarray, image_size: np.ndarray, resize: str) -> np.ndarray:
+    """Boxes from 0..1 of the network's square input to pixels of the upright original, [N, 4].
+
+    Args:
+        boxes_xyxy: float32 [N, 4].
+        image_size: height, width of the upright original, pixels.
+        resize: one of RESIZES.
+    """
+    extent = np.tile(np.asarray(image_size, np.float32)[::-1], 2)  # width, height, width, height
+    if resize == "stretch":
+        return boxes_xyxy * extent
+    side = extent.max()  # the canvas is a square as wide or as high as the photo, around it
+    return np.clip(boxes_xyxy * side - (side - extent) / 2, 0, extent)
 
 
 def suppress(
@@ -143,4 +180,4 @@ def suppress(
     kept = cv2.dnn.NMSBoxesBatched(
         boxes_xywh.tolist(), scores.tolist(), classes.tolist(), 0.0, settings.iou_threshold
     )
-    return np.asarray(kept, int)[: settings.max_detections]
+    return np.asarray(kept, int)

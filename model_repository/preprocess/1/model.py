@@ -1,7 +1,7 @@
 """Triton's side of preprocessing; the work itself is in preprocessing.py.
 
 In:  `image`      BYTES [B, 1]        an encoded image file, as it is
-Out: `images`     UINT8 [B, H, W, 3]  RGB, upright, stretched to the network's input size
+Out: `images`     UINT8 [B, H, W, 3]  RGB, upright, at the network's input size
      `image_size` INT32 [B, 2]        height, width of the upright original, pixels
 """
 
@@ -22,7 +22,9 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         dims = pb_utils.get_output_config_by_name(config, "images")["dims"]
         self.height, self.width = (int(size) for size in dims[:2])
-        self.max_pixels = int(config["parameters"]["max_pixels"]["string_value"])
+        texts = {name: entry["string_value"] for name, entry in config["parameters"].items()}
+        self.max_pixels = int(texts["max_pixels"])
+        self.resize = preprocessing.parse_resize(texts)
         cv2.setNumThreads(1)  # Triton runs instances side by side; threads of their own would fight
         cv2.setLogLevel(0)  # the client hears of a bad file, the log need not
 
@@ -43,7 +45,9 @@ class TritonPythonModel:
     def outputs(self, request: Any) -> list[Any]:
         """The output tensors of one request."""
         files = pb_utils.get_input_tensor_by_name(request, "image").as_numpy().reshape(-1)
-        images, sizes = preprocessing.preprocess(files, self.height, self.width, self.max_pixels)
+        images, sizes = preprocessing.preprocess(
+            files, self.height, self.width, self.max_pixels, self.resize
+        )
         return [pb_utils.Tensor("images", images), pb_utils.Tensor("image_size", sizes)]
 
 

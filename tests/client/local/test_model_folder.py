@@ -23,11 +23,12 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    """An artifact of which no file has content."""
+    """An artifact that says nothing."""
     folder = tmp_path / "mine"
     folder.mkdir()
-    for name in ("model.onnx", "labels.txt", "card.json"):
+    for name in ("model.onnx", "labels.txt"):
         (folder / name).touch()
+    (folder / "card.json").write_text("{}")
     return folder
 
 
@@ -43,7 +44,7 @@ def test_the_parts_of_a_repository(repository: Path) -> None:
     assert found.network == repository / "ssd" / "2" / "model.onnx"
     assert found.postprocess.version == repository / "postprocess" / "1"
     assert found.labels == repository / "postprocess" / "labels.txt"
-    assert found.preprocess.parameters == {"max_pixels": "64000000"}
+    assert found.preprocess.parameters == {"max_pixels": "64000000", "resize": "stretch"}
     assert found.postprocess.output_dims("detection_boxes") == [100, 4]
 
 
@@ -83,6 +84,23 @@ def test_an_artifact_has_the_steps_that_are_shipped(artifact: Path) -> None:
     assert found.name == "mine"
     assert (found.network, found.labels) == (artifact / "model.onnx", artifact / "labels.txt")
     assert found.preprocess.version == SHIPPED / "preprocess" / "1"
+
+
+def test_an_artifact_says_how_photos_are_resized(artifact: Path) -> None:
+    assert model_folder.find_models(artifact).preprocess.parameters["resize"] == "stretch"
+    (artifact / "card.json").write_text('{"resize": "letterbox"}')
+    found = model_folder.find_models(artifact)
+    steps = (found.preprocess, found.postprocess)
+    assert [step.parameters["resize"] for step in steps] == ["letterbox"] * 2
+    (artifact / "card.json").unlink()  # a network and its labels alone
+    assert model_folder.find_models(artifact).preprocess.parameters["resize"] == "stretch"
+
+
+@pytest.mark.parametrize("card", ["", "[]", "{"])
+def test_a_card_that_is_none(artifact: Path, card: str) -> None:
+    (artifact / "card.json").write_text(card)
+    with pytest.raises(DetectorError, match=r"mine/card\.json cannot be read"):
+        model_folder.find_models(artifact)
 
 
 def test_an_artifact_without_the_shipped_steps(

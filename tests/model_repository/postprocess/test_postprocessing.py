@@ -1,6 +1,7 @@
 """Boxes to detections: suppression against a plain reference, ties, edges, parameters."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -259,3 +260,47 @@ def test_defaults_are_checked(postprocessing) -> None:
 
     with pytest.raises(postprocessing.RequestError, match="max_detections is 300"):
         postprocessing.SettingsReader(defaults, 200, "")
+
+
+@given(
+    width=st.integers(1, 5000),
+    height=st.integers(1, 5000),
+    shares=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    resize=st.sampled_from(["stretch", "letterbox"]),
+)
+@configure(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_a_box_comes_back_from_the_input(
+    postprocessing, width: int, height: int, shares: list[float], resize: str
+) -> None:
+    """Within a hundredth of a pixel; the way there is that of training's windows."""
+    extent = np.array([width, height], np.float32)
+    box = np.sort(np.reshape(shares, (2, 2)), axis=0).astype(np.float32) * extent  # [2, 2]
+    canvas = extent if resize == "stretch" else np.repeat(extent.max(), 2)
+    on_input = ((box + (canvas - extent) / 2) / canvas).reshape(1, 4).astype(np.float32)
+    found = postprocessing.to_pixels(on_input, np.array([height, width], np.int32), resize)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[0], box.ravel(), atol=0.01)
+
+
+def test_boxes_are_clipped_to_a_letterboxed_photo(postprocessing, settings) -> None:
+    """100 high, 200 wide: the photo is the middle half of the input's height."""
+    boxes = floats([[0, 0.1, 0.5, 0.5], [0.5, 0, 0.6, 0.25], [0.5, 0.5, 0.75, 1]])
+    found = postprocessing.detect(boxes, floats([[0.9], [0.8], [0.7]]), SIZE, settings, "letterbox")
+
+    np.testing.assert_allclose(found.boxes_xyxy, [[0, 0, 100, 50], [100, 50, 150, 100]], rtol=1e-6)
+    assert found.scores.tolist() == floats([0.9, 0.7]).tolist()  # none for what lies in the grey
+    assert found.classes.tolist() == [0, 0]
+
+
+def test_boxes_in_the_grey_do_not_count(postprocessing, settings) -> None:
+    boxes = floats([[0.5, 0, 0.6, 0.2], [0.5, 0.5, 0.75, 0.75]])
+    one = replace(settings, max_detections=1)
+    found = postprocessing.detect(boxes, floats([[0.9], [0.8]]), SIZE, one, "letterbox")
+    assert found.scores.tolist() == floats([0.8]).tolist()
+
+
+def test_how_photos_were_resized_is_one_of_two(postprocessing) -> None:
+    assert postprocessing.parse_resize({}) == "stretch"
+    assert postprocessing.parse_resize({"resize": "letterbox"}) == "letterbox"
+    with pytest.raises(postprocessing.RequestError, match="resize is 'Stretch', stretch or letter"):
+        postprocessing.parse_resize({"resize": "Stretch"})

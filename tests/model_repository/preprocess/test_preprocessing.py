@@ -390,3 +390,78 @@ def test_the_largest_image(preprocessing: Any, bomb: bytes) -> None:
 
     assert sizes.tolist() == [[8000, 8000]]
     assert not images.any()
+
+
+@pytest.mark.parametrize(
+    ("size", "content"),
+    [
+        ((120, 90), (slice(20, 140), slice(0, 160))),
+        ((90, 120), (slice(0, 160), slice(20, 140))),
+        ((50, 50), (slice(0, 160), slice(0, 160))),
+        ((1280, 320), (slice(60, 100), slice(0, 160))),
+        ((7000, 1), (slice(79, 81), slice(0, 160))),
+        ((1, 7000), (slice(0, 160), slice(79, 81))),
+        ((40000, 2), (slice(79, 81), slice(0, 160))),
+    ],
+)
+def test_a_letterboxed_photo_keeps_its_shape_in_the_middle_of_grey(
+    preprocessing: Any, encode: Any, size: tuple[int, int], content: tuple[slice, slice]
+) -> None:
+    file = encode(Image.new("RGB", size, (10, 20, 30)), "PNG")
+    images, sizes = preprocessing.preprocess([file], 160, 160, LIMIT, "letterbox")
+
+    expected = np.full((160, 160, 3), preprocessing.PADDING, np.uint8)
+    expected[content] = (10, 20, 30)
+    np.testing.assert_array_equal(images[0], expected)
+    assert sizes.tolist() == [[size[1], size[0]]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("size", [(120, 90), (640, 481)])
+def test_a_turned_photo_is_letterboxed_as_the_upright_one(
+    preprocessing: Any, encode: Any, large: Any, size: tuple[int, int], orientation: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = large(*size)
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    files = [encode(upright, "JPEG", quality=100), encode(stored, "JPEG", quality=100, exif=exif)]
+    images, sizes = preprocessing.preprocess(files, 60, 60, LIMIT, "letterbox")
+
+    assert sizes.tolist() == [[size[1], size[0]]] * 2
+    assert np.abs(images[0].astype(int) - images[1]).mean() < 1
+    assert (images[:, :7] == preprocessing.PADDING).all()
+    assert (images[:, -7:] == preprocessing.PADDING).all()
+
+
+@pytest.mark.parametrize("size", [(640, 480), (650, 490), (4032, 3024), (1001, 3000)])
+def test_a_large_letterboxed_jpeg_is_as_if_averaged(
+    preprocessing: Any, encode: Any, large: Any, size: tuple[int, int]
+) -> None:
+    """Decoded at a reduced scale, and nothing is moved."""
+    image = large(*size)
+    image[size[1] * 2 // 3 :, :, 0] = 255
+    image[:, size[0] * 2 // 3 :, 1] = 255
+    images, _ = preprocessing.preprocess(
+        [encode(image, "JPEG", quality=95)], 60, 60, LIMIT, "letterbox"
+    )
+    side = max(size)
+    canvas = np.full((side, side, 3), preprocessing.PADDING, np.uint8)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = image
+    averaged = cv2.resize(canvas, (60, 60), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(images[0] - averaged).mean() < 3
+
+
+def test_a_long_jpeg_is_reduced_by_what_it_takes_up(preprocessing: Any) -> None:
+    header = preprocessing.Header(4000, 300, orientation=1)
+    assert preprocessing.choose_reduction(header, (300, 300)) == 1
+    assert preprocessing.fit_inside(header, (300, 300)) == pytest.approx((300, 22.5))
+    assert preprocessing.choose_reduction(header, (300, 22.5)) == 8
+
+
+def test_how_to_resize_is_one_of_two(preprocessing: Any) -> None:
+    assert preprocessing.parse_resize({}) == "stretch"
+    assert preprocessing.parse_resize({"resize": "letterbox"}) == "letterbox"
+    with pytest.raises(ValueError, match="resize is 'crop', stretch or letterbox expected"):
+        preprocessing.parse_resize({"resize": "crop"})

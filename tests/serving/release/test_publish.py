@@ -106,6 +106,10 @@ def test_old_versions_go_but_no_pinned_one(
         ({"labels": ["WBC", "RBC", "Platelets"]}, "train in that order: .*--labels RBC WBC"),
         ({"size": 96}, r"images=\(300, 300, 3\).*images=\(96, 96, 3\)"),
         ({"keep": 30}, r"boxes=\(30, 4\)"),
+        (
+            {"resize": "letterbox"},
+            "resizes photos by stretch, the artifact was trained with --resize letterbox: another",
+        ),
     ],
 )
 def test_another_task_is_refused(
@@ -115,6 +119,8 @@ def test_another_task_is_refused(
     before = contents(repository)
     with pytest.raises(PublishError, match=words):
         release(artifact, repository)
+    with pytest.raises(PublishError, match=words):
+        canary(CanarySettings(artifact=artifact, repository=str(repository)))
     assert contents(repository) == before
 
 

@@ -29,6 +29,16 @@ def test_detections_of_a_split(records_folder: Path, iou_threshold: float, kept:
     np.testing.assert_allclose(detected[0].boxes_xyxy[0], [0, 0, 0.4 * 640, 0.4 * 480])
 
 
+def test_boxes_come_back_from_a_letterboxed_photo(records_folder: Path) -> None:
+    """640x480: 80 pixels of the canvas are grey above the photo."""
+    manifest = records.load_manifest(records_folder, "val")
+    detected = measure.detect_objects(
+        measure.detection_step(_two_boxes, 0.55), manifest, 32, "letterbox"
+    )
+    np.testing.assert_allclose(detected[0].boxes_xyxy[0], [0, 0, 256, 176], rtol=1e-5)
+    np.testing.assert_allclose(detected[0].boxes_xyxy[1], [0, 0, 256, 432], rtol=1e-5)
+
+
 def test_a_smaller_last_batch_is_no_new_trace() -> None:
     step: Any = measure.detection_step(_two_boxes)
     for count in (16, 7):

@@ -14,7 +14,7 @@ from training.network import onnx_network
 def test_a_network_says_what_it_is() -> None:
     network = onnx_network.load_onnx(SHIPPED)
     assert network.labels == ("RBC", "WBC", "Platelets")
-    assert network.input_size == 300
+    assert (network.input_size, network.resize) == (300, "stretch")  # of before it was said
     assert network.rows(np.zeros((2, 300, 300, 3), np.uint8)).shape == (2, 400, 7)
 
 
@@ -25,6 +25,8 @@ def test_metadata_comes_back() -> None:
     assert onnx_network.load_onnx(model.SerializeToString()).labels == ("b", "a")
     assert json.loads(model.metadata_props[0].value) == ["b", "a"]
     assert len(model.metadata_props) == 1
+    onnx_network.set_metadata(model, {"labels": ["a", "b"], "resize": "letterbox"})
+    assert onnx_network.load_onnx(model.SerializeToString()).resize == "letterbox"
 
 
 def test_what_is_no_network(tmp_path: Path) -> None:
