@@ -59,15 +59,47 @@ def doubling(times: int, crop: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def normed(channels: int) -> onnx.ModelProto:
+    """A depthwise convolution of three channels, then a factor and a summand of so many."""
+    generator = np.random.default_rng(0)
+    constants = {
+        "weights": generator.normal(0, 1, (3, 1, 3, 3)),
+        "factor": generator.normal(0, 1, (1, channels, 1, 1)),
+        "summand": generator.normal(0, 1, (1, channels, 1, 1)),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "weights"], ["a"], group=3),
+        helper.make_node("Mul", ["a", "factor"], ["b"]),
+        helper.make_node("Add", ["b", "summand"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "normed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v.astype(np.float32), k) for k, v in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
 def stem(
-    stride: int = 2, size: int = 16, middle: float = -127.5, bias: bool = True
+    stride: int = 2,
+    size: int = 16,
+    middle: float = -127.5,
+    bias: bool = True,
+    largest: float | None = None,
 ) -> onnx.ModelProto:
-    """A network's beginning as `simplify` leaves it: bytes, less the middle, convolved, ReLU."""
+    """A network's beginning as `simplify` leaves it: bytes, less the middle, convolved, ReLU.
+
+    With `largest` that is Clip, as tf2onnx writes ReLU6.
+    """
     generator = np.random.default_rng(0)
     constants = {
         "middle": np.float32(middle),
         "weights": generator.normal(0, 0.01, (5, 3, 3, 3)).astype(np.float32),
         "bias": generator.normal(0, 1, 5).astype(np.float32),
+        "least": np.float32(0),
+        "largest": np.float32(largest or 0),
     }
     pads = [0, 0, 1, 1] if stride == 2 else [1, 1, 1, 1]
     nodes = [
@@ -78,7 +110,9 @@ def stem(
             "Conv", ["c", "weights", "bias"][: 3 if bias else 2], ["d"],
             strides=[stride, stride], pads=pads, kernel_shape=[3, 3],
         ),
-        helper.make_node("Relu", ["d"], ["y"]),
+        helper.make_node("Relu", ["d"], ["y"])
+        if largest is None
+        else helper.make_node("Clip", ["d", "least", "largest"], ["y"]),
     ]  # fmt: skip
     for node in nodes:
         node.name = f"make_{node.output[0]}"

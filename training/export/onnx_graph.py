@@ -33,6 +33,15 @@ class Graph:
         value = self.constant(tensor)
         return float(value.reshape(())) if value is not None and value.size == 1 else None
 
+    def window(self, convolution: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray] | None:
+        """Weights and bias of a convolution, zeros where it has none; None where not constant."""
+        names = [name for name in convolution.input[1:] if name]
+        known = [value for name in names if (value := self.constant(name)) is not None]
+        if len(known) < len(names):
+            return None
+        weights = known[0]
+        return weights, known[1] if known[1:] else np.zeros(len(weights), weights.dtype)
+
     def maker(self, tensor: str) -> onnx.NodeProto | None:
         """The node that computes a tensor; None for inputs and constants."""
         return next((n for n in self.proto.node if tensor in n.output), None)

@@ -19,9 +19,42 @@ _LARGEST_LOGIT = 60.0  # e^60 and the sum of its like are far from float32's lim
 def simplify(model: onnx.ModelProto) -> None:
     """All rewritings, in place."""
     graph = Graph(model)
-    for rewrite in (fix_shapes, gather_doubled_maps, join_heads, divide_late, normalise_late):
+    for rewrite in (
+        fold_norms,
+        fix_shapes,
+        gather_doubled_maps,
+        join_heads,
+        divide_late,
+        normalise_late,
+    ):
         rewrite(graph)
         graph.tidy()
+
+
+def fold_norms(graph: Graph) -> None:
+    """What multiplies a convolution's channels and is added to them goes into weights and bias.
+
+    That is batch normalisation, which tf2onnx folds by itself, but not into depthwise convolutions.
+    """
+    for node in graph.nodes("Conv"):
+        path, window = graph.path(node.output[0], "Mul", "Add"), graph.window(node)
+        if path is None or window is None:
+            continue
+        weights, bias = window
+        scale, shift = (_of_channels(graph, step.input[1], len(bias)) for step in path)
+        if scale is None or shift is None:
+            continue
+        folded = {"weights": weights * scale[:, None, None, None], "bias": bias * scale + shift}
+        constants = [graph.add_constant(f"{node.name}_{k}", x) for k, x in folded.items()]
+        node.input[:] = [node.input[0], *constants]
+        node.output[0] = path[-1].output[0]
+        graph.remove(path)
+
+
+def _of_channels(graph: Graph, tensor: str, channels: int) -> np.ndarray | None:
+    """A constant's value for each channel of a map, [channels]; None for anything else."""
+    value = graph.constant(tensor)
+    return None if value is None or value.shape != (1, channels, 1, 1) else value.reshape(channels)
 
 
 def fix_shapes(graph: Graph) -> None:

@@ -31,35 +31,26 @@ def merge_pixels(graph: Graph) -> str | None:
     Returns:
         The name of the tensor that holds them; None where the network begins otherwise and stays.
     """
-    path = graph.path("images", "Transpose", "Cast", "Add", "Conv", "Relu")
-    if path is None:
+    path = graph.path("images", "Transpose", "Cast", "Add", "Conv")
+    relu = graph.only_reader(path[-1].output[0], "Relu", "Clip") if path else None
+    if path is None or relu is None:
         return None
-    add, convolution, relu = path[2:]
+    add, convolution = path[2:]
     middle = graph.scalar(add.input[1])
-    weights = graph.constant(convolution.input[1])
-    bias = _bias(graph, convolution, weights)
+    window = graph.window(convolution)
     shapes = graph.shapes()
     size, output = shapes["images"][1:], shapes[relu.output[0]]
-    if middle is None or weights is None or bias is None or not _fits(convolution, size, output):
+    if middle is None or window is None or not _fits(convolution, size, output):
         return None
-    graph.remove(path)
+    graph.remove([*path, relu])
+    weights, bias = window
     bias = bias + weights.sum(axis=(1, 2, 3)) * (BYTE_OF_ZERO + middle)
     pixels = _pixels(graph, size)
     x = _convolve(graph, pixels, weights, bias, convolution)
-    x = graph.add("Transpose", [graph.add("Relu", [x])], perm=[0, 2, 3, 1])
+    x = graph.add("Transpose", [graph.add(relu.op_type, [x, *relu.input[1:]])], perm=[0, 2, 3, 1])
     x = _reshaped(graph, x, [*output[2:], output[1]])
     graph.add("Transpose", [x], relu.output[0], perm=[0, 3, 1, 2])
     return pixels
-
-
-def _bias(
-    graph: Graph, convolution: onnx.NodeProto, weights: np.ndarray | None
-) -> np.ndarray | None:
-    """Zeros where a convolution has none; None where weights or bias are no constants."""
-    given = [name for name in convolution.input[2:] if name]
-    if given or weights is None:
-        return graph.constant(given[0]) if given else None
-    return np.zeros(len(weights), np.float32)
 
 
 def _fits(convolution: onnx.NodeProto, size: list[int | None], output: list[int | None]) -> bool:

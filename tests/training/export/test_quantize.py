@@ -1,8 +1,10 @@
 import collections
+from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -29,6 +31,11 @@ def int8(smears: list[np.ndarray]) -> onnx.ModelProto:
 @pytest.fixture(scope="module")
 def float16() -> onnx.ModelProto:
     return to_float16(load(SHIPPED))
+
+
+@pytest.fixture(scope="module")
+def lite0_int8(lite0: Path, smears: list[np.ndarray]) -> onnx.ModelProto:
+    return to_int8(load(lite0), [cv2.resize(photo, (320, 320)) for photo in smears[:2]])
 
 
 def weights_of(model: onnx.ModelProto) -> list[np.ndarray]:
@@ -66,6 +73,19 @@ def test_bytes_go_straight_into_the_first_convolution(int8: onnx.ModelProto) -> 
     assert graph.path("images", "Reshape", "Transpose", "DequantizeLinear", "Conv")
 
 
+def test_every_convolution_of_lite0_but_the_predictors_computes_in_8_bits(
+    lite0_int8: onnx.ModelProto, tmp_path: Path
+) -> None:
+    """As ONNX Runtime fuses it: nothing goes back to float32 and into 8 bits again."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.log_severity_level = 4  # the file is for this machine, which it warns of
+    onnxruntime.InferenceSession(lite0_int8.SerializeToString(), options)
+    fused = collections.Counter(node.op_type for node in load(tmp_path / "fused.onnx").graph.node)
+    operators = ("QLinearConv", "QLinearAdd", "QuantizeLinear", "Clip")
+    assert [fused[x] for x in operators] == [81, 11, 0, 0]
+
+
 def test_predictors_stay_float32(int8: onnx.ModelProto) -> None:
     graph = Graph(int8)
     computed = collections.Counter(graph.constant(n.input[1]) is None for n in graph.nodes("Conv"))
@@ -78,6 +98,17 @@ def test_weights_fit_into_7_bits(int8: onnx.ModelProto) -> None:
     """So that products cannot saturate on CPUs without VNNI."""
     small = [weights for weights in weights_of(int8) if weights.dtype == np.int8 and weights.ndim]
     assert max(int(np.abs(weights.astype(int)).max()) for weights in small) <= 64
+
+
+def test_depthwise_convolutions_have_8_bits(lite0_int8: onnx.ModelProto) -> None:
+    """Their products are added in 32 bits; those of the others must still not saturate."""
+    largest: dict[bool, int] = collections.defaultdict(int)
+    for weights in weights_of(lite0_int8):
+        if weights.dtype == np.int8 and weights.ndim == 4:
+            is_depthwise = weights.shape[1] == 1
+            value = int(np.abs(weights.astype(int)).max())
+            largest[is_depthwise] = max(largest[is_depthwise], value)
+    assert largest == {True: 127, False: 64}
 
 
 def test_all_8_bits_of_the_weights_on_demand(smears: list[np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 """The shipped float32 network is as tf2onnx wrote it."""
 
 import collections
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,9 +9,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.serving.tiny_network import network as tiny_network
-from tests.training.networks import SHIPPED, doubling, load, run
+from tests.training.networks import SHIPPED, doubling, load, normed, run
 from training.export.onnx_graph import Graph
-from training.export.simplify import gather_doubled_maps, simplify
+from training.export.simplify import fold_norms, gather_doubled_maps, simplify
 from training.network import onnx_network
 
 
@@ -38,6 +39,27 @@ def test_each_rewriting_finds_its_pattern(simplified: onnx.ModelProto) -> None:
     assert not counts["Softmax"]  # divide_late
     first = Graph(simplified).path("images", "Transpose", "Cast", "Add", "Conv")
     assert first is not None  # normalise_late
+
+
+def test_normalisation_goes_into_depthwise_convolutions(lite0: Path) -> None:
+    """The fixture compares with Keras, whose normalisation has ImageNet's means and variances."""
+    graph = Graph(load(lite0))
+    behind = {n.op_type for c in graph.nodes("Conv") for n in graph.readers(c.output[0])}
+    assert "Mul" not in behind
+
+
+@pytest.mark.parametrize("channels", [3, 1], ids=["of each channel", "of all channels"])
+def test_only_what_is_of_each_channel_is_folded(channels: int) -> None:
+    model = normed(channels)
+    x = np.random.default_rng(1).random((2, 3, 6, 6), np.float32)
+    (wanted,) = onnx_network.open_session(model.SerializeToString()).run(None, {"x": x})
+    graph = Graph(model)
+    fold_norms(graph)
+    graph.tidy()
+    operators = [node.op_type for node in graph.nodes()]
+    assert operators == (["Conv"] if channels == 3 else ["Conv", "Mul", "Add"])
+    (found,) = onnx_network.open_session(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_twice_is_as_good_as_once(simplified: onnx.ModelProto) -> None:

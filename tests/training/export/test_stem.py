@@ -15,10 +15,11 @@ def answer(model: onnx.ModelProto) -> np.ndarray:
     return np.stack(list(session.run(["y"], {"images": IMAGES})))[0]
 
 
-def test_blocks_give_what_pixels_gave() -> None:
+@pytest.mark.parametrize("largest", [None, 1.0], ids=["ReLU", "up to 1"])
+def test_blocks_give_what_pixels_gave(largest: float | None) -> None:
     """Up to the padded edges: with 0 for 128 instead of 127.5."""
-    wanted = answer(stem())
-    model = stem()
+    wanted = answer(stem(largest=largest))
+    model = stem(largest=largest)
     graph = Graph(model)
     assert merge_pixels(graph)
     graph.tidy()

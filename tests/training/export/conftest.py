@@ -1,0 +1,21 @@
+"""ssd_lite0, whose depthwise convolutions and ReLU6 are rewritten as no other network's."""
+
+from pathlib import Path
+
+import pytest
+
+from training.export import export
+from training.network import model
+from training.network.lite0_weights import load_lite0
+from training.network.presets import SSD_LITE0
+
+
+@pytest.fixture(scope="session")
+def lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its ONNX file, with ImageNet's backbone; Keras and ONNX Runtime agree on it within 1e-4."""
+    network = model.build_network(SSD_LITE0, 2)
+    load_lite0(network)
+    folder = tmp_path_factory.mktemp("lite0")
+    detector = model.Detector(network, SSD_LITE0, 50)
+    export.write_artifact(folder, detector, SSD_LITE0, ("a", "b"), {"preset": "ssd_lite0"})
+    return folder / "model.onnx"
