@@ -102,7 +102,7 @@ def describe_calibration(manifest: records.Manifest, images: int) -> dict[str, A
     """What a network was calibrated with, for its card."""
     return {
         "method": "minmax",
-        "weight_bits": 7,
+        "weight_bits": 7,  # 8 in depthwise convolutions
         "images": images,
         "split": manifest.split,
         "data_fingerprint": manifest.fingerprint,
