@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar in a terminal, a line an epoch in a log file."""
+"""What a person sees of a run: how long it will take; a bar in a terminal, lines in a log file."""
 
 import sys
 import time
@@ -59,17 +59,28 @@ class Progress:
 
     def time_left(self) -> str:
         """At the mean pace so far, evaluations included; empty before there is one."""
+        pace = self._pace()
+        return tqdm.format_interval(pace * (self.total - self.step)) + " left" if pace else ""
+
+    def _pace(self) -> float | None:
+        """Seconds a step; None before there is one to tell it from."""
         if not self.began or self.step == self.began[0]:
-            return ""
-        pace = (time.perf_counter() - self.began[1]) / (self.step - self.began[0])
-        return tqdm.format_interval(pace * (self.total - self.step)) + " left"
+            return None
+        return (time.perf_counter() - self.began[1]) / (self.step - self.began[0])
 
     def show(self, epoch: int, facts: dict[str, str]) -> None:
         """What is known now, into the bar."""
         parts = [f"epoch {epoch}", *(f"{k} {v}" for k, v in facts.items()), self.time_left()]
         self.bar.set_postfix_str(", ".join(filter(None, parts)))
 
-    def end_epoch(self, epoch: int, facts: dict[str, str]) -> None:
+    def tell_estimate(self) -> None:
+        """Say how long the run will take, at the pace of its first steps."""
+        if self.visible and (pace := self._pace()):
+            steps = self.total - self.step
+            minutes = tqdm.format_interval(pace * steps)
+            tqdm.write(f"{minutes} to go: {steps} steps of {pace:.2g} s, and the evaluations")
+
+    def tell(self, epoch: int, facts: dict[str, str]) -> None:
         """A line for a log file."""
         if self.visible and not self.in_terminal:
             parts = [f"step {self.step}/{self.total}", *(f"{k} {v}" for k, v in facts.items())]

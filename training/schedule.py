@@ -27,8 +27,11 @@ class Schedule:
         """How many epochs are complete after so many steps."""
         return step * self.batch_size // self.images
 
-    def completes(self, epochs: int, step: int) -> bool:
-        """Whether this step completes another so many epochs; 0 is never."""
+    def completes(self, epochs: int | None, parts: int, step: int) -> bool:
+        """Whether this step completes another so many epochs, 0 is never; or, where no number is
+        given, another of so many equal parts of the run."""
+        if epochs is None:
+            return step * parts // self.total_steps > (step - 1) * parts // self.total_steps
         return epochs > 0 and self.epoch(step) // epochs > self.epoch(step - 1) // epochs
 
     def rates(self, final_rate: float) -> keras.optimizers.schedules.LearningRateSchedule:
@@ -45,6 +48,12 @@ class Schedule:
         )
 
 
+def count_steps(preset: Preset, images: int, batch_size: int, epochs: int | None) -> int:
+    """How many steps so many epochs are; without a number the preset says how long a run is."""
+    steps = math.ceil((epochs or preset.epochs) * images / batch_size)
+    return steps if epochs else max(steps, math.ceil(preset.steps * preset.batch_size / batch_size))
+
+
 def plan_schedule(settings: TrainSettings, preset: Preset, images: int) -> Schedule:
     """The steps of a run over so many images.
 
@@ -53,12 +62,14 @@ def plan_schedule(settings: TrainSettings, preset: Preset, images: int) -> Sched
     """
     check_ranges(settings)
     batch_size = settings.batch_size or preset.batch_size
-    epochs = settings.epochs or preset.epochs
-    warmup_epochs = min(settings.warmup_epochs, epochs / 2)
+    total_steps = count_steps(preset, images, batch_size, settings.epochs)
+    warmup_steps = preset.warmup * total_steps
+    if settings.warmup_epochs is not None:
+        warmup_steps = min(settings.warmup_epochs * images / batch_size, total_steps / 2)
     return Schedule(
         images,
         batch_size,
-        math.ceil(epochs * images / batch_size),
-        round(warmup_epochs * images / batch_size),
+        total_steps,
+        round(warmup_steps),
         settings.learning_rate or preset.learning_rate * batch_size / preset.batch_size,
     )

@@ -11,9 +11,15 @@ from training.errors import TrainingError
 from training.network.mixed_precision import NumberType
 from training.network.presets import PresetName, Resize
 
+EVALUATIONS, CHECKPOINTS = 8, 50  # of a run, unless its settings say otherwise
+
 
 def _of_preset(metavar: str) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: the preset's)")
+
+
+def _in_parts(count: int) -> Any:
+    return tyro.conf.arg(metavar="INT", help_behavior_hint=f"(default: {count} times a run)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +53,14 @@ class TrainSettings:
     train_split: str = "train"
     """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
-    """Passes over the training data. More than a run was given extend it, complete or not: its
-    learning rate is then that of the longer run's cosine, so a complete run's rises once more."""
+    """Passes over the training data; none given: the preset's number of steps, or of epochs where
+    that is more. More than a run was given extend it, complete or not: its learning rate is then
+    that of the longer run's cosine, so a complete run's rises once more."""
     batch_size: Annotated[int | None, _of_preset("INT")] = None
     """Images a step over all devices."""
     learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
     """Peak learning rate; the preset's is scaled with the batch size."""
-    warmup_epochs: float = 3.0
+    warmup_epochs: Annotated[float | None, _of_preset("FLOAT")] = None
     """Epochs over which the learning rate rises from 0; then it falls along a cosine."""
     clip_norm: float = 0.0
     """Largest norm of the gradient over all weights and devices; 0 is any."""
@@ -61,9 +68,9 @@ class TrainSettings:
     """Decay a step of the moving average of the weights, which is what evaluate and export use; it
     grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
     off."""
-    precision: NumberType = "float32"
-    """What the network computes in while it trains. bfloat16 is faster on GPUs and on CPUs with
-    AVX-512 BF16 or AMX, float16 on GPUs only."""
+    precision: NumberType = "auto"
+    """What the network computes in while it trains; auto: bfloat16 on CPUs with AVX-512 BF16 or
+    AMX, float16 on GPUs, else float32; a run that has begun stays with what it began in."""
     xla: bool = False
     """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
     photometric: bool = True
@@ -73,9 +80,9 @@ class TrainSettings:
     """Also mirror top and bottom: for images without an up and down."""
     seed: int = 0
     """Fixes initial weights, order and augmentation."""
-    evaluate_every: int = 10
+    evaluate_every: Annotated[int | None, _in_parts(EVALUATIONS)] = None
     """Epochs between two mAP figures on the val split; 0 is never."""
-    checkpoint_every: int = 1
+    checkpoint_every: Annotated[int | None, _in_parts(CHECKPOINTS)] = None
     """Epochs between two checkpoints."""
     logical_cpus: int = 1
     """Split the CPU into this many devices, to try several replicas without GPUs."""

@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import tensorflow as tf
@@ -20,9 +20,10 @@ from training.data import records
 from training.data.trained_on import NOTHING
 from training.errors import TrainingError
 from training.fitted_boxes import load_fitted
+from training.network.mixed_precision import NumberType, choose_number_type
 from training.network.presets import PRESETS, Preset, Widths, choose_input
 from training.pretrained import check_pretrained, pretrained_run
-from training.schedule import Schedule, plan_schedule
+from training.schedule import Schedule, count_steps, plan_schedule
 from training.settings import TrainSettings
 from training.trainer import Trainer
 
@@ -63,6 +64,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     Raises:
         TrainingError: settings out of range, records or run folder of something else.
     """
+    settings = dataclasses.replace(settings, precision=_settle_precision(settings))
     manifest = records.load_manifest(settings.records, settings.train_split)
     schedule = plan_schedule(settings, preset, manifest.count)
     devices = strategy.choose_devices(settings.logical_cpus)
@@ -71,10 +73,20 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
         open_run(settings, preset, manifest)
     print(
         f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
-        f"{schedule.batch_size} on {strategy.describe_devices(devices)}",
+        f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}",
         flush=True,
     )
     Trainer(settings, preset, schedule, manifest, devices).train()
+
+
+def _settle_precision(settings: TrainSettings) -> NumberType:
+    """`auto` is that of the run that goes on, or what this machine is fastest in."""
+    if settings.precision != "auto":
+        return settings.precision
+    if (settings.output / "run.json").exists():
+        begun = run_folder.read_description(settings.output)
+        return cast(NumberType, begun["settings"]["precision"])
+    return choose_number_type()
 
 
 def _check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> None:
@@ -105,7 +117,7 @@ def open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
     if begun:
-        _continue_run(settings.output, description)
+        _continue_run(settings.output, description, manifest.count)
     else:
         settings.output.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(settings.output / "run.json", description)
@@ -116,39 +128,41 @@ def _plain(settings: TrainSettings) -> dict[str, Any]:
     return {key: str(value) if isinstance(value, Path) else value for key, value in items}
 
 
-def _continue_run(output: Path, description: dict[str, Any]) -> None:
+def _continue_run(output: Path, description: dict[str, Any], images: int) -> None:
     """Check that an existing run is this one; more epochs than it was given become its own."""
     before = run_folder.read_description(output)
-    _check_same_run(output, before, description)
+    _check_same_run(output, before, description, images)
     newest = checkpoints.newest_whole(output / "checkpoints")
     given = description["settings"]["pretrained"]
     if newest and given not in (None, before["settings"].get("pretrained")):
         print(f"{output} has begun already: --pretrained {given} is not read")
-    was, now = (_resolved(each)["epochs"] for each in (before, description))
+    was, now = (_resolved(each, images)["epochs"] for each in (before, description))
     if now > was:
         step = checkpoints.step_of(newest) if newest else 0
-        print(f"extending {output} from {was} to {now} epochs")
-        before["settings"]["epochs"] = now
-        extended = [*before.get("extended", []), {"epochs": was, "at_step": step}]
+        print(f"extending {output} from {was} to {now} steps")
+        before["settings"]["epochs"] = description["settings"]["epochs"]
+        extended = [*before.get("extended", []), {"steps": was, "at_step": step}]
         run_folder.write_json(output / "run.json", before | {"extended": extended})
 
 
-def _resolved(description: dict[str, Any]) -> dict[str, Any]:
-    """A run's settings, the preset's where none were given."""
-    settings, preset = description["settings"], description["preset"]
-    batch_size = settings["batch_size"] or preset["batch_size"]
-    scaled = preset["learning_rate"] * batch_size / preset["batch_size"]
+def _resolved(description: dict[str, Any], images: int) -> dict[str, Any]:
+    """A run's settings, the preset's where none were given; its epochs as the steps they are."""
+    settings, preset = description["settings"], run_folder.preset_from(description)
+    batch_size = settings["batch_size"] or preset.batch_size
+    scaled = preset.learning_rate * batch_size / preset.batch_size
     return settings | {
-        "epochs": settings["epochs"] or preset["epochs"],
+        "epochs": count_steps(preset, images, batch_size, settings["epochs"]),
         "batch_size": batch_size,
         "learning_rate": settings["learning_rate"] or scaled,
-        "input_size": preset["input_size"],
-        "resize": preset.get("resize", "stretch"),
-        "freeze": preset.get("freeze", 0) if settings.get("freeze") is None else settings["freeze"],
+        "input_size": preset.input_size,
+        "resize": preset.resize,
+        "freeze": preset.freeze if settings.get("freeze") is None else settings["freeze"],
     }
 
 
-def _check_same_run(output: Path, before: dict[str, Any], description: dict[str, Any]) -> None:
+def _check_same_run(
+    output: Path, before: dict[str, Any], description: dict[str, Any], images: int
+) -> None:
     if "pruned" in before:
         raise TrainingError(
             f"{output} holds what `training prune` wrote: train it into another folder, "
@@ -164,9 +178,9 @@ def _check_same_run(output: Path, before: dict[str, Any], description: dict[str,
         "evaluate_every",
         "checkpoint_every",
     )
-    were, are = _resolved(before), _resolved(description)
+    were, are = (_resolved(each, images) for each in (before, description))
     changed = [
-        f"--{key.replace('_', '-')} (was {were.get(key)!r}, now {value!r})"
+        f"--{key.replace('_', '-')} (was {_told(key, were.get(key))}, now {_told(key, value)})"
         for key, value in are.items()
         if key not in movable
         and were.get(key) != value
@@ -184,11 +198,17 @@ def _check_same_run(output: Path, before: dict[str, Any], description: dict[str,
         changed.append("the labels (were {}, now {})".format(*labels))
     elif before["fingerprint"] != description["fingerprint"]:
         changed.append("the data")
+    if were["preset"] != are["preset"]:
+        changed = [text for text in changed if text.startswith("--preset ")]  # it is why
     if changed:
         raise TrainingError(
             f"{output} holds a run with other settings: {'; '.join(changed)}. "
             "Give the same settings to continue it, or another --output"
         )
+
+
+def _told(key: str, value: Any) -> str:
+    return f"{value} steps" if key == "epochs" else repr(value)
 
 
 def _differences(one: Preset, other: Preset) -> list[tuple[str, Any, Any]]:

@@ -28,11 +28,12 @@ from training.network.presets import Preset
 from training.pretrained import freeze_backbone, load_pretrained
 from training.progress import Progress
 from training.schedule import Schedule
-from training.settings import TrainSettings
+from training.settings import CHECKPOINTS, EVALUATIONS, TrainSettings
 from training.step_losses import StepLosses
 from training.validation import open_validation
 
 _REPORT_EVERY = 10  # steps between two looks at the losses; each look waits for the devices
+_TIMED_STEPS = 5  # after so many the time of the run is told; the first of them compiles
 
 
 class Trainer:
@@ -126,12 +127,24 @@ class Trainer:
             batch = next(batches)
             self.losses.add(step, batch[3], self.train_step(batch))
             progress.advance()
-            ended = self.schedule.completes(1, step)
-            if step % _REPORT_EVERY == 0 or step == first + 1 or ended:
+            ended = self._ends_part(step)
+            timed = step == first + _TIMED_STEPS
+            if step % _REPORT_EVERY == 0 or step == first + 1 or timed or ended:
                 self._report(step, progress)
+            if timed:
+                progress.tell_estimate()
             if ended:
-                self._end_epoch(step)
+                self._end_part(step)
                 progress.resume()
+
+    def _ends_part(self, step: int) -> bool:
+        """Whether there is something to do after this step: to tell, to measure or to save."""
+        due, settings = self.schedule.completes, self.settings
+        return (
+            due(None, CHECKPOINTS, step)
+            or due(settings.checkpoint_every, CHECKPOINTS, step)
+            or due(settings.evaluate_every, EVALUATIONS, step)
+        )
 
     @tf.function
     def train_step(self, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
@@ -229,8 +242,8 @@ class Trainer:
             tf.summary.scalar(name, value, step=step)
         facts = self._facts(values, speed)
         progress.show(self.schedule.epoch(step - 1) + 1, facts)
-        if self.schedule.completes(1, step):
-            progress.end_epoch(self.schedule.epoch(step), facts)
+        if self.schedule.completes(None, CHECKPOINTS, step):
+            progress.tell(self.schedule.epoch(step), facts)
 
     def _facts(self, values: dict[str, float], speed: float | None) -> dict[str, str]:
         facts = {
@@ -249,17 +262,17 @@ class Trainer:
             "with the same command"
         )
 
-    def _end_epoch(self, step: int) -> None:
+    def _end_part(self, step: int) -> None:
         final = step == self.schedule.total_steps
         found = None
         if self.validation and (
-            final or self.schedule.completes(self.settings.evaluate_every, step)
+            final or self.schedule.completes(self.settings.evaluate_every, EVALUATIONS, step)
         ):
             found = self.validation.measure()
             self.map50 = {found.metrics.names[0]: f"{found.metrics.map50:.3f}"}
             if self.is_chief:
                 self.validation.write(found, self.schedule.epoch(step), step)
-        if final or self.schedule.completes(self.settings.checkpoint_every, step):
+        if final or self.schedule.completes(self.settings.checkpoint_every, CHECKPOINTS, step):
             self._save()
         if final and self.validation and found and self.is_chief:
             self.validation.write_report(found)

@@ -55,7 +55,7 @@ def open_validation(
     settings: TrainSettings, network: keras.Model, preset: Preset, is_chief: bool
 ) -> Validation | None:
     """The validation of a run; None where no mAP is wanted or none can be had, which is said."""
-    if not settings.evaluate_every or settings.train_split == "val":
+    if settings.evaluate_every == 0 or settings.train_split == "val":
         return None
     if not (settings.records / "val.json").exists():
         print(f"{settings.records} holds no val split: no mAP while training")

@@ -40,15 +40,26 @@ def test_an_evaluation_costs_time_but_no_speed(clock: list[float]) -> None:
     assert counter.time_left() == "01:25 left"  # 17 steps of 10 s / 2
 
 
-def test_a_log_file_gets_a_line_an_epoch(
+def test_the_time_of_a_run_is_told_from_its_first_steps(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    counter = progress.Progress(300, 0, 4, visible=True)
+    _step(counter, clock, 60.0)
+    counter.images_per_second()
+    counter.tell_estimate()
+    for _ in range(4):
+        _step(counter, clock, 2.0)
+    counter.tell_estimate()
+    assert capsys.readouterr().out == "09:50 to go: 295 steps of 2 s, and the evaluations\n"
+
+
+def test_a_log_file_gets_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with progress.Progress(20, 0, 4, visible=True) as counter:
         _step(counter, clock, 1.0)
         counter.images_per_second()
         _step(counter, clock, 1.0)
         counter.show(1, {"loss": "2.500"})
-        counter.end_epoch(1, {"loss": "2.500", "mAP@.5": "0.800"})
+        counter.tell(1, {"loss": "2.500", "mAP@.5": "0.800"})
     said = capsys.readouterr()
     assert said.out == "epoch 1: step 2/20, loss 2.500, mAP@.5 0.800, 00:18 left\n"
     assert said.err == ""
@@ -56,5 +67,6 @@ def test_a_log_file_gets_a_line_an_epoch(
 
 def test_other_workers_say_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     counter = progress.Progress(20, 0, 4, visible=False)
-    counter.end_epoch(1, {})
+    counter.tell(1, {})
+    counter.tell_estimate()
     assert capsys.readouterr() == ("", "")

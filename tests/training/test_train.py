@@ -47,6 +47,7 @@ def _settings(records_folder: Path, output: Path, **changes: Any) -> TrainSettin
         warmup_epochs=0,
         evaluate_every=0,
         checkpoint_every=1,
+        precision="float32",
     )
     return dataclasses.replace(defaults, **changes)
 
@@ -281,9 +282,31 @@ def test_an_epoch_ends_with_its_last_image(records_folder: Path, tmp_path: Path)
     settings = _settings(records_folder, tmp_path, epochs=3, batch_size=3)
     schedule = plan_schedule(settings, SSD_COMPACT, 8)
     assert schedule.total_steps == 8
-    assert [s for s in range(1, 9) if schedule.completes(1, s)] == [3, 6, 8]
-    assert [s for s in range(1, 9) if schedule.completes(2, s)] == [6]
-    assert not any(schedule.completes(0, s) for s in range(1, 9))
+    assert [s for s in range(1, 9) if schedule.completes(1, 4, s)] == [3, 6, 8]
+    assert [s for s in range(1, 9) if schedule.completes(2, 4, s)] == [6]
+    assert not any(schedule.completes(0, 4, s) for s in range(1, 9))
+    assert [s for s in range(1, 9) if schedule.completes(None, 4, s)] == [2, 4, 6, 8]
+    assert [s for s in range(1, 9) if schedule.completes(None, 50, s)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize(
+    ("images", "changes", "steps", "warmup"),
+    [
+        (5, {}, 300, 30),  # however few they are
+        (156, {}, 300, 30),
+        (4800, {}, 3000, 300),  # ten epochs, however many they are
+        (156, {"batch_size": 8}, 600, 60),  # as many images
+        (156, {"epochs": 30}, 293, 29),
+        (156, {"epochs": 2, "warmup_epochs": 3.0}, 20, 10),
+    ],
+)
+def test_a_preset_says_how_long_a_run_is(
+    records_folder: Path, images: int, changes: dict[str, Any], steps: int, warmup: int
+) -> None:
+    settings = TrainSettings(records_folder, records_folder, **changes)
+    preset = dataclasses.replace(SSD_COMPACT, batch_size=16, epochs=10, steps=300, warmup=0.1)
+    schedule = plan_schedule(settings, preset, images)
+    assert (schedule.total_steps, schedule.warmup_steps) == (steps, warmup)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +344,7 @@ def test_other_settings_do_not_continue_a_run(records_folder: Path, tmp_path: Pa
     manifest = records.load_manifest(records_folder, "train")
     train.open_run(settings, PRESET, manifest)
     train.open_run(settings, PRESET, manifest)
-    with pytest.raises(TrainingError, match=r"--epochs \(was 2, now 1\)"):
+    with pytest.raises(TrainingError, match=r"--epochs \(was 4 steps, now 2 steps\)"):
         train.open_run(dataclasses.replace(settings, epochs=1), PRESET, manifest)
     with pytest.raises(TrainingError, match=r"--batch-size \(was 4, now 16\)"):
         train.open_run(dataclasses.replace(settings, batch_size=None), PRESET, manifest)
@@ -346,7 +369,7 @@ def test_a_presets_value_is_no_other_setting(records_folder: Path, tmp_path: Pat
     settings = _settings(records_folder, tmp_path, epochs=None, batch_size=None, learning_rate=None)
     manifest = records.load_manifest(records_folder, "train")
     train.open_run(settings, SSD_COMPACT, manifest)
-    said = dataclasses.replace(settings, epochs=150, batch_size=16, learning_rate=2e-3)
+    said = dataclasses.replace(settings, batch_size=16, learning_rate=2e-3)
     train.open_run(said, SSD_COMPACT, manifest)
     assert "extended" not in run_folder.read_description(tmp_path)
 
@@ -376,13 +399,41 @@ def test_more_epochs_extend_a_complete_run(
     rates = [float(_trainer(each).optimizer.learning_rate) for each in (short, long)]
     assert rates == pytest.approx([1e-3 * 0.25, 1e-3 * (0.25 + 0.75 / 2)])
     train.train_preset(long, PRESET)
-    assert f"extending {tmp_path} from 1 to 2 epochs" in capsys.readouterr().out
+    assert f"extending {tmp_path} from 2 to 4 steps" in capsys.readouterr().out
     assert run_folder.newest_step(tmp_path) == 4
     description = run_folder.read_description(tmp_path)
     assert description["settings"]["epochs"] == 2
-    assert description["extended"] == [{"epochs": 1, "at_step": 2}]
+    assert description["extended"] == [{"steps": 2, "at_step": 2}]
     train.train_preset(long, PRESET)
     assert "complete" in capsys.readouterr().out
+
+
+def test_another_preset_is_one_reason(records_folder: Path, tmp_path: Path) -> None:
+    """Not a list of all the fields in which the two differ."""
+    train.open_run(
+        _settings(records_folder, tmp_path), PRESET, records.load_manifest(records_folder, "train")
+    )
+    with pytest.raises(TrainingError) as caught:
+        train.train_detector(_settings(records_folder, tmp_path, preset="ssd_lite0"))
+    assert str(caught.value) == (
+        f"{tmp_path} holds a run with other settings: --preset (was 'ssd_compact', now "
+        "'ssd_lite0'). Give the same settings to continue it, or another --output"
+    )
+
+
+def test_a_run_stays_with_the_number_type_it_began_in(
+    records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is fastest in another one, too, unless that is asked for."""
+    monkeypatch.setattr(train, "choose_number_type", lambda: "bfloat16")
+    settings = _settings(records_folder, tmp_path, precision="auto", epochs=1)
+    train.train_preset(settings, PRESET)
+    assert run_folder.read_description(tmp_path)["settings"]["precision"] == "bfloat16"
+    monkeypatch.setattr(train, "choose_number_type", lambda: "float32")
+    train.train_preset(dataclasses.replace(settings, epochs=2), PRESET)
+    assert run_folder.read_description(tmp_path)["settings"]["precision"] == "bfloat16"
+    with pytest.raises(TrainingError, match=r"--precision \(was 'bfloat16', now 'float32'\)"):
+        train.train_preset(dataclasses.replace(settings, epochs=2, precision="float32"), PRESET)
 
 
 def test_nothing_to_do_in_a_complete_run(

@@ -2,12 +2,23 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import keras
+import tensorflow as tf
 
-NumberType = Literal["float32", "float16", "bfloat16"]
+NumberType = Literal["auto", "float32", "float16", "bfloat16"]
 _POLICIES = {"float32": "float32", "float16": "mixed_float16", "bfloat16": "mixed_bfloat16"}
+_CPU_FLAGS = Path("/proc/cpuinfo")
+
+
+def choose_number_type() -> NumberType:
+    """What this machine is fastest in: bfloat16 where the CPU computes in it, float16 on GPUs."""
+    if tf.config.list_physical_devices("GPU"):
+        return "float16"
+    flags = _CPU_FLAGS.read_text().split() if _CPU_FLAGS.exists() else []  # Linux tells
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"}.intersection(flags) else "float32"
 
 
 @contextlib.contextmanager

@@ -36,10 +36,12 @@ class Preset:
     optimizer: str  # "adamw" or "sgd" (momentum 0.9)
     learning_rate: float  # peak, for the batch size below; scaled linearly with another
     batch_size: int  # global, images a step
-    epochs: int
+    epochs: int  # a run is so long, or as long as `steps`, whichever is longer
     weight_decay: float
     zoom_out: float  # largest expansion of the canvas in augmentation, 1 is off
     smallest_crop: float  # side of the smallest crop in augmentation, a fraction of the image's
+    steps: int = 0  # what learning takes however few the images are
+    warmup: float = 0.02  # share of the run over which the learning rate rises
     final_rate: float = 0.0  # learning rate of the last step, a fraction of the peak
     photometric: bool = True  # distort colours in augmentation
     matching_iou: float = 0.5  # from here on a default box belongs to an object
@@ -115,7 +117,8 @@ SSD_COMPACT = Preset(
     optimizer="adamw",
     learning_rate=2e-3,
     batch_size=16,
-    epochs=150,
+    epochs=50,
+    steps=1920,  # 150 epochs of 205 photos
     weight_decay=1e-2,
     zoom_out=2.0,
     smallest_crop=0.5,
@@ -134,7 +137,9 @@ SSD_LITE0 = Preset(
     optimizer="adamw",
     learning_rate=1e-3,
     batch_size=16,
-    epochs=30,
+    epochs=10,
+    steps=300,
+    warmup=0.1,
     weight_decay=1e-2,
     zoom_out=2.0,
     smallest_crop=0.5,
