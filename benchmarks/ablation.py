@@ -77,6 +77,7 @@ def _train(settings: Settings, name: str) -> None:
     common = TrainSettings(
         settings.records,
         _folder(settings, name),
+        preset="ssd_compact",
         epochs=settings.epochs,
         seed=settings.seed,
         pretrained=settings.pretrained,

@@ -143,6 +143,7 @@ def _options(data: Path, folder: Path, epochs: int) -> TrainSettings:
     return TrainSettings(
         data,
         folder,
+        preset="ssd_compact",
         epochs=epochs,
         precision="bfloat16",
         vertical_flip=True,

@@ -21,6 +21,12 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
+    "run": Command(
+        "pipeline.run",
+        "run_photos",
+        "RunSettings",
+        "do all of the below for you, from photos to what can be served",
+    ),
     "check": Command(
         "data.check",
         "check_folders",

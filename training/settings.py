@@ -23,25 +23,19 @@ def _in_parts(count: int) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSettings:
-    """Train a detector. The same command again continues an interrupted run, and with more --epochs
-    extends it."""
+class RecipeSettings:
+    """What `train` is told, and so is the one command that does everything."""
 
-    records: Annotated[Path, tyro.conf.Positional]
-    """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
-    output: Path
-    """Run folder: checkpoints, TensorBoard scalars, metrics."""
-    preset: PresetName = "ssd_compact"
-    """ssd_compact is the smallest, made for microscopy; ssd_lite0 starts from ImageNet and is for
-    photos of anything; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    _: dataclasses.KW_ONLY
+    preset: PresetName = "ssd_lite0"
+    """ssd_lite0 starts from ImageNet and is for photos of anything; ssd_compact is the smallest,
+    made for microscopy; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
     input_size: Annotated[int | None, _of_preset("INT")] = None
     """Side of the square that the network sees, pixels: a multiple of 32, such as 320, 416 or 512.
     More finds smaller objects, and takes time with its square."""
     resize: Annotated[Resize | None, _of_preset("stretch|letterbox")] = None
     """stretch pulls a photo to that square whatever its shape, letterbox keeps its shape and fills
     up with grey."""
-    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
-    """Default boxes that `training fit` fitted to the data."""
     pretrained: Annotated[str | None, _of_preset("imagenet|FILE|RUN|none")] = None
     """What the weights start from. imagenet: those that the `training` extra brings for ssd_lite0.
     FILE: a copy of these, or Keras' file of VGG-16 for ssd300_vgg16. RUN: the run folder of a
@@ -50,12 +44,32 @@ class TrainSettings:
     freeze: Annotated[int | None, _of_preset("STRIDE")] = None
     """Leave the backbone of ssd_lite0 as it is up to the map of this stride, 2 to 32, with the
     statistics of its batch normalisation; 0 trains all of it."""
-    train_split: str = "train"
-    """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
     """Passes over the training data; none given: the preset's number of steps, or of epochs where
     that is more. More than a run was given extend it, complete or not: its learning rate is then
     that of the longer run's cosine, so a complete run's rises once more."""
+    photometric: bool = True
+    """Distort brightness, contrast and colours; leave it out for photos that all come from one
+    camera under one light, whose colours tell the classes apart."""
+    vertical_flip: bool = False
+    """Also mirror top and bottom: for images without an up and down."""
+    seed: int = 0
+    """Fixes initial weights, order and augmentation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings(RecipeSettings):
+    """Train a detector. The same command again continues an interrupted run, and with more --epochs
+    extends it."""
+
+    records: Annotated[Path, tyro.conf.Positional]
+    """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
+    output: Path
+    """Run folder: checkpoints, TensorBoard scalars, metrics."""
+    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
+    """Default boxes that `training fit` fitted to the data."""
+    train_split: str = "train"
+    """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
     batch_size: Annotated[int | None, _of_preset("INT")] = None
     """Images a step over all devices."""
     learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
@@ -73,13 +87,6 @@ class TrainSettings:
     AMX, float16 on GPUs, else float32; a run that has begun stays with what it began in."""
     xla: bool = False
     """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
-    photometric: bool = True
-    """Distort brightness, contrast and colours; leave it out for photos that all come from one
-    camera under one light, whose colours tell the classes apart."""
-    vertical_flip: bool = False
-    """Also mirror top and bottom: for images without an up and down."""
-    seed: int = 0
-    """Fixes initial weights, order and augmentation."""
     evaluate_every: Annotated[int | None, _in_parts(EVALUATIONS)] = None
     """Epochs between two mAP figures on the val split; 0 is never."""
     checkpoint_every: Annotated[int | None, _in_parts(CHECKPOINTS)] = None

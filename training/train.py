@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,7 +20,7 @@ from training.data import records
 from training.data.trained_on import NOTHING
 from training.errors import TrainingError
 from training.fitted_boxes import load_fitted
-from training.network.mixed_precision import NumberType, choose_number_type
+from training.network.mixed_precision import choose_number_type
 from training.network.presets import PRESETS, Preset, Widths, choose_input
 from training.pretrained import check_pretrained, pretrained_run
 from training.schedule import Schedule, count_steps, plan_schedule
@@ -30,19 +30,43 @@ from training.trainer import Trainer
 
 def train_detector(settings: TrainSettings) -> int:
     """Train what the settings name; a lost worker ends the process."""
-    preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
-    preset = choose_input(preset, settings.input_size, settings.resize)
-    if settings.default_boxes:
-        preset = load_fitted(settings.default_boxes, preset)
-    preset = dataclasses.replace(preset, widths=_widths(settings))
     try:
-        train_preset(settings, preset)
+        train_preset(settings, choose_preset(settings))
     except strategy.WorkerLostError as error:
         # TensorFlow would wait for the lost worker when the interpreter ends, and may abort it.
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)
     return 0
+
+
+def choose_preset(settings: TrainSettings) -> Preset:
+    """The preset that the settings name, changed as they say.
+
+    Raises:
+        TrainingError: it cannot be.
+    """
+    preset = dataclasses.replace(PRESETS[settings.preset], photometric=settings.photometric)
+    preset = choose_input(preset, settings.input_size, settings.resize)
+    if settings.default_boxes:
+        preset = load_fitted(settings.default_boxes, preset)
+    return dataclasses.replace(preset, widths=_widths(settings))
+
+
+def is_complete(settings: TrainSettings) -> bool:
+    """Whether the run has all its steps behind it.
+
+    Raises:
+        TrainingError: the run folder holds another run than the settings mean.
+    """
+    if not (settings.output / "run.json").exists():
+        return False
+    settings, preset = _settle_precision(settings), choose_preset(settings)
+    manifest = records.load_manifest(settings.records, settings.train_split)
+    open_run(settings, preset, manifest)
+    newest = checkpoints.newest_whole(settings.output / "checkpoints")
+    total = plan_schedule(settings, preset, manifest.count).total_steps
+    return newest is not None and checkpoints.step_of(newest) >= total
 
 
 def _widths(settings: TrainSettings) -> Widths:
@@ -64,7 +88,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     Raises:
         TrainingError: settings out of range, records or run folder of something else.
     """
-    settings = dataclasses.replace(settings, precision=_settle_precision(settings))
+    settings = _settle_precision(settings)
     manifest = records.load_manifest(settings.records, settings.train_split)
     schedule = plan_schedule(settings, preset, manifest.count)
     devices = strategy.choose_devices(settings.logical_cpus)
@@ -79,14 +103,15 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     Trainer(settings, preset, schedule, manifest, devices).train()
 
 
-def _settle_precision(settings: TrainSettings) -> NumberType:
-    """`auto` is that of the run that goes on, or what this machine is fastest in."""
+def _settle_precision(settings: TrainSettings) -> TrainSettings:
+    """The settings with `auto` as that of the run that goes on, or what is fastest here."""
     if settings.precision != "auto":
-        return settings.precision
+        return settings
     if (settings.output / "run.json").exists():
-        begun = run_folder.read_description(settings.output)
-        return cast(NumberType, begun["settings"]["precision"])
-    return choose_number_type()
+        precision = run_folder.read_description(settings.output)["settings"]["precision"]
+    else:
+        precision = choose_number_type()
+    return dataclasses.replace(settings, precision=precision)
 
 
 def _check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> None:

@@ -144,7 +144,7 @@ def test_train(
 @pytest.fixture
 def run(records_folder: Path, tmp_path: Path) -> Path:
     """A run of a tiny network with one checkpoint, that nobody trained."""
-    settings = TrainSettings(records_folder, tmp_path / "run")
+    settings = TrainSettings(records_folder, tmp_path / "run", preset="ssd_compact")
     manifest = records.load_manifest(records_folder, "train")
     train.open_run(settings, SSD_COMPACT, manifest)
     checkpoint = tf.train.Checkpoint(average=model.build_network(SSD_COMPACT, 3))

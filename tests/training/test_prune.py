@@ -71,6 +71,7 @@ def _training(records_folder: Path, output: Path, start_from: Path | None = None
     return TrainSettings(
         records_folder,
         output,
+        preset="ssd_compact",
         pretrained=str(start_from) if start_from else None,
         epochs=1,
         batch_size=4,

@@ -27,7 +27,7 @@ LOST_WITHIN = 120.0  # seconds in which a worker that lost the other ends; 2 to 
 def command(records_folder: Path) -> list[str]:
     options = (
         "--epochs 4 --batch-size 4 --learning-rate 1e-3 --warmup-epochs 0 --evaluate-every 2 "
-        "--checkpoint-every 1 --precision float32"
+        "--checkpoint-every 1 --precision float32 --preset ssd_compact"
     )
     return [sys.executable, str(TINY), "train", str(records_folder), *options.split()]
 

@@ -41,6 +41,7 @@ def _settings(records_folder: Path, output: Path, **changes: Any) -> TrainSettin
     defaults = TrainSettings(
         records_folder,
         output,
+        preset="ssd_compact",
         epochs=2,
         batch_size=4,
         learning_rate=1e-3,

@@ -1,10 +1,14 @@
 """`python -m training` with a network that trains in milliseconds, for tests that need processes.
 
-With KILL_AT in the environment the process kills itself with SIGKILL after that step. The tests
-that need no process take `backbone` from here.
+With KILL_AT in the environment the process kills itself with SIGKILL after that step, with KILL_IN
+where it calls that function (training.disk.write_file). With FORK it does not run once: each line
+that comes in is the environment of a run in a fork, which saves TensorFlow's import; what comes out
+after it is "exit" and its code. The tests that need no process take `backbone` from here.
 """
 
 import dataclasses
+import importlib
+import json
 import os
 import signal
 import sys
@@ -32,7 +36,28 @@ def backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
 def _advance_or_die(progress: Progress) -> None:
     _advance(progress)
     if progress.step == int(os.environ.get("KILL_AT", -1)):
-        os.kill(os.getpid(), signal.SIGKILL)
+        _die()
+
+
+def _die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _run_main() -> int:
+    if "KILL_IN" in os.environ:
+        module, _, function = os.environ["KILL_IN"].rpartition(".")
+        setattr(importlib.import_module(module), function, _die)
+    return main(sys.argv[1:])
+
+
+def _fork_runs() -> None:
+    importlib.import_module("training.pipeline.run")
+    for line in sys.stdin:
+        if not (child := os.fork()):
+            os.environ.update(json.loads(line))
+            os._exit(_run_main())
+        print("exit", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    sys.exit()
 
 
 if __name__ == "__main__":
@@ -42,4 +67,6 @@ if __name__ == "__main__":
     PRESETS["ssd_compact"] = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
     _advance = Progress.advance
     Progress.advance = _advance_or_die  # type: ignore[method-assign,assignment]
-    sys.exit(main(sys.argv[1:]))
+    if "FORK" in os.environ:
+        _fork_runs()
+    sys.exit(_run_main())

@@ -30,7 +30,12 @@ class CheckSettings(FolderSettings):
 
 def check_folders(settings: CheckSettings) -> int:
     """Print the report; 0 where there is no problem (with `strict`: no remark either), else 1."""
-    problems = _report_splits(Folders(settings), settings)
+    return report_folders(Folders(settings), settings)
+
+
+def report_folders(folders: Folders, settings: CheckSettings) -> int:
+    """As `check_folders`, of folders that are open already."""
+    problems = _report_splits(folders, settings)
     print("\n".join(_verdict(problems)))
     return 1 if any(settings.strict or not problem.is_remark for problem in problems) else 0
 

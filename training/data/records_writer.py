@@ -65,18 +65,23 @@ def write_records(settings: RecordsSettings) -> int:
     Raises:
         DataError: the folders or the settings do not allow it; no split was changed.
     """
-    datasets = _read_splits(settings)
+    folders = Folders(settings)
+    print("\n".join(folders.notes()))
+    write_folders(folders, settings)
+    return 0
+
+
+def write_folders(folders: Folders, settings: RecordsSettings) -> None:
+    """As `write_records`, of folders that are open already."""
+    datasets = _read_splits(folders, settings)
     _check_labels_agree(settings.output, datasets)
     written = write_splits(datasets, settings.output, settings.shards, settings.max_side)
     for dataset, (manifest, tally) in zip(datasets, written, strict=True):
         _report_split(dataset, manifest, tally)
-    return 0
 
 
-def _read_splits(settings: RecordsSettings) -> list[Dataset]:
+def _read_splits(folders: Folders, settings: RecordsSettings) -> list[Dataset]:
     """All splits, with one list of labels for all of them."""
-    folders = Folders(settings)
-    print("\n".join(folders.notes()))
     datasets = folders.datasets(settings.splits, settings.labels)
     for dataset in datasets:
         if missing := folders.without(dataset.split):

@@ -61,7 +61,9 @@ def folder(voc: Path) -> Path:
 
 
 def _train(folder: Path, output: Path, **changes: Any) -> Path:
-    settings = TrainSettings(folder, output, epochs=1, batch_size=3, evaluate_every=1)
+    settings = TrainSettings(
+        folder, output, preset="ssd_compact", epochs=1, batch_size=3, evaluate_every=1
+    )
     assert train.train_detector(dataclasses.replace(settings, **changes)) == 0
     return output
 
@@ -168,7 +170,9 @@ def test_a_photo_is_known_by_another_name(
 def test_a_run_that_starts_from_another_has_seen_its_photos(
     folder: Path, all_seen: Path, tmp_path: Path
 ) -> None:
-    settings = TrainSettings(folder, tmp_path / "run", pretrained=str(all_seen))
+    settings = TrainSettings(
+        folder, tmp_path / "run", preset="ssd_compact", pretrained=str(all_seen)
+    )
     train.open_run(settings, SSD_COMPACT, records.load_manifest(folder, "train"))
     val = records.photos(records.load_manifest(folder, "val"))
     assert run_folder.trained_on(tmp_path / "run").count(val) == 2

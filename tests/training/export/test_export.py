@@ -42,7 +42,7 @@ def trained(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A run of two steps, evaluated once."""
     output = tmp_path_factory.mktemp("run") / "cells"
     settings = TrainSettings(
-        records_folder, output, epochs=1, batch_size=4, evaluate_every=1, checkpoint_every=1
+        records_folder, output, preset="ssd_compact", epochs=1, batch_size=4, evaluate_every=1
     )
     assert train.train_detector(settings) == 0
     return output

@@ -1,0 +1,1 @@
+"""The one command: from annotated photos to what can be served, step after step."""
