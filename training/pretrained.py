@@ -1,5 +1,6 @@
 """What a run starts from: ImageNet's weights, another run's, or random ones."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -7,12 +8,19 @@ import keras
 from training import run_folder
 from training.errors import TrainingError
 from training.network.imagenet import load_imagenet
-from training.network.lite0 import STRIDES, backbone_layers
+from training.network.inverted_residuals import STAGES, STRIDES, backbone_layers
 from training.network.lite0_weights import find_package_file, load_lite0
+from training.network.mobilenet_v2_weights import download_mobilenet_v2, load_mobilenet_v2
 from training.network.presets import Preset
 from training.settings import TrainSettings
 
 NONE, IMAGENET = "none", "imagenet"
+# Where ImageNet's weights can be had without a file: what makes sure that they are there, and what
+# puts these, or those of a file, into a network.
+_IMAGENET: dict[str, tuple[Callable[[], object], Callable[[keras.Model, Path | None], str]]] = {
+    "ssd_lite0": (find_package_file, load_lite0),
+    "ssd_mobilenet_v2": (download_mobilenet_v2, load_mobilenet_v2),
+}
 
 
 def pretrained_run(settings: TrainSettings) -> Path | None:
@@ -29,11 +37,13 @@ def check_pretrained(settings: TrainSettings, preset: Preset) -> None:
     """
     given = _source(settings, preset)
     if given == IMAGENET:
-        if preset.name != "ssd_lite0":
+        if preset.name not in _IMAGENET:
             raise TrainingError(
-                f"--pretrained imagenet is for ssd_lite0: for {preset.name} name a file or a run"
+                f"--pretrained imagenet is for {' and '.join(_IMAGENET)}: for {preset.name} name a "
+                "file or a run"
             )
-        find_package_file()
+        find, _ = _IMAGENET[preset.name]
+        find()
     elif given != NONE and not Path(given).exists():
         raise TrainingError(
             "--pretrained: expected imagenet, none, a file of weights or a run folder, found "
@@ -56,8 +66,9 @@ def load_pretrained(network: keras.Model, settings: TrainSettings, preset: Prese
         return ""
     if run := pretrained_run(settings):
         return run_folder.start_from(network, run)
-    if preset.name == "ssd_lite0":
-        return load_lite0(network, None if given == IMAGENET else Path(given))
+    if preset.name in _IMAGENET:
+        _, load = _IMAGENET[preset.name]
+        return load(network, None if given == IMAGENET else Path(given))
     return load_imagenet(network, Path(given))
 
 
@@ -82,7 +93,7 @@ def _frozen_stride(settings: TrainSettings, preset: Preset) -> int:
     """0 where nothing is frozen."""
     if settings.freeze is None:
         return preset.freeze if _source(settings, preset) != NONE else 0
-    allowed = (0, *STRIDES) if preset.name == "ssd_lite0" else (0,)
+    allowed = (0, *STRIDES) if preset.name in STAGES else (0,)
     if settings.freeze not in allowed:
         raise TrainingError(
             f"--freeze: {preset.name} takes {', '.join(map(str, allowed))}, found {settings.freeze}"

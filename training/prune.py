@@ -31,6 +31,7 @@ from training.errors import TrainingError
 from training.network import channels, model
 from training.network.channels import Channels
 from training.network.default_boxes import default_boxes
+from training.network.inverted_residuals import STAGES
 from training.network.loss import multibox_loss
 from training.network.presets import Preset
 
@@ -65,10 +66,10 @@ def prune_run(settings: PruneSettings) -> int:
     if not 0 < settings.keep < 1:
         raise TrainingError(f"--keep must be more than 0 and less than 1, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
-    if preset.name == "ssd_lite0":
+    if preset.name in STAGES:
         raise TrainingError(
-            f"{settings.run} trained ssd_lite0, which consists of depthwise convolutions: prune "
-            "cannot narrow these. It is for ssd_compact and ssd300_vgg16"
+            f"{settings.run} trained {preset.name}, which consists of depthwise convolutions: "
+            "prune cannot narrow these. It is for ssd_compact and ssd300_vgg16"
         )
     manifest = records.load_manifest(settings.records, settings.split)
     manifest.check_labels(settings.run, labels)

@@ -28,8 +28,9 @@ class RecipeSettings:
 
     _: dataclasses.KW_ONLY
     preset: PresetName = "ssd_lite0"
-    """ssd_lite0 starts from ImageNet and is for photos of anything; ssd_compact is the smallest,
-    made for microscopy; ssd300_vgg16 is the paper's SSD300 and wants GPUs."""
+    """ssd_lite0 starts from ImageNet and is for photos of anything, ssd_mobilenet_v2 likewise;
+    ssd_compact is the smallest, made for microscopy; ssd300_vgg16 is the paper's SSD300 and wants
+    GPUs."""
     input_size: Annotated[int | None, _of_preset("INT")] = None
     """Side of the square that the network sees, pixels: a multiple of 32, such as 320, 416 or 512.
     More finds smaller objects, and takes time with its square."""
@@ -37,13 +38,14 @@ class RecipeSettings:
     """stretch pulls a photo to that square whatever its shape, letterbox keeps its shape and fills
     up with grey."""
     pretrained: Annotated[str | None, _of_preset("imagenet|FILE|RUN|none")] = None
-    """What the weights start from. imagenet: those that the `training` extra brings for ssd_lite0.
-    FILE: a copy of these, or Keras' file of VGG-16 for ssd300_vgg16. RUN: the run folder of a
-    pretraining, of the model so far, or of what `training prune` made of it, whose narrower layers
-    this run then has too. none: random weights."""
+    """What the weights start from. imagenet: those that the `training` extra brings for ssd_lite0,
+    and that Keras downloads for ssd_mobilenet_v2. FILE: a copy of these, or Keras' file of VGG-16
+    for ssd300_vgg16. RUN: the run folder of a pretraining, of the model so far, or of what
+    `training prune` made of it, whose narrower layers this run then has too. none: random
+    weights."""
     freeze: Annotated[int | None, _of_preset("STRIDE")] = None
-    """Leave the backbone of ssd_lite0 as it is up to the map of this stride, 2 to 32, with the
-    statistics of its batch normalisation; 0 trains all of it."""
+    """Leave the backbone of ssd_lite0 or ssd_mobilenet_v2 as it is up to the map of this stride, 2
+    to 32, with the statistics of its batch normalisation; 0 trains all of it."""
     epochs: Annotated[int | None, _of_preset("INT")] = None
     """Passes over the training data; none given: the preset's number of steps, or of epochs where
     that is more. More than a run was given extend it, complete or not: its learning rate is then

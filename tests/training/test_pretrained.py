@@ -10,7 +10,7 @@ import pytest
 from training import train
 from training.errors import TrainingError
 from training.network import model
-from training.network.lite0 import backbone_layers
+from training.network.inverted_residuals import backbone_layers
 from training.network.lite0_weights import find_package_file
 from training.network.presets import PRESETS
 from training.pretrained import check_pretrained, freeze_backbone, load_pretrained, pretrained_run
@@ -66,7 +66,16 @@ def test_how_much_is_frozen(changes: dict[str, Any], stride: int) -> None:
     [
         ("ssd_lite0", {"freeze": 3}, "--freeze: ssd_lite0 takes 0, 2, 4, 8, 16, 32, found 3"),
         ("ssd_compact", {"freeze": 8}, "--freeze: ssd_compact takes 0, found 8"),
-        ("ssd_compact", {"pretrained": "imagenet"}, "for ssd_compact name a file or a run"),
+        (
+            "ssd_compact",
+            {"pretrained": "imagenet"},
+            "is for ssd_lite0 and ssd_mobilenet_v2: for ssd_compact name a file or a run",
+        ),
+        (
+            "ssd_mobilenet_v2",
+            {"freeze": 3, "pretrained": "none"},
+            "--freeze: ssd_mobilenet_v2 takes 0, 2, 4, 8, 16, 32, found 3",
+        ),
         ("ssd_lite0", {"pretrained": "no/such.pth"}, "found no/such.pth, which does not exist"),
     ],
 )

