@@ -6,6 +6,7 @@ a copy made for the browser, so that formats browsers cannot show (TIFF) work as
 
     python app.py                 a page for the Triton server at 127.0.0.1:8001
     python app.py --embedded      starts a Triton server too
+    python app.py --artifact artifacts/mine       starts one that serves what was trained there
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -49,6 +50,7 @@ START_ALONE = (
     "Start it by itself, with more time: python -m serving up --start-seconds 600; "
     "and when it is ready, the page without --embedded."
 )
+SHOWN = (".jpg", ".jpeg", ".png", ".webp")  # photos to click on, whose thumbnails browsers show
 MOST_VISITORS = 500  # of the last hour; what an earlier one was answered for is forgotten
 
 
@@ -67,6 +69,9 @@ class AppSettings:
     """Longest wait for one answer, seconds."""
     embedded: bool = False
     """Start a Triton server on this machine, and stop it with the page."""
+    artifact: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Start one that serves this artifact alone: what `training export` wrote, or the folder of
+    `training run`, of which the int8 one is taken."""
     repository: Path = HERE / "model_repository"
     """Model repository that the embedded server serves."""
     http_port: int = 8000
@@ -123,15 +128,49 @@ def triton(settings: AppSettings) -> Iterator[str]:
         yield running.grpc_url
 
 
+def with_artifact(settings: AppSettings, repository: Path) -> AppSettings:
+    """The settings for a server of their artifact, for which a repository is made; or as they are.
+
+    Raises:
+        AppError: there is no artifact, or it is not whole.
+    """
+    if settings.artifact is None:
+        return settings
+    from serving.artifact import read_artifact
+    from serving.errors import ServingError
+    from serving.template import TEMPLATE, render_template
+
+    found = [path for path in (settings.artifact, settings.artifact / "int8") if is_artifact(path)]
+    if not found:
+        raise AppError(
+            f"{settings.artifact} holds no artifact, nor does its folder int8: the same "
+            "`python -m training run` again goes on until there is one."
+        )
+    try:
+        render_template(TEMPLATE, read_artifact(found[0]), repository)
+    except ServingError as error:
+        raise AppError(str(error)) from error
+    return replace(settings, embedded=True, repository=repository)
+
+
+def is_artifact(folder: Path) -> bool:
+    return (folder / "model.onnx").is_file()
+
+
+def served_labels(settings: AppSettings) -> list[str]:
+    """The classes of an embedded server; none are known of a server elsewhere."""
+    labels = settings.repository / "postprocess" / "labels.txt"
+    known = settings.embedded and labels.is_file()
+    return labels.read_text(encoding="utf-8").splitlines() if known else []
+
+
 def correction_mount(settings: AppSettings) -> pages.MountEditor | None:
     """What puts the editor of corrections into the page; None where no folder is given."""
     if settings.corrections is None:
         return None
-    labels = settings.repository / "postprocess" / "labels.txt"
-    known = settings.embedded and labels.is_file()  # a server elsewhere does not tell its classes
-    served = labels.read_text(encoding="utf-8").splitlines() if known else []
+    labels = served_labels(settings)
     try:
-        kept = Corrections(settings.corrections, served, settings.corrections_limit)
+        kept = Corrections(settings.corrections, labels, settings.corrections_limit)
     except CorrectionError as error:
         raise AppError(str(error)) from error
     return partial(correction_editor, kept)
@@ -210,16 +249,20 @@ def serve_page(settings: AppSettings) -> None:
     stay_local()
     require_free(settings.host, settings.port)
     settings.visitors.login()  # looks before Triton is started, which takes longer
-    mount_editor = correction_mount(settings)
-    samples = HERE / "samples"
+    samples = (settings.artifact or HERE) / "samples"
     with contextlib.ExitStack() as stack:
+        made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-artifact-"))
+        settings = with_artifact(settings, Path(made) / "models")
+        mount_editor = correction_mount(settings)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
         os.environ["GRADIO_TEMP_DIR"] = folder  # photos people drop do not outlive the program
         uploads.limit = settings.visitors.uploads_limit * uploads.MEGABYTE
         url = stack.enter_context(triton(settings))
         security = settings.security.read()
         detector = stack.enter_context(Detector(url, timeout=settings.timeout, security=security))
-        page = pages.build_page(detector, sorted(samples.glob("*.jpg")), mount_editor)
+        labels = served_labels(settings) if settings.artifact else []
+        photos = [path for path in sorted(samples.glob("*")) if path.suffix.lower() in SHOWN]
+        page = pages.build_page(detector, photos, mount_editor, labels)
         address = stack.enter_context(served(page, settings, samples))
         print(f"{first_inference(detector)}\nDemo: {address}  (Ctrl-C stops it)", flush=True)
         threading.Event().wait()

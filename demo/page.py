@@ -1,5 +1,6 @@
 """The page: its tabs, its sliders, and what happens when somebody touches them."""
 
+import html
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +29,14 @@ ASKING: dict[str, Any] = {"preprocess": False, **QUIETLY}
 # the photo on show and what was found in it; or None.
 MountEditor = Callable[[Sequence[Component], Callable[..., tuple[Path, Result] | None]], Any]
 
-HEADER = f"""
-<header><h1>{TITLE}</h1>
+HEADER = """
+<header><h1>{title}</h1>
 <p>Drop a photo: its bytes go unchanged to an NVIDIA Triton server, which decodes it, runs an SSD
-object detection network and answers with boxes. The model that comes with the project finds red
-blood cells (RBC), white blood cells (WBC) and platelets in microscope pictures of blood.</p>
+object detection network and answers with boxes. {purpose}</p>
 </header>"""
+SHIPPED = """The model that comes with the project finds red blood cells (RBC), white blood cells
+(WBC) and platelets in microscope pictures of blood."""
+LABELS_SHOWN = 10
 
 
 class Sliders(NamedTuple):
@@ -53,7 +56,10 @@ class PhotoInput(NamedTuple):
 
 
 def build_page(
-    detector: Detector, samples: list[Path], mount_editor: MountEditor | None = None
+    detector: Detector,
+    samples: list[Path],
+    mount_editor: MountEditor | None = None,
+    labels: Sequence[str] = (),
 ) -> gr.Blocks:
     """The page around one detector, which all visitors share (it is thread-safe).
 
@@ -61,11 +67,12 @@ def build_page(
         detector: of the stable ensemble.
         samples: photos to click on.
         mount_editor: puts the editor of corrections below a photo; None: there is none.
+        labels: what the model finds, to be told; none: it is told of the model that is shipped.
     """
     facts = Facts(detector)
     sliders = threshold_sliders()
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.HTML(HEADER)
+        gr.HTML(HEADER.format(title=TITLE, purpose=purpose(labels) if labels else SHIPPED))
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="input"), gr.Tabs():
                 with tab("photos"):
@@ -94,6 +101,13 @@ def build_page(
 
 
 # ---------------------------------------------------------------- parts
+
+
+def purpose(labels: Sequence[str]) -> str:
+    """A sentence that names what a model finds."""
+    shown = [html.escape(label) for label in labels[:LABELS_SHOWN]]
+    more = len(labels) - len(shown)
+    return f"This model finds {', '.join(shown)}{f' and {more} more' if more else ''}."
 
 
 def tab(name: str) -> gr.Tab:

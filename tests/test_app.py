@@ -8,12 +8,14 @@ import time
 import venv
 from pathlib import Path
 
+import httpx
 import pytest
 
 import app
 from client import Detector
 from serving.server.server import EmbeddedServer, SlowStartError
 from tests.demo.program import PROJECT, Program, free_port
+from tests.serving.tiny_network import write_artifact
 
 
 def free_ports() -> list[str]:
@@ -33,6 +35,34 @@ def test_embedded_starts_and_stops_both(smear: Path) -> None:
     for port in (program.port, *map(int, ports[1::2])):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port))
+
+
+@pytest.mark.slow
+def test_what_was_trained_is_served_with_its_page(tmp_path: Path, smear: Path) -> None:
+    """As `training run` leaves it: the artifact in int8, photos to click on in samples."""
+    mine, ports = tmp_path / "mine", free_ports()
+    (mine / "samples").mkdir(parents=True)
+    shutil.copyfile(smear, mine / "samples" / "held-out.JPG")
+    write_artifact(mine / "int8", ("cat & dog", "bird"), size=160, keep=10)
+    program = Program("--artifact", str(mine), *ports)
+    page = httpx.get(program.address).text
+    assert r"This model finds cat \u0026amp; dog, bird." in page
+    assert "held-out.JPG" in page
+    assert "smear" not in page
+    with Detector(f"127.0.0.1:{ports[3]}") as detector:
+        assert {found.label for found in detector.detect(smear).detections} <= {"cat & dog", "bird"}
+    assert program.stop() == 0
+    assert "Traceback" not in program.printed
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_artifact_that_is_not_whole_is_one_sentence(broken: bool, tmp_path: Path) -> None:
+    if broken:
+        write_artifact(tmp_path / "int8", ("cat",))
+        (tmp_path / "int8" / "labels.txt").unlink()
+    expected = "labels.txt is missing" if broken else "holds no artifact, nor does its folder int8"
+    with pytest.raises(app.AppError, match=expected):
+        app.with_artifact(app.AppSettings(artifact=tmp_path), tmp_path / "models")
 
 
 @pytest.fixture

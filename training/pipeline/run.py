@@ -1,6 +1,7 @@
 """`training run`: all steps from annotated photos to what can be served, each once.
 
     OUTPUT/begun.json     what it was begun with
+    OUTPUT/samples/       some photos of val, for the page to try it on
     OUTPUT/records/       `training records`
     OUTPUT/boxes.json     `training fit`, for presets whose boxes have shapes
     OUTPUT/run/           `training train`, with report/index.html
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 
 from training import fit, train
 from training.data import check, records, records_writer
+from training.data.annotations import Dataset
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 from training.evaluation import evaluate, measure, score
@@ -30,6 +32,7 @@ from training.pipeline.settings import RunSettings
 from training.pretrained import check_pretrained
 from training.settings import TrainSettings
 
+SAMPLES = 6
 Settings = TypeVar("Settings")
 
 
@@ -147,13 +150,24 @@ def _plan_steps(settings: RunSettings, training: TrainSettings, folders: Folders
 
 def _records_step(settings: RunSettings, output: Path, folders: Folders) -> Step:
     writing = _shared(records_writer.RecordsSettings, settings, output=output)
-    splits = [dataset.split for dataset in folders.datasets((), settings.labels)]
+    datasets = folders.datasets((), settings.labels)
+
+    def write() -> None:
+        _copy_samples(datasets[-1], settings.output / "samples")
+        records_writer.write_folders(folders, writing)
+
     return Step(
         "Records: photos and boxes as TFRecords",
         None,
-        lambda: all(_is_whole(output, split) for split in splits),
-        lambda: records_writer.write_folders(folders, writing),
+        lambda: all(_is_whole(output, dataset.split) for dataset in datasets),
+        write,
     )
+
+
+def _copy_samples(dataset: Dataset, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for annotation in dataset.annotations[:SAMPLES]:
+        shutil.copyfile(annotation.image_path, folder / annotation.image_path.name)
 
 
 def _is_whole(folder: Path, split: str) -> bool:

@@ -99,3 +99,4 @@ def assert_same(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(a, b)
     assert records.load_manifest(other / "records", "val").count == 1
     assert (other / "run" / "report" / "index.html").exists()
+    assert len(list((other / "samples").iterdir())) == 1
