@@ -47,7 +47,8 @@ def load_fitted(path: Path, preset: Preset) -> Preset:
         ) from None
     if name != preset.name or len(shapes) != len(preset.feature_maps):
         raise TrainingError(
-            f"{path}: for the preset {name} with {len(shapes)} feature maps, not for {preset.name}"
+            f"{path}: for the preset {name} with {len(shapes)} feature maps, not for "
+            f"{preset.name}: give `training fit` the --preset of `training train`"
         )
     if (size, resize) != (preset.input_size, preset.resize):
         raise TrainingError(

@@ -136,8 +136,8 @@ def test_fitted_boxes_cover_better_and_train(
     with pytest.raises(TrainingError, match="multiple"):  # gets as far as the devices
         train.train_detector(
             TrainSettings(
-                records_folder, tmp_path / "run", default_boxes=settings.output,
-                batch_size=3, logical_cpus=2,
+                records_folder, tmp_path / "run", preset="ssd_compact",
+                default_boxes=settings.output, batch_size=3, logical_cpus=2,
             )
         )  # fmt: skip
 
