@@ -20,8 +20,10 @@ from training import disk
 KEEP = 3
 
 
-def save_checkpoint(checkpoint: tf.train.Checkpoint, folder: Path, step: int) -> None:
-    """Write one, and remove all but the newest KEEP."""
+def save_checkpoint(
+    checkpoint: tf.train.Checkpoint, folder: Path, step: int, keep: int = KEEP
+) -> None:
+    """Write one, and remove all but the newest `keep`."""
     folder.mkdir(parents=True, exist_ok=True)
     prefix = folder / f"ckpt-{step}"
     _remove(prefix)  # of a run that was killed here before
@@ -31,7 +33,7 @@ def save_checkpoint(checkpoint: tf.train.Checkpoint, folder: Path, step: int) ->
     except Exception:  # TensorFlow's of a full disk among them: leave it no fuller
         _remove(prefix)
         raise
-    for old in _prefixes(folder)[KEEP:]:
+    for old in _prefixes(folder)[keep:]:
         _remove(old)
 
 

@@ -5,6 +5,7 @@ run.json        settings, the whole preset, labels, data fingerprint, library ve
 checkpoints/    network, its moving average, optimizer and schedule; see `checkpoints`
 tensorboard/    scalars, detections on validation images, precision-recall curves
 metrics.json    mAP on the val split, after every evaluation
+best/           the run folder of the weights that did best there; see `best_checkpoint`
 report/         curves, confusion matrix, the worst images; once the run is complete
 """
 

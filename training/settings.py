@@ -50,6 +50,9 @@ class RecipeSettings:
     """Passes over the training data; none given: the preset's number of steps, or of epochs where
     that is more. More than a run was given extend it, complete or not: its learning rate is then
     that of the longer run's cosine, so a complete run's rises once more."""
+    stop_early: int = 0
+    """End a run after so many evaluations that were no better on val than the best before them;
+    0 is never. The learning rate falls to the end of a run, where it gains most."""
     photometric: bool = True
     """Distort brightness, contrast and colours; leave it out for photos that all come from one
     camera under one light, whose colours tell the classes apart."""
@@ -105,7 +108,9 @@ def check_ranges(settings: TrainSettings) -> None:
     """
     positive = ("epochs", "batch_size", "learning_rate", "checkpoint_every", "logical_cpus")
     least = dict.fromkeys(positive, 1) | {"learning_rate": 1e-12}
-    least |= {"warmup_epochs": 0, "evaluate_every": 0, "clip_norm": 0, "seed": 0}
+    least |= dict.fromkeys(
+        ("warmup_epochs", "evaluate_every", "clip_norm", "seed", "stop_early"), 0
+    )
     for name, minimum in least.items():
         value = getattr(settings, name)
         if value is not None and not minimum <= value < math.inf:

@@ -4,9 +4,13 @@ Several machines are told of each other by TF_CONFIG, as in TensorFlow's guide "
 training with Keras": each runs the same command over the same, shared run folder.
 """
 
+import atexit
 import json
 import os
 import re
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -70,6 +74,15 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
         return True
     has_chief = "chief" in resolver.cluster_spec().as_dict()
     return (resolver.task_type, resolver.task_id) == ("chief" if has_chief else "worker", 0)
+
+
+def choose_folder(output: Path, chief: bool) -> Path:
+    """Where to save: every worker must, but only the chief's files count (TensorFlow's guide)."""
+    if chief:
+        return output
+    folder = tempfile.mkdtemp(prefix="training-checkpoints-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from training import checkpoints, run_folder, strategy
+from training.best_checkpoint import has_ceased, read_best
 from training.data import records
 from training.data.trained_on import NOTHING
 from training.errors import TrainingError
@@ -54,7 +55,7 @@ def choose_preset(settings: TrainSettings) -> Preset:
 
 
 def is_complete(settings: TrainSettings) -> bool:
-    """Whether the run has all its steps behind it.
+    """Whether the run has all its steps behind it, or has stopped early.
 
     Raises:
         TrainingError: the run folder holds another run than the settings mean.
@@ -65,8 +66,10 @@ def is_complete(settings: TrainSettings) -> bool:
     manifest = records.load_manifest(settings.records, settings.train_split)
     open_run(settings, preset, manifest)
     newest = checkpoints.newest_whole(settings.output / "checkpoints")
-    total = plan_schedule(settings, preset, manifest.count).total_steps
-    return newest is not None and checkpoints.step_of(newest) >= total
+    step = checkpoints.step_of(newest) if newest else 0
+    schedule = plan_schedule(settings, preset, manifest.count)
+    ceased = has_ceased(settings, schedule, read_best(settings.output), step)
+    return ceased or step >= schedule.total_steps
 
 
 def _widths(settings: TrainSettings) -> Widths:
@@ -188,11 +191,12 @@ def _resolved(description: dict[str, Any], images: int) -> dict[str, Any]:
 def _check_same_run(
     output: Path, before: dict[str, Any], description: dict[str, Any], images: int
 ) -> None:
-    if "pruned" in before:
-        raise TrainingError(
-            f"{output} holds what `training prune` wrote: train it into another folder, "
-            f"with --pretrained {shlex.quote(str(output))}"
-        )
+    for key, what in (("pruned", "what `training prune` wrote"), ("chosen_on", "a run's best")):
+        if key in before:
+            raise TrainingError(
+                f"{output} holds {what}: train it into another folder, "
+                f"with --pretrained {shlex.quote(str(output))}"
+            )
     movable = (
         "records",
         "output",
@@ -202,6 +206,7 @@ def _check_same_run(
         "logical_cpus",
         "evaluate_every",
         "checkpoint_every",
+        "stop_early",
     )
     were, are = (_resolved(each, images) for each in (before, description))
     changed = [

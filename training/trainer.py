@@ -1,15 +1,11 @@
 """The training loop itself: steps, what is watched of them, evaluations and checkpoints."""
 
-import atexit
-import functools
 import math
-import shutil
-import tempfile
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from training import (
     average,
@@ -19,6 +15,7 @@ from training import (
     run_folder,
     strategy,
 )
+from training.best_checkpoint import BestCheckpoint, has_ceased
 from training.data import records
 from training.errors import TrainingError
 from training.network import mixed_precision, model
@@ -50,6 +47,7 @@ class Trainer:
         self.settings, self.preset, self.schedule = settings, preset, schedule
         self.manifest, self.strategy = manifest, devices
         self.is_chief = strategy.is_chief(devices)
+        self.folder = strategy.choose_folder(settings.output, self.is_chief)
         # Not 0: beside a global seed of 0 tf.data's shuffle refuses a tensor as its own seed.
         keras.utils.set_random_seed(settings.seed + 1)
         with devices.scope():
@@ -81,6 +79,7 @@ class Trainer:
         self.gradients = (
             tf.function(self._gradients, jit_compile=True) if settings.xla else self._gradients
         )
+        self.best = BestCheckpoint(settings.output, self.folder / "best", self.average)
         self.map50: dict[str, str] = {}  # of the last evaluation, by what it is called
         self.losses = StepLosses(devices, settings, schedule)
 
@@ -103,6 +102,9 @@ class Trainer:
                 "this run is complete: nothing to do. More --epochs extend it, another --output "
                 "begins a new one"
             )
+            return
+        if has_ceased(self.settings, schedule, self.best.metrics, first):
+            print(f"this run has stopped early at step {first}: --stop-early 0 goes on")
             return
         if self.is_chief:
             run_folder.rewind(self.settings.output, first)
@@ -134,7 +136,8 @@ class Trainer:
             if timed:
                 progress.tell_estimate()
             if ended:
-                self._end_part(step)
+                if self._end_part(step):
+                    return
                 progress.resume()
 
     def _ends_part(self, step: int) -> bool:
@@ -262,9 +265,9 @@ class Trainer:
             "with the same command"
         )
 
-    def _end_part(self, step: int) -> None:
-        final = step == self.schedule.total_steps
-        found = None
+    def _end_part(self, step: int) -> bool:
+        """Measure and save what is due; whether the run ends here."""
+        final, found = step == self.schedule.total_steps, None
         if self.validation and (
             final or self.schedule.completes(self.settings.evaluate_every, EVALUATIONS, step)
         ):
@@ -272,10 +275,16 @@ class Trainer:
             self.map50 = {found.metrics.names[0]: f"{found.metrics.map50:.3f}"}
             if self.is_chief:
                 self.validation.write(found, self.schedule.epoch(step), step)
+            if not found.metrics.trained_on:  # what it knows by heart tells nothing
+                self.best.keep({"step": step} | found.metrics.to_dict())
+            if not final and has_ceased(self.settings, self.schedule, self.best.metrics, step):
+                tqdm.write(f"no better on val for {self.settings.stop_early} evaluations")
+                final = True
         if final or self.schedule.completes(self.settings.checkpoint_every, CHECKPOINTS, step):
             self._save()
         if final and self.validation and found and self.is_chief:
             self.validation.write_report(found)
+        return final
 
     def _save(self) -> None:
         """Save a checkpoint, unless its weights are spoilt: resuming from such would be in vain."""
@@ -287,13 +296,4 @@ class Trainer:
                 f"lower --learning-rate (now {self.schedule.learning_rate:g})"
             )
         tf.summary.flush()  # a run that continues here has to find all that led here
-        checkpoints.save_checkpoint(self.checkpoint, self._checkpoint_folder, self.step)
-
-    @functools.cached_property
-    def _checkpoint_folder(self) -> Path:
-        """Every worker must save, but only the chief's files count (TensorFlow's guide)."""
-        if self.is_chief:
-            return self.settings.output / "checkpoints"
-        folder = tempfile.mkdtemp(prefix="training-checkpoints-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        return Path(folder)
+        checkpoints.save_checkpoint(self.checkpoint, self.folder / "checkpoints", self.step)

@@ -19,7 +19,7 @@ from training.evaluation.findings import Findings
 from training.evaluation.score import Detected
 from training.network import onnx_network
 from training.network.model import Detector
-from training.run_folder import load_network, trained_on
+from training.run_folder import load_network, read_description, trained_on
 
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
 _FILE = tyro.conf.arg(metavar="FILE", help_behavior_hint="")
@@ -69,6 +69,8 @@ def evaluate_detector(settings: EvaluateSettings) -> int:
         json.dumps(metrics.to_dict(), indent=2) if settings.json else score.metrics_table(metrics)
     )
     notes = sys.stderr if settings.json else sys.stdout
+    if settings.run and read_description(settings.run).get("chosen_on") == settings.split:
+        print(f"{settings.run} was chosen on {settings.split}: a little too high", file=notes)
     print(f"{metrics.images} images in {time.perf_counter() - started:.1f} s", file=notes)
     if settings.report:
         curves = settings.run / "tensorboard" if settings.run else None

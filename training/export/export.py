@@ -179,6 +179,7 @@ def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int)
         "metrics": run_folder.read_metrics(folder),
         "data_fingerprint": description["fingerprint"],
         "trained_on": run_folder.trained_on(folder).to_dict(),
+        "chosen_on": description.get("chosen_on"),  # a split, of a run's best weights
         "settings": settings,
         "preset_settings": asdict(preset),
         "default_boxes": {
