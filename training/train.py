@@ -111,7 +111,8 @@ def _settle_precision(settings: TrainSettings) -> TrainSettings:
     if settings.precision != "auto":
         return settings
     if (settings.output / "run.json").exists():
-        precision = run_folder.read_description(settings.output)["settings"]["precision"]
+        begun = run_folder.read_description(settings.output).get("settings", {})  # pruned: none
+        precision = begun.get("precision", "float32")
     else:
         precision = choose_number_type()
     return dataclasses.replace(settings, precision=precision)
