@@ -33,6 +33,7 @@ from onnxruntime.quantization import (
 from onnxruntime.transformers import float16
 from tqdm import tqdm
 
+from training.export.bias_correction import correct_biases
 from training.export.onnx_graph import Graph
 from training.export.simplify import simplify
 from training.export.stem import BYTE_OF_ZERO, merge_pixels, take_bytes
@@ -101,6 +102,7 @@ def to_int8(
             extra_options={"TensorQuantOverrides": overrides},
         )
         quantized = onnx.load(path)
+    correct_biases(quantized, model, images)
     if pixels:
         take_bytes(Graph(quantized))
     return _like(quantized, model)

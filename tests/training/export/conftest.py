@@ -1,9 +1,12 @@
-"""ssd_lite0, whose depthwise convolutions and ReLU6 are rewritten as no other network's."""
+"""Four photos, and ssd_lite0, whose depthwise convolutions and ReLU6 no other network has."""
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from tests.conftest import PROJECT
 from training.export import export
 from training.network import model
 from training.network.lite0_weights import load_lite0
@@ -19,3 +22,10 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector = model.Detector(network, SSD_LITE0, 50)
     export.write_artifact(folder, detector, SSD_LITE0, ("a", "b"), {"preset": "ssd_lite0"})
     return folder / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def smears() -> list[np.ndarray]:
+    """The four rendered smears as the network gets them."""
+    photos = (cv2.imread(str(PROJECT / "samples" / f"smear-{n}.jpg")) for n in (1, 2, 3, 4))
+    return [cv2.resize(photo[:, :, ::-1], (300, 300)) for photo in photos]

@@ -13,15 +13,6 @@ from training.export.onnx_graph import Graph
 from training.export.quantize import between_convolutions, to_float16, to_int8
 from training.network import onnx_network
 
-SAMPLES = SHIPPED.parents[3] / "samples"
-
-
-@pytest.fixture(scope="module")
-def smears() -> list[np.ndarray]:
-    """The four rendered smears as the network gets them."""
-    photos = (cv2.imread(str(SAMPLES / f"smear-{n}.jpg")) for n in (1, 2, 3, 4))
-    return [cv2.resize(photo[:, :, ::-1], (300, 300)) for photo in photos]
-
 
 @pytest.fixture(scope="module")
 def int8(smears: list[np.ndarray]) -> onnx.ModelProto:
