@@ -31,7 +31,6 @@ from training.errors import TrainingError
 from training.network import channels, model
 from training.network.channels import Channels
 from training.network.default_boxes import default_boxes
-from training.network.inverted_residuals import STAGES
 from training.network.loss import multibox_loss
 from training.network.presets import Preset
 
@@ -66,11 +65,6 @@ def prune_run(settings: PruneSettings) -> int:
     if not 0 < settings.keep < 1:
         raise TrainingError(f"--keep must be more than 0 and less than 1, got {settings.keep}")
     network, preset, labels = run_folder.load_network(settings.run)
-    if preset.name in STAGES:
-        raise TrainingError(
-            f"{settings.run} trained {preset.name}, which consists of depthwise convolutions: "
-            "prune cannot narrow these. It is for ssd_compact and ssd300_vgg16"
-        )
     manifest = records.load_manifest(settings.records, settings.split)
     manifest.check_labels(settings.run, labels)
     traced = channels.trace_channels(network)
@@ -156,14 +150,17 @@ def _slopes(
 def _scaling(network: keras.Model, traced: Channels) -> dict[str, list[tf.Variable]]:
     """For each group the weights in which its convolutions' outputs are linear.
 
-    Those of batch normalisation, or kernel and bias where a convolution has none behind it.
+    Those of batch normalisation, or kernel and bias where a convolution has none behind it. One
+    behind a depthwise convolution stands for all before it: it is what later layers read.
     """
     scaling: dict[str, list[tf.Variable]] = {group: [] for group in traced.widths}
+    depthwise = {id(x.output) for x in network.layers if isinstance(x, layers.DepthwiseConv2D)}
     for layer in network.layers:
         group = traced.ends[layer.name].output
         plain = isinstance(layer, layers.Conv2D) and layer.use_bias
         if group and (plain or isinstance(layer, layers.BatchNormalization)):
-            scaling[group] += [weight.value for weight in layer.trainable_weights]
+            before = [] if id(layer.input) in depthwise else scaling[group]
+            scaling[group] = before + [weight.value for weight in layer.trainable_weights]
     return scaling
 
 

@@ -33,7 +33,10 @@ _CHANNEL_BY_CHANNEL = (
 
 @dataclass(frozen=True)
 class Ends:
-    """The groups of a layer's input and of its output; None where channels cannot be removed."""
+    """The groups of a layer's input and of its output; None where channels cannot be removed.
+
+    A depthwise convolution, whose kernel is [h, w, channels, 1], has them as its input only.
+    """
 
     input: str | None
     output: str | None
@@ -74,22 +77,24 @@ def trace_channels(network: keras.Model) -> Channels:
     ends: dict[str, tuple[str | None, str | None]] = {}
     for operation in network.operations:
         read = [makers[id(x)] for x in keras.tree.flatten(operation.input) if id(x) in makers]
+        is_depthwise = isinstance(operation, layers.DepthwiseConv2D)
         if isinstance(operation, layers.Conv2D):
             joined[operation.name] = made = operation.name
         elif isinstance(operation, layers.Add):
             made = _join(read, joined)
-        elif isinstance(operation, _CHANNEL_BY_CHANNEL):
+        elif is_depthwise or isinstance(operation, _CHANNEL_BY_CHANNEL):
             made = read[0] if read else None
         else:
             fixed.update(read)
             made = None
         if made:
             makers.update((id(x), made) for x in keras.tree.flatten(operation.output))
-        ends[operation.name] = (read[0] if read else None, made)
+        ends[operation.name] = (read[0] if read else None, None if is_depthwise else made)
     fixed = {_first(name, joined) for name in fixed}
     groups = {name: _first(name, joined) for name in joined}
     groups = {name: group for name, group in groups.items() if group not in fixed}
-    convolutions = [x for x in network.layers if isinstance(x, layers.Conv2D)]
+    kinds = (layers.Conv2D, layers.DepthwiseConv2D)
+    convolutions = [x for x in network.layers if isinstance(x, kinds)]
     return Channels(
         {k: Ends(groups.get(a or ""), groups.get(b or "")) for k, (a, b) in ends.items()},
         {x.name: x.filters for x in convolutions if groups.get(x.name) == x.name},

@@ -8,7 +8,7 @@ from keras import layers
 
 from training.network import channels, model
 from training.network.channels import Channels
-from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, Preset
+from training.network.presets import PRESETS, SSD300_VGG16, SSD_COMPACT, SSD_LITE0, Preset
 
 
 def test_layers_that_are_added_are_one_group() -> None:
@@ -35,6 +35,15 @@ def test_a_map_that_several_layers_read() -> None:
     assert readers == {"conv5_1", "offsets_0", "logits_0"}
 
 
+def test_a_depthwise_convolution_has_the_channels_of_what_it_reads() -> None:
+    traced = channels.trace_channels(model.build_network(SSD_LITE0, 3))
+    assert traced.ends["block_1_depthwise"] == channels.Ends("block_1_expand", None)
+    assert traced.ends["block_1_depthwise_norm"].output == "block_1_expand"
+    assert traced.ends["block_1_project"].input == "block_1_expand"
+    less = traced.multiply_adds({}) - traced.multiply_adds({"block_1_expand": 80})  # of 96
+    assert less == 16 * (160 * 160 * 16 + 80 * 80 * 9 + 80 * 80 * 24)
+
+
 def test_multiply_adds() -> None:
     image = keras.Input((8, 8, 3))
     x = layers.Conv2D(32, 3, padding="same", name="a")(image)
@@ -45,10 +54,12 @@ def test_multiply_adds() -> None:
     assert traced.multiply_adds({"a": 16}) == traced.multiply_adds({}) // 2
 
 
-@pytest.mark.parametrize("preset", [SSD_COMPACT, SSD300_VGG16], ids=lambda preset: preset.name)
+@pytest.mark.parametrize(
+    "preset", [SSD_COMPACT, SSD_LITE0, SSD300_VGG16], ids=lambda preset: preset.name
+)
 def test_without_dead_channels_the_outputs_are_the_same(preset: Preset) -> None:
     """A quarter of each group's channels is made 0, then left out."""
-    preset = dataclasses.replace(preset, box_shapes=(((0.1, 0.1),),) * 6)
+    preset = dataclasses.replace(preset, box_shapes=(((0.1, 0.1),),) * len(preset.feature_maps))
     whole = model.build_network(preset, 2)
     traced = channels.trace_channels(whole)
     rng = np.random.default_rng(0)
@@ -57,7 +68,7 @@ def test_without_dead_channels_the_outputs_are_the_same(preset: Preset) -> None:
     widths = {k: len(v) for k, v in kept.items()}
     narrow = model.build_network(dataclasses.replace(preset, widths=traced.of_layers(widths)), 2)
     channels.take_over(narrow, whole, traced, kept)
-    images = rng.uniform(0, 255, (1, 300, 300, 3)).astype(np.float32)
+    images = rng.uniform(0, 255, (1, preset.input_size, preset.input_size, 3)).astype(np.float32)
     for name, outputs in whole(images).items():
         np.testing.assert_allclose(narrow(images)[name], outputs, rtol=1e-3, atol=1e-4)
     assert narrow.count_params() < 0.6 * whole.count_params()
