@@ -19,10 +19,18 @@ class Facts:
     """
 
     def __init__(self, detector: Detector) -> None:
+        self._model = detector.model
         self._clients = {
             str(address): connect(str(address), detector.security)
             for address in parse_addresses(detector.url)
         }
+
+    def iou_threshold(self, otherwise: float) -> float:
+        """What the ensemble takes where a request names none, as the first that tells says."""
+        clients = self._clients.values()
+        services = (describe(client, self._model, SECONDS) for client in clients)
+        told = (service.settings.iou_threshold for service in services)
+        return next((value for value in told if value is not None), otherwise)
 
     def before(self) -> Mapping[str, Totals | None]:
         """What each server has counted; to be asked before the request."""

@@ -37,6 +37,7 @@ object detection network and answers with boxes. {purpose}</p>
 SHIPPED = """The model that comes with the project finds red blood cells (RBC), white blood cells
 (WBC) and platelets in microscope pictures of blood."""
 LABELS_SHOWN = 10
+IOU = 0.45  # where no server tells its own
 
 
 class Sliders(NamedTuple):
@@ -96,6 +97,7 @@ def build_page(
                 for slider in sliders:
                     slider.render()
         act_in_the_browser(sliders)
+        page.load(lambda: facts.iou_threshold(IOU), None, sliders.iou, **QUIETLY)
         gr.api(detection_by(detector), api_name="detect", concurrency_limit=AT_ONCE)
     return page.queue(max_size=100, default_concurrency_limit=AT_ONCE)
 
@@ -155,7 +157,7 @@ def threshold_sliders() -> Sliders:
     return Sliders(
         gr.Slider(FLOOR, 1, 0.5, step=0.01, label="Score threshold", elem_id="score", render=False,
                   info="Hide what the model is less sure of."),
-        gr.Slider(0, 1, 0.45, step=0.01, label="IoU threshold", elem_id="iou", render=False,
+        gr.Slider(0, 1, IOU, step=0.01, label="IoU threshold", elem_id="iou", render=False,
                   info="Merge boxes of one class that overlap more than this. Asks the server."),
         gr.Slider(1, 100, 100, step=1, label="Detections at most", elem_id="most", render=False),
     )  # fmt: skip

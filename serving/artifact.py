@@ -38,6 +38,7 @@ class Artifact:
     network: Path  # model.onnx
     labels: tuple[str, ...]
     signature: Signature
+    iou_threshold: float = 0.45  # of NMS, as the network was measured
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -58,11 +59,12 @@ def read_artifact(folder: Path) -> Artifact:
     resize = _read_resize(folder / "card.json", card)
     signature = _read_signature(session, len(labels), resize)
     _try_network(session, signature)
-    return Artifact(folder / "model.onnx", labels, signature)
+    iou_threshold = _read_iou_threshold(folder / "card.json", card)
+    return Artifact(folder / "model.onnx", labels, signature, iou_threshold)
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """The card: for people, except the sha256 of the network, and `resize`."""
+    """The card: for people, except the network's sha256, `resize` and `iou_threshold`."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -91,6 +93,14 @@ def _read_resize(path: Path, card: dict[str, Any]) -> str:
             "prepare photos for the network"
         )
     return resize
+
+
+def _read_iou_threshold(path: Path, card: dict[str, Any]) -> float:
+    """Which boxes NMS takes for one object. Cards of older artifacts do not say."""
+    found = card.get("iou_threshold", Artifact.iou_threshold)
+    if type(found) not in (int, float) or not 0 <= found <= 1:
+        raise PublishError(f"{path}: iou_threshold must be a number from 0 to 1, found {found!r}")
+    return float(found)
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from client.versions import NEWEST
-from serving.artifact import Artifact, Signature
+from serving.artifact import Artifact
 from serving.model_config import parse_config
 from serving.repository import DEFAULT_MODEL, NETWORK_FILE
 from serving.store.base import CONFIG, variant_path
@@ -38,7 +38,7 @@ def render_template(
         shutil.copytree(template / old, target / new, ignore=ignore)
         for path in [target / new / CONFIG, *(target / new).glob(variant_path("*"))]:
             config = parse_config(path.read_text(encoding="utf-8"), str(path))
-            _fit_config(config, artifact.signature, renamed)
+            _fit_config(config, artifact, renamed)
             path.write_text(text_format.MessageToString(config), encoding="utf-8")
         if network:
             (target / new / "1").mkdir()
@@ -52,18 +52,20 @@ def _leave_versions_out(folder: str, names: list[str]) -> list[str]:
     return [name for name in names if name.isdecimal()]
 
 
-def _fit_config(config: ModelConfig, signature: Signature, names: dict[str, str]) -> None:
-    """Put in the names of the models, the sizes of the tensors between them, and the resizing."""
+def _fit_config(config: ModelConfig, artifact: Artifact, names: dict[str, str]) -> None:
+    """Put in the models' names, the sizes of the tensors between them, and what the card says."""
     config.name = names[config.name]
     if config.version_policy.HasField("specific"):
         config.version_policy.latest.num_versions = 1
     for step in config.ensemble_scheduling.step:
         step.model_name = names[step.model_name]
         step.model_version = NEWEST
-    if "resize" in config.parameters:
-        config.parameters["resize"].string_value = signature.resize
+    wanted = {"resize": artifact.signature.resize, "iou_threshold": f"{artifact.iou_threshold:g}"}
+    for key, value in wanted.items():
+        if key in config.parameters:
+            config.parameters[key].string_value = value
     tensors = [(tensor.name, tensor) for tensor in [*config.input, *config.output]]
     warm_up = [item for sample in config.model_warmup for item in sample.inputs.items()]
     for name, tensor in [*tensors, *warm_up]:
         if name in ("images", "boxes", "scores"):
-            tensor.dims[:] = getattr(signature, name)
+            tensor.dims[:] = getattr(artifact.signature, name)

@@ -88,8 +88,9 @@ class TrainSettings(RecipeSettings):
     grows to this from 0.1, so that the average never spans more than a ninth of the run; 0 is
     off."""
     precision: NumberType = "auto"
-    """What the network computes in while it trains; auto: bfloat16 on CPUs with AVX-512 BF16 or
-    AMX, float16 on GPUs, else float32; a run that has begun stays with what it began in."""
+    """What the network computes in while it trains; auto: float16 on GPUs, bfloat16 on CPUs with
+    AVX-512 BF16 or AMX where that is faster (ssd_compact), else float32; a run that has begun stays
+    with what it began in."""
     xla: bool = False
     """Compile the forward and backward pass with XLA; for one GPU, slow on CPUs."""
     evaluate_every: Annotated[int | None, _in_parts(EVALUATIONS)] = None

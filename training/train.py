@@ -114,7 +114,7 @@ def _settle_precision(settings: TrainSettings) -> TrainSettings:
         begun = run_folder.read_description(settings.output).get("settings", {})  # pruned: none
         precision = begun.get("precision", "float32")
     else:
-        precision = choose_number_type()
+        precision = choose_number_type(PRESETS[settings.preset])
     return dataclasses.replace(settings, precision=precision)
 
 

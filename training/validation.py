@@ -27,7 +27,7 @@ class Validation:
     ) -> None:
         self.output, self.val, self.truth = settings.output, val, truth
         self.preset, self.trained_on = preset, trained_on
-        self.detect = measure.detection_step(Detector(network, preset))
+        self.detect = measure.detection_step(Detector(network, preset), preset.iou_threshold)
 
     def measure(self) -> Findings:
         """What the network detects now. Every worker does it, because reading a mirrored variable

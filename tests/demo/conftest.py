@@ -29,6 +29,8 @@ def trial_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
     ssd = repository / "ssd" / "config.pbtxt"
     serve_all = ssd.read_text().replace("latest { num_versions: 1 }", "all { }")
     ssd.write_text(serve_all)
+    postprocess = repository / "postprocess" / "config.pbtxt"
+    postprocess.write_text(postprocess.read_text().replace('"0.45"', '"0.55"'))
     add_canary(repository)
     with EmbeddedServer(ServerSettings(repository=repository, arguments=QUICK)) as running:
         yield running

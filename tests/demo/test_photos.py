@@ -99,6 +99,10 @@ def test_boxes_of_a_photo_turned_by_exif_stand_where_the_client_says(
         assert box_edges(page, 0) == pytest.approx(parts, abs=0.005)
 
 
+def test_the_threshold_of_nms_is_the_servers(page: Page) -> None:
+    expect(page.locator("#iou input[type=number]")).to_have_value("0.55")
+
+
 @pytest.mark.parametrize("size", [(24, 18), (4000, 60), (60, 4000)])
 def test_boxes_fit_photos_of_any_size(page: Page, smear: Path, size: tuple[int, int]) -> None:
     file = io.BytesIO()

@@ -134,3 +134,14 @@ def test_scores_of_another_type(make_artifact: Callable[..., Path]) -> None:
 def test_output_that_is_not_finite(make_artifact: Callable[..., Path]) -> None:
     with pytest.raises(PublishError, match="scores that are not finite"):
         read_artifact(make_artifact(score=float("nan")))
+
+
+def test_which_boxes_are_one_object(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    (folder / "card.json").write_text('{"iou_threshold": 0.6}')
+    assert read_artifact(folder).iou_threshold == 0.6
+    (folder / "card.json").write_text("{}")  # of before cards said
+    assert read_artifact(folder).iou_threshold == 0.45
+    (folder / "card.json").write_text('{"iou_threshold": 1.5}')
+    with pytest.raises(PublishError, match="must be a number from 0 to 1, found 1"):
+        read_artifact(folder)

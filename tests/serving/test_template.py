@@ -1,5 +1,6 @@
 """Rendering the template keeps all but the task."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -64,6 +65,17 @@ def test_photos_are_resized_as_the_network_was_trained(
     assert open_repository(store, "ensemble").task.signature.resize == resize
     variant = read_config(store, "preprocess", "a")
     assert variant.parameters["resize"].string_value == resize
+
+
+def test_boxes_are_merged_as_the_network_was_measured(
+    make_artifact: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_artifact()
+    card = json.loads((folder / "card.json").read_text()) | {"iou_threshold": 0.6}
+    (folder / "card.json").write_text(json.dumps(card))
+    render_template(TEMPLATE, read_artifact(folder), tmp_path / "new")
+    config = read_config(open_store(tmp_path / "new"), "postprocess")
+    assert config.parameters["iou_threshold"].string_value == "0.6"
 
 
 def test_render_fits_variants(make_artifact: Callable[..., Path], tmp_path: Path) -> None:

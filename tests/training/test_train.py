@@ -426,11 +426,11 @@ def test_a_run_stays_with_the_number_type_it_began_in(
     records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a machine that is fastest in another one, too, unless that is asked for."""
-    monkeypatch.setattr(train, "choose_number_type", lambda: "bfloat16")
+    monkeypatch.setattr(train, "choose_number_type", lambda preset: "bfloat16")
     settings = _settings(records_folder, tmp_path, precision="auto", epochs=1)
     train.train_preset(settings, PRESET)
     assert run_folder.read_description(tmp_path)["settings"]["precision"] == "bfloat16"
-    monkeypatch.setattr(train, "choose_number_type", lambda: "float32")
+    monkeypatch.setattr(train, "choose_number_type", lambda preset: "float32")
     train.train_preset(dataclasses.replace(settings, epochs=2), PRESET)
     assert run_folder.read_description(tmp_path)["settings"]["precision"] == "bfloat16"
     with pytest.raises(TrainingError, match=r"--precision \(was 'bfloat16', now 'float32'\)"):

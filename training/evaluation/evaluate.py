@@ -22,6 +22,7 @@ from training.network.model import Detector
 from training.run_folder import load_network, read_description, trained_on
 
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
+_OF_NETWORK = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: the network's)")
 _FILE = tyro.conf.arg(metavar="FILE", help_behavior_hint="")
 
 
@@ -41,7 +42,7 @@ class EvaluateSettings:
     """Which split to score on."""
     report: Annotated[Path | None, _FOLDER] = None
     """Folder for a report: curves, confusion matrix, the twenty worst images. Replaces an older."""
-    iou_threshold: float = measure.IOU_THRESHOLD
+    iou_threshold: Annotated[float | None, _OF_NETWORK] = None
     """Without --detections: of two boxes of a class that overlap more, NMS keeps the better."""
     json: bool = False
     """Print one JSON document instead of a table."""
@@ -50,7 +51,7 @@ class EvaluateSettings:
 def evaluate_detector(settings: EvaluateSettings) -> int:
     """Print mAP and write the report where one is wanted."""
     started = time.perf_counter()
-    if not 0 <= settings.iou_threshold <= 1:
+    if not 0 <= (settings.iou_threshold or 0) <= 1:
         raise TrainingError(f"--iou-threshold must be 0 to 1, got {settings.iou_threshold}")
     if settings.report:
         report.check_replaceable(settings.report)  # so that nobody waits for a refusal
@@ -94,7 +95,9 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
     assert settings.run
     network, preset, labels = load_network(settings.run)
     manifest.check_labels(settings.run, labels)
-    step = measure.detection_step(Detector(network, preset), settings.iou_threshold)
+    if (iou_threshold := settings.iou_threshold) is None:
+        iou_threshold = preset.iou_threshold
+    step = measure.detection_step(Detector(network, preset), iou_threshold)
     return measure.detect_objects(step, manifest, preset.input_size, preset.resize, True)
 
 

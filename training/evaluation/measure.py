@@ -21,7 +21,6 @@ from training.network.presets import Resize
 from training.served_code import load_step
 
 SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
-IOU_THRESHOLD = 0.45  # of NMS, SSD, section 2.2 "Inference"
 _BATCH_SIZE = 16
 _postprocessing = load_step("postprocess", "postprocessing")
 
@@ -51,7 +50,7 @@ def _truth(example: dict[str, Any]) -> Truth:
 
 
 def detection_step(
-    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]], iou_threshold: float = IOU_THRESHOLD
+    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]], iou_threshold: float
 ) -> DetectionStep:
     """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once."""
     images = tf.TensorSpec([None, None, None, 3], tf.uint8)  # a smaller last batch is no new trace
@@ -60,8 +59,10 @@ def detection_step(
     )
 
 
-def onnx_step(network: OnnxNetwork, iou_threshold: float = IOU_THRESHOLD) -> DetectionStep:
-    """As `detection_step`, with ONNX Runtime."""
+def onnx_step(network: OnnxNetwork, iou_threshold: float | None = None) -> DetectionStep:
+    """As `detection_step`, with ONNX Runtime; no threshold: the network's own."""
+    if iou_threshold is None:
+        iou_threshold = network.iou_threshold
     return lambda images: _suppress(network(images.numpy()), iou_threshold)
 
 

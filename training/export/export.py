@@ -173,6 +173,7 @@ def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int)
         "precision": "float32",
         "input_size": preset.input_size,
         "resize": preset.resize,
+        "iou_threshold": preset.iou_threshold,
         "keep": keep,
         "labels": list(labels),
         "step": run_folder.newest_step(folder),

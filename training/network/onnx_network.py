@@ -11,7 +11,7 @@ import onnxruntime
 
 from training.data.trained_on import TrainedOn, of_facts
 from training.errors import TrainingError
-from training.network.presets import Resize
+from training.network.presets import Preset, Resize
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class OnnxNetwork:
     input_size: int
     trained_on: TrainedOn
     resize: Resize = "stretch"
+    iou_threshold: float = Preset.iou_threshold  # of NMS
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 [B, S, S, 3] -> `boxes` float32 [B, K, 4], xyxy, 0..1; `scores` [B, K, C]."""
@@ -49,7 +50,8 @@ def load_onnx(network: Path | bytes) -> OnnxNetwork:
         facts = session.get_modelmeta().custom_metadata_map
         labels = tuple(json.loads(facts["labels"]))
         size, resize = session.get_inputs()[0].shape[1], facts.get("resize", "stretch")
-        return OnnxNetwork(session, labels, size, of_facts(facts), resize)
+        iou_threshold = float(facts.get("iou_threshold", Preset.iou_threshold))
+        return OnnxNetwork(session, labels, size, of_facts(facts), resize, iou_threshold)
     except Exception as error:  # onnxruntime raises many types of its own
         raise TrainingError(
             f"{name} is no model.onnx of `training export`: {str(error).splitlines()[0]}"

@@ -45,6 +45,7 @@ class Preset:
     warmup: float = 0.02  # share of the run over which the learning rate rises
     final_rate: float = 0.0  # learning rate of the last step, a fraction of the peak
     photometric: bool = True  # distort colours in augmentation
+    iou_threshold: float = 0.45  # of NMS: of two boxes of a class that overlap more, one stays
     matching_iou: float = 0.5  # from here on a default box belongs to an object
     head_norm: bool = True  # batch normalisation in the head; ssd_compact only
     box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
@@ -55,6 +56,7 @@ class Preset:
     box_shapes: BoxShapes | None = None  # fitted to the data; None is scales and aspect ratios
     widths: Widths = ()  # of convolutions that `pruning` narrowed
     pretrained: str = "none"  # what a run starts from, unless its settings say otherwise
+    is_depthwise: bool = False  # most of its work is in or beside depthwise convolutions
     freeze: int = 0  # the backbone stays as it is up to the map of this stride
     resize: Resize = "stretch"  # a photo to the square, or in its own shape onto a grey one
 
@@ -139,17 +141,19 @@ SSD_LITE0 = Preset(
     learning_rate=1e-3,
     batch_size=16,
     epochs=10,
-    steps=300,
+    steps=600,
     warmup=0.1,
     weight_decay=1e-2,
     zoom_out=2.0,
     smallest_crop=0.5,
+    iou_threshold=0.6,
     box_loss="giou",
     box_weight=2.0,
     class_loss="quality",
     matching="adaptive",
     box_shapes=_square_shapes(_LITE0_MAPS),
     pretrained="imagenet",
+    is_depthwise=True,
     freeze=8,
 )
 

@@ -40,7 +40,7 @@ def test_boxes_come_back_from_a_letterboxed_photo(records_folder: Path) -> None:
 
 
 def test_a_smaller_last_batch_is_no_new_trace() -> None:
-    step: Any = measure.detection_step(_two_boxes)
+    step: Any = measure.detection_step(_two_boxes, 0.45)
     for count in (16, 7):
         step(tf.zeros([count, 8, 8, 3], tf.uint8))
     assert step.experimental_get_tracing_count() == 1

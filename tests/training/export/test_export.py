@@ -83,6 +83,7 @@ def test_a_lone_onnx_file_explains_itself(artifact: Path) -> None:
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(metadata["labels"]) == LABELS
     assert metadata["preset"] == "ssd_compact"
+    assert metadata["iou_threshold"] == "0.45"
 
 
 @pytest.mark.parametrize("batch", [1, 3])

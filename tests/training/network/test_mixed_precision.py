@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from training.network import mixed_precision
+from training.network.presets import SSD_COMPACT, SSD_LITE0
 
 
 @pytest.mark.parametrize(
@@ -24,9 +25,10 @@ def test_bfloat16_is_for_cpus_that_compute_in_it(
     monkeypatch.setattr(mixed_precision, "_CPU_FLAGS", tmp_path / "cpuinfo")
     if flags:
         (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-    assert mixed_precision.choose_number_type() == expected
+    assert mixed_precision.choose_number_type(SSD_COMPACT) == expected
+    assert mixed_precision.choose_number_type(SSD_LITE0) == "float32"
 
 
 def test_a_gpu_computes_in_float16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert mixed_precision.choose_number_type() == "float16"
+    assert mixed_precision.choose_number_type(SSD_LITE0) == "float16"
