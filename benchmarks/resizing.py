@@ -23,9 +23,9 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks.measurement.figures import spread
-from training import augmentation, input_pipeline
 from training.data import decoding, records
 from training.evaluation import measure, score
+from training.input import augmentation, input_pipeline
 from training.network import onnx_network
 
 SHOWN = 0.5  # score from which boxes are compared, as the ensemble answers by default

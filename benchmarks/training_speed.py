@@ -126,8 +126,8 @@ def _train(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], 
 
 
 def _input(name: str, folder: Path, default_boxes: Path | None) -> Callable[[], float]:
-    from training import input_pipeline
     from training.data import records
+    from training.input import input_pipeline
     from training.network import presets
 
     preset = presets.SSD_COMPACT

@@ -20,10 +20,10 @@ import numpy as np
 import tensorflow as tf
 import tyro
 
-from training import augmentation
 from training.data import records
 from training.errors import TrainingError
 from training.fitted_boxes import write_fitted
+from training.input import augmentation
 from training.network.default_boxes import box_shapes, default_boxes
 from training.network.presets import PRESETS, Preset, PresetName, Resize, choose_input
 

@@ -24,10 +24,11 @@ import tyro
 from keras import layers
 from tqdm import tqdm
 
-from training import checkpoints, input_pipeline, run_folder
+from training import checkpoints, run_folder
 from training.data import records
 from training.data.trained_on import TrainedOn
 from training.errors import TrainingError
+from training.input import input_pipeline
 from training.network import channels, model
 from training.network.channels import Channels
 from training.network.default_boxes import default_boxes

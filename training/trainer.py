@@ -10,7 +10,6 @@ from tqdm import tqdm
 from training import (
     average,
     checkpoints,
-    input_pipeline,
     optimizer,
     run_folder,
     strategy,
@@ -18,6 +17,7 @@ from training import (
 from training.best_checkpoint import BestCheckpoint, has_ceased
 from training.data import records
 from training.errors import TrainingError
+from training.input import input_pipeline
 from training.network import mixed_precision, model
 from training.network.default_boxes import default_boxes
 from training.network.loss import multibox_loss

@@ -14,7 +14,6 @@ from keras import layers
 
 from training import (
     checkpoints,
-    input_pipeline,
     prune,
     run_folder,
     train,
@@ -23,6 +22,7 @@ from training.data import records
 from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.export import export
+from training.input import input_pipeline
 from training.network import channels, model
 from training.network.blocks import norm
 from training.network.channels import Channels, Ends

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from training import input_pipeline
 from training.data.records import Manifest
 from training.evaluation import outcomes, pictures
 from training.evaluation.outcomes import Curve, Outcome
 from training.evaluation.score import IOUS, Detected, Metrics, Truth
+from training.input import input_pipeline
 
 
 @dataclass(frozen=True)

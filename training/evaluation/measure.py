@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from training import input_pipeline
 from training.data import records
 from training.data.trained_on import TrainedOn
 from training.evaluation import score
 from training.evaluation.score import MAX_DETECTIONS, Detected, Metrics, Truth
+from training.input import input_pipeline
 from training.network.onnx_network import OnnxNetwork
 from training.network.presets import Resize
 from training.served_code import load_step

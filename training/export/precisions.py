@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
-from training import input_pipeline, run_folder
+from training import run_folder
 from training.data import records
 from training.errors import TrainingError
 from training.evaluation import measure
 from training.evaluation.score import Metrics
 from training.export import quantize
+from training.input import input_pipeline
 from training.network import onnx_network
 from training.network.presets import Resize
 

@@ -16,8 +16,8 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from training import augmentation
-from training.data import decoding, random_access, records
+from training.data import decoding, records
+from training.input import augmentation, random_access
 from training.network import matching
 from training.network.default_boxes import boxes_per_map, default_boxes
 from training.network.presets import Preset, Resize

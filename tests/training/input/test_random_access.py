@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from training.data import random_access, records
+from training.data import records
 from training.data.records import ManifestError, Shard
+from training.input import random_access
 
 
 def _manifest(folder: Path, contents: list[list[bytes]]) -> records.Manifest:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import augmentation
+from training.input import augmentation
 
 WHOLE = tf.constant([0.0, 0.0, 1.0, 1.0])
 BOXES = tf.constant([[0.1, 0.2, 0.4, 0.5], [0.6, 0.6, 0.9, 0.95]])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from training import input_pipeline
 from training.data import decoding, records
+from training.input import input_pipeline
 from training.network.presets import SSD_COMPACT, Resize
 
 
