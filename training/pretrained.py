@@ -7,6 +7,7 @@ import keras
 
 from training import run_folder
 from training.errors import TrainingError
+from training.network import model
 from training.network.imagenet import load_imagenet
 from training.network.inverted_residuals import STAGES, STRIDES, backbone_layers
 from training.network.lite0_weights import find_package_file, load_lite0
@@ -30,10 +31,11 @@ def pretrained_run(settings: TrainSettings) -> Path | None:
 
 
 def check_pretrained(settings: TrainSettings, preset: Preset) -> None:
-    """Refuse, before anything is written, what cannot be started from.
+    """Refuse, before anything is written, what cannot be started from, by trying it.
 
     Raises:
-        TrainingError: there is no such file or run, or the preset has no such weights.
+        TrainingError: there is no such file or run, it is damaged or of another network, or the
+            preset has no such weights.
     """
     given = _source(settings, preset)
     if given == IMAGENET:
@@ -43,13 +45,15 @@ def check_pretrained(settings: TrainSettings, preset: Preset) -> None:
                 "file or a run"
             )
         find, _ = _IMAGENET[preset.name]
-        find()
+        find()  # so that nobody waits for a network before he is told what to install
     elif given != NONE and not Path(given).exists():
         raise TrainingError(
             "--pretrained: expected imagenet, none, a file of weights or a run folder, found "
             f"{given}, which does not exist"
         )
     _frozen_stride(settings, preset)
+    if given != NONE:
+        load_pretrained(model.build_network(preset, classes=1), settings, preset)
 
 
 def load_pretrained(network: keras.Model, settings: TrainSettings, preset: Preset) -> str:

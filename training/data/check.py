@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import shlex
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 from training.data.problems import CONSEQUENCE, BadSplitError, DataError, Problem, describe_problems
 
+FEW = 10  # boxes
 QUANTILES = {"smallest": 0.0, "10%": 0.1, "middle": 0.5, "90%": 0.9, "largest": 1.0}
 
 
@@ -46,15 +48,18 @@ def _report_splits(folders: Folders, settings: CheckSettings) -> list[Problem]:
     splits = settings.splits or tuple(folders.splits())
     folders.check_renames(splits)
     problems: list[Problem] = []
+    found: dict[str, Dataset] = {}
     for split in splits:
         try:
-            dataset = folders.read(split, settings.labels or None)
+            dataset = found[split] = folders.read(split, settings.labels or None)
         except BadSplitError as error:
             print(f"{split}: not readable")
             problems.append(_refusal(error, error.file))
             continue
         print("\n".join(_split_lines(dataset)))
         problems += dataset.problems
+    for line in _few_lines(found):
+        print(line)
     if set(folders.splits()) <= set(splits):
         problems += folders.strays()
     try:
@@ -84,6 +89,30 @@ def _split_lines(dataset: Dataset) -> list[str]:
     lines.append("  " + "  ".join(heads) + "  (width x height, pixels)")
     lines += [f"  {label:{width}}  {_class_text(dataset, label)}" for label in dataset.labels]
     return lines
+
+
+def _few_lines(found: dict[str, Dataset]) -> list[str]:
+    """A line for each class of few boxes: what mAP can mean with it."""
+    train, val = (
+        collections.Counter(label for a in found[split].annotations for label in a.labels)
+        if split in found
+        else None
+        for split in ("train", "val")
+    )
+    if train is None or val is None:
+        return []
+    return [
+        f"few boxes: {label} has {train[label]} in train and {val[label]} in val, so "
+        + (
+            f"each that is found or not is {1 / val[label]:.0%} of its AP, which counts in mAP "
+            "like any other class's"
+            if val[label]
+            else "mAP tells nothing of it"
+        )
+        + f": annotate more, or leave it out with --rename {shlex.quote(f'{label}=')}"
+        for label in sorted(train | val)
+        if min(train[label], val[label]) < FEW
+    ]
 
 
 def _class_text(dataset: Dataset, label: str) -> str:

@@ -24,13 +24,14 @@ from training.data import check, records, records_writer
 from training.data.annotations import Dataset
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
+from training.errors import TrainingError
 from training.evaluation import evaluate, measure, score
 from training.export import export
 from training.network.presets import PRESETS
 from training.pipeline.begun import check_output, check_photos, has_begun
 from training.pipeline.settings import RunSettings
 from training.pretrained import check_pretrained
-from training.settings import TrainSettings
+from training.settings import TrainSettings, check_ranges
 
 SAMPLES = 6
 Settings = TypeVar("Settings")
@@ -58,6 +59,7 @@ def run_photos(settings: RunSettings) -> int:
     """
     training = _train_settings(settings)
     check_output(settings)
+    check_ranges(training)
     if not (training.output / "run.json").exists():
         check_pretrained(training, train.choose_preset(replace(training, default_boxes=None)))
     folders = _read_photos(settings)
@@ -75,7 +77,14 @@ def _read_photos(settings: RunSettings) -> Folders:
     else:
         _announce("Check: what the photos hold, and what is wrong with them")
         check.report_folders(folders, checking)
-    check_photos(settings, folders.datasets((), settings.labels))
+    datasets = folders.datasets((), settings.labels)
+    train_split = datasets[0]
+    if train_split.split != "train" or not any(a.labels for a in train_split.annotations):
+        raise TrainingError(
+            f"{folders}: no image of train has a box of {', '.join(train_split.labels)}: nothing "
+            "to learn from"
+        )
+    check_photos(settings, datasets)
     return folders
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.training.data.smears import write_voc
 from training.__main__ import main
 from training.data import check
 from training.render import smears
@@ -58,6 +59,26 @@ def test_split_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert check.check_folders(check.CheckSettings((folder,))) == 1
     out = capsys.readouterr().out
     assert "val: none of its 1 images has a box: nothing to learn or measure" in out
+
+
+def test_a_class_of_few_boxes_is_told_what_map_means(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train, val = ([f"{split}-{n}" for n in range(12)] for split in ("train", "val"))
+    names = {"train-0": "big cat", "train-1": "big cat", "train-2": "dog", "val-0": "dog"}
+    folder = write_voc(tmp_path / "voc", {"train": train, "val": val}, names)
+    check.check_folders(check.CheckSettings((folder,)))
+    told = [line for line in capsys.readouterr().out.splitlines() if "few boxes" in line]
+    assert told == [
+        "few boxes: big cat has 2 in train and 0 in val, so mAP tells nothing of it: annotate "
+        "more, or leave it out with --rename 'big cat='",
+        "few boxes: cell has 9 in train and 11 in val, so each that is found or not is 9% of its "
+        "AP, which counts in mAP like any other class's: annotate more, or leave it out with "
+        "--rename cell=",
+        "few boxes: dog has 1 in train and 1 in val, so each that is found or not is 100% of its "
+        "AP, which counts in mAP like any other class's: annotate more, or leave it out with "
+        "--rename dog=",
+    ]
 
 
 def test_what_records_copes_with_is_a_remark(

@@ -1,12 +1,15 @@
-"""The one command: killed in each of its steps it comes to the very same end."""
+"""The one command: killed in each of its steps it comes to the very same end; what it refuses."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,6 +18,9 @@ import pytest
 from tests.conftest import PROJECT
 from tests.training.networks import run
 from training.data import records
+from training.errors import TrainingError
+from training.pipeline import run as pipeline
+from training.pipeline.settings import RunSettings
 from training.render import smears
 
 TINY = Path(__file__).parent.parent / "tiny_training.py"
@@ -101,3 +107,83 @@ def assert_same(one: Path, other: Path) -> None:
     assert records.load_manifest(other / "records", "val").count == 1
     assert (other / "run" / "report" / "index.html").exists()
     assert len(list((other / "samples").iterdir())) == 1
+
+
+@pytest.fixture
+def begun(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunSettings:
+    """The command's settings after it has begun, its steps left out; photos of its own."""
+    shutil.copytree(photos, tmp_path / "voc")
+    monkeypatch.setattr(pipeline, "_take_steps", lambda steps: None)
+    settings = RunSettings((tmp_path / "voc",), output=tmp_path / "mine", preset="ssd_compact")
+    assert pipeline.run_photos(settings) == 0
+    return settings
+
+
+def refused(settings: RunSettings) -> str:
+    """What it says of settings; the output folder stays as it is."""
+    before = contents(settings.output)
+    with pytest.raises(TrainingError) as caught:
+        pipeline.run_photos(settings)
+    assert contents(settings.output) == before
+    return str(caught.value)
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_other_photos_do_not_go_on(begun: RunSettings) -> None:
+    (folder,) = begun.folders
+    image, boxes = folder / "JPEGImages/smear-2.jpg", folder / "Annotations/smear-3.xml"
+    boxes.write_text(boxes.read_text().replace("<name>WBC<", "<name>RBC<"))
+    changed = refused(begun)
+    assert "mine was begun with, 1 changed (such as train/smear-3): give those to go on" in changed
+    image.write_bytes((folder / "JPEGImages/smear-1.jpg").read_bytes() + b"0")
+    assert "2 changed (such as train/smear-2)" in refused(begun)
+    image.unlink()
+    assert "1 gone (such as train/smear-2), 1 changed (such as train/smear-3)" in refused(begun)
+
+
+def test_moved_photos_and_more_epochs_go_on(begun: RunSettings, tmp_path: Path) -> None:
+    (tmp_path / "voc").rename(tmp_path / "moved")
+    moved = replace(begun, folders=(tmp_path / "moved",), epochs=500, stop_early=3)
+    assert pipeline.run_photos(moved) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "ssd_lite0"}, "--preset (was 'ssd_compact', now 'ssd_lite0')"),
+        ({"seed": 1, "val": 0.4}, "--seed (was 0, now 1), --val (was 0.2, now 0.4)"),
+    ],
+)
+def test_other_settings_do_not_go_on(
+    begun: RunSettings, changes: dict[str, Any], message: str
+) -> None:
+    told = refused(replace(begun, **changes))
+    assert f"was begun with other settings: {message}. Give the same ones to go on" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"freeze": 8}, "--freeze: ssd_compact takes 0, found 8"),
+        ({"pretrained": "no/such.pth"}, "found no/such.pth, which does not exist"),
+        ({"input_size": 333}, "--input-size: ssd_compact takes multiples of 32"),
+        ({"epochs": 0}, "--epochs must be 1 or more, got 0"),
+        ({"labels": ("crack",)}, "no image of train has a box of crack: nothing to learn from"),
+    ],
+)
+def test_nothing_is_begun_that_cannot_be_done(
+    photos: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    settings = RunSettings((photos,), output=tmp_path / "mine", preset="ssd_compact", **changes)
+    assert message in refused(settings)
+    assert not settings.output.exists()
+
+
+def test_only_its_own_folder_is_written_to(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    assert "nothing that this command began" in refused(RunSettings((photos,), output=tmp_path))
+    inside = RunSettings((photos,), output=photos / "mine")
+    assert "lies in the photos' folder" in refused(inside)
