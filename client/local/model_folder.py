@@ -4,7 +4,7 @@ A repository has a folder for each model, with its config.pbtxt and its numbered
 ensemble names the three steps; each is known by the tensor that it takes: `image`, `images`,
 `scores`. An artifact is what training makes: model.onnx and labels.txt. It has no code, so the
 steps are those of the repository that this project ships, as they are when it is published: with
-the resizing that the artifact's card.json names.
+what the artifact's card.json says of them.
 """
 
 import json
@@ -19,6 +19,7 @@ from client.versions import live_version
 
 SHIPPED = Path(__file__).parents[2] / "model_repository"
 CONFIG, NETWORK, LABELS, CARD = "config.pbtxt", "model.onnx", "labels.txt", "card.json"
+CARRIED = ("resize", "iou_threshold")  # from a card into the steps' configurations
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,10 @@ def _artifact(folder: Path, version: int | None) -> Models:
             "serving publish` made of the artifact"
         )
     shipped = _repository(SHIPPED, "ensemble", None)
-    if resize := _read_resize(folder / CARD):
+    for key, value in _read_card(folder / CARD).items():
         for step in (shipped.preprocess, shipped.postprocess):
-            step.config.parameters["resize"].string_value = resize
+            if key in step.config.parameters:
+                step.config.parameters[key].string_value = value
     return replace(
         shipped,
         name=folder.resolve().name,
@@ -119,12 +121,13 @@ def _artifact(folder: Path, version: int | None) -> Models:
     )
 
 
-def _read_resize(card: Path) -> str:
-    """Return what an artifact's card says of it; older ones, and a lone network, say nothing."""
+def _read_card(card: Path) -> dict[str, str]:
+    """Return what an artifact's card says of the steps; a lone network has none."""
     try:
-        return str(json.loads(card.read_text(encoding="utf-8")).get("resize", ""))
+        said = json.loads(card.read_text(encoding="utf-8"))
+        return {key: str(value) for key, value in said.items() if key in CARRIED}
     except FileNotFoundError:
-        return ""
+        return {}
     except (ValueError, AttributeError) as error:
         raise DetectorError(f"{card} cannot be read: {error}") from None
 

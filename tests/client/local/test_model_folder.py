@@ -86,12 +86,17 @@ def test_an_artifact_has_the_steps_that_are_shipped(artifact: Path) -> None:
     assert found.preprocess.version == SHIPPED / "preprocess" / "1"
 
 
-def test_an_artifact_says_how_photos_are_resized(artifact: Path) -> None:
+def test_an_artifact_says_what_its_steps_do(artifact: Path) -> None:
     assert model_folder.find_models(artifact).preprocess.parameters["resize"] == "stretch"
     (artifact / "card.json").write_text('{"resize": "letterbox"}')
     found = model_folder.find_models(artifact)
     steps = (found.preprocess, found.postprocess)
     assert [step.parameters["resize"] for step in steps] == ["letterbox"] * 2
+    assert found.postprocess.parameters["iou_threshold"] == "0.45"
+    (artifact / "card.json").write_text('{"iou_threshold": 0.6}')
+    found = model_folder.find_models(artifact)
+    assert found.postprocess.parameters["iou_threshold"] == "0.6"
+    assert "iou_threshold" not in found.preprocess.parameters
     (artifact / "card.json").unlink()  # a network and its labels alone
     assert model_folder.find_models(artifact).preprocess.parameters["resize"] == "stretch"
 
