@@ -49,9 +49,7 @@ def read_artifact(folder: Path) -> Artifact:
     """
     for name in ("model.onnx", "labels.txt", "card.json"):
         if not (folder / name).is_file():
-            raise PublishError(
-                f"{folder} is no artifact: {name} is missing; python -m training export makes one"
-            )
+            raise PublishError(f"{folder} is no artifact: {name} is missing; {_remedy(folder)}")
     card = _read_card(folder / "card.json")
     _check_digest(folder / "model.onnx", card)
     labels = _read_labels(folder / "labels.txt")
@@ -61,6 +59,13 @@ def read_artifact(folder: Path) -> Artifact:
     _try_network(session, signature)
     iou_threshold = _read_iou_threshold(folder / "card.json", card)
     return Artifact(folder / "model.onnx", labels, signature, iou_threshold)
+
+
+def _remedy(folder: Path) -> str:
+    """What to do where a folder is no artifact; that of `training run` holds some."""
+    inner = folder / "int8"
+    is_one = (inner / "model.onnx").is_file()
+    return f"{inner} is one" if is_one else "python -m training export makes one"
 
 
 def _read_card(path: Path) -> dict[str, Any]:

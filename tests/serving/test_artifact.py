@@ -25,6 +25,14 @@ def test_absent_folder(tmp_path: Path) -> None:
         read_artifact(tmp_path / "absent")
 
 
+def test_a_folder_of_artifacts_says_which_one(make_artifact: Callable[..., Path]) -> None:
+    """As `training run` leaves it."""
+    folder = make_artifact()
+    folder.rename(folder.with_name("int8"))
+    with pytest.raises(PublishError, match=r"model\.onnx is missing; .*int8 is one"):
+        read_artifact(folder.parent)
+
+
 @pytest.mark.parametrize(
     ("labels", "words"),
     [

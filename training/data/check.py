@@ -101,6 +101,8 @@ def _few_lines(found: dict[str, Dataset]) -> list[str]:
     )
     if train is None or val is None:
         return []
+    labels = sorted(train | val)
+    leave_out = ", or leave it out with --rename {}" if len(labels) > 1 else ""
     return [
         f"few boxes: {label} has {train[label]} in train and {val[label]} in val, so "
         + (
@@ -109,8 +111,8 @@ def _few_lines(found: dict[str, Dataset]) -> list[str]:
             if val[label]
             else "mAP tells nothing of it"
         )
-        + f": annotate more, or leave it out with --rename {shlex.quote(f'{label}=')}"
-        for label in sorted(train | val)
+        + f": annotate more{leave_out.format(shlex.quote(f'{label}='))}"
+        for label in labels
         if min(train[label], val[label]) < FEW
     ]
 
