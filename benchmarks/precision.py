@@ -13,7 +13,6 @@ import json
 import platform
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,13 +23,12 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks.measurement import machine
+from benchmarks.measurement.race import race_networks
 from training.data import records
 from training.evaluation.measure import measure_network
 from training.export import precisions, quantize
 from training.export.simplify import simplify
 from training.network import onnx_network
-
-WARM_UP = 5  # rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,24 +70,6 @@ def _make_precisions(
     return found
 
 
-def race(networks: dict[str, onnx.ModelProto], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds an image of each precision, turn by turn."""
-    sessions = {
-        name: onnx_network.open_session(network.SerializeToString(), threads=1)
-        for name, network in networks.items()
-    }
-    size = next(iter(sessions.values())).get_inputs()[0].shape[1:]
-    image = np.random.default_rng(0).integers(0, 256, (1, *size), np.uint8)
-    times: dict[str, list[float]] = {name: [] for name in sessions}
-    for number in tqdm(range(WARM_UP + rounds), desc="timing", disable=None, leave=False):
-        for name, session in sessions.items():
-            began = time.perf_counter()
-            session.run(None, {"images": image})
-            if number >= WARM_UP:
-                times[name].append(1000 * (time.perf_counter() - began))
-    return times
-
-
 def _measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     """One network in all precisions."""
     network = onnx.load(path)
@@ -102,7 +82,8 @@ def _measure_precisions(path: Path, settings: Settings) -> dict[str, Any]:
     _label_network(made["float16"], "float16", None)
     if settings.save:
         save(made, settings.save / path.parent.name)
-    times = race(made, settings.rounds)
+    files = {name: network.SerializeToString() for name, network in made.items()}
+    times = race_networks(files, settings.rounds)
     return {
         name: figures(times[name], times["float32"])
         | accuracy(made[name], val)

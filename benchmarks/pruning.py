@@ -1,6 +1,6 @@
 """Whether pruning pays: speed and mAP of pruned networks beside others that are as fast.
 
-    python benchmarks/pruning.py data/records --default-boxes data/boxes.json \\
+    python -m benchmarks.pruning data/records --default-boxes data/boxes.json \\
         --pretraining data/smears-records --output runs/pruning
 
 Contestants, each trained with every seed, and all but the first for as many steps in total as a
@@ -25,7 +25,6 @@ import os
 import platform
 import statistics
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +33,7 @@ import numpy as np
 import onnxruntime
 import tyro
 
+from benchmarks.measurement.race import race_networks
 from training import prune, run_folder, train
 from training.data import records
 from training.errors import TrainingError
@@ -192,7 +192,7 @@ def _report(settings: Settings) -> None:
     complete = [x for x in contestants(settings) if _is_complete(_folder(settings, *x))]
     names = list(dict.fromkeys(name for name, _ in complete))
     models = {name: _artifact(settings, name) / "model.onnx" for name in names}
-    milliseconds = race(models, settings.rounds)
+    milliseconds = race_networks(models, settings.rounds)
     rows = {}
     for name in names:
         runs = [_folder(settings, name, seed) for other, seed in complete if other == name]
@@ -209,7 +209,7 @@ def _report(settings: Settings) -> None:
             "per_class": [m["per_class"] for m in metrics],
         }
     document = {
-        "command": "python benchmarks/pruning.py data/records --default-boxes data/boxes.json "
+        "command": "python -m benchmarks.pruning data/records --default-boxes data/boxes.json "
         f"--pretraining data/smears-records --output runs/pruning --keep {settings.keep:g} "
         f"--epochs {settings.epochs} --rounds {settings.rounds}",
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, one thread",
@@ -279,29 +279,6 @@ def _multiply_adds(run: Path) -> int:
     preset = run_folder.preset_from(run_folder.read_description(run))
     labels = run_folder.read_description(run)["labels"]
     return channels.trace_channels(model.build_network(preset, len(labels))).multiply_adds({})
-
-
-def race(models: dict[str, Path], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds an image, taking turns: a machine that is slower for a minute is so for all.
-
-    In another order each time, because whoever follows a large network finds its caches cold.
-    """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    sessions = {
-        name: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        for name, path in models.items()
-    }
-    rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (1, 300, 300, 3), np.uint8)
-    taken: dict[str, list[float]] = {name: [] for name in models}
-    for turn in range(-10, rounds):  # ten to warm up
-        for name in rng.permutation(list(sessions)):
-            start = time.perf_counter()
-            sessions[name].run(None, {"images": image})
-            if turn >= 0:
-                taken[name].append(1e3 * (time.perf_counter() - start))
-    return taken
 
 
 def _quantiles(values: list[float]) -> dict[str, float]:
