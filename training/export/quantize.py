@@ -2,9 +2,9 @@
 
 int8 is static quantization (ONNX Runtime's, in QDQ form): unsigned activations, signed weights with
 a scale for each channel, and the range of each activation as seen on training images. Convolutions
-and what lies between them compute in 8 bits. The predictors and what follows them (softmax, box
-decoding, the best-K cut) stay float32: offsets and logits in 8 bits cost 0.01 mAP@[.5:.95] and
-save a twentieth of the time.
+and what lies between them compute in 8 bits; ReLU and ReLU6 are the range of what they give. The
+predictors and what follows them (softmax, box decoding, the best-K cut) stay float32: offsets and
+logits in 8 bits cost 0.01 mAP@[.5:.95] and save a twentieth of the time.
 
 Weights use 7 of their 8 bits (`reduce_range`). CPUs without VNNI (Intel's before 2019, AMD's before
 2022) multiply unsigned by signed bytes and add two products in 16 bits, which 8-bit weights

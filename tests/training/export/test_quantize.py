@@ -9,6 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.training.networks import SHIPPED, load, run, stem
+from training.data import records, records_writer
+from training.evaluation.measure import measure_network
+from training.export import precisions
 from training.export.onnx_graph import Graph
 from training.export.quantize import between_convolutions, to_float16, to_int8
 from training.network import onnx_network
@@ -53,6 +56,21 @@ def test_int8_detects_the_same(int8: onnx.ModelProto, smears: list[np.ndarray]) 
         distances = np.abs(sure[:, None] - others[None]).max(axis=-1).min(axis=1)
         assert len(sure) > 10
         assert np.median(distances) < 0.03
+
+
+def test_int8_reaches_the_map_of_float32(test_data: Path, tmp_path: Path) -> None:
+    """Within 0.01, on photos that it was not calibrated on."""
+    settings = records_writer.RecordsSettings((test_data / "data" / "bccd",), tmp_path / "records")
+    assert records_writer.write_records(settings) == 0
+    train, val = (records.load_manifest(tmp_path / "records", split) for split in ("train", "val"))
+    quantized = to_int8(load(SHIPPED), list(precisions.read_images(train, 300, 16)))
+    before, after = (
+        measure_network(onnx_network.load_onnx(network.SerializeToString()), val)
+        for network in (load(SHIPPED), quantized)
+    )
+    assert before.map50 > 0.9
+    assert after.map50 > before.map50 - 0.01
+    assert after.map > before.map - 0.01
 
 
 def test_int8_is_a_quarter_in_size(int8: onnx.ModelProto) -> None:
