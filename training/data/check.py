@@ -12,6 +12,7 @@ from training.data.folders import Folders
 from training.data.problems import CONSEQUENCE, BadSplitError, DataError, Problem, describe_problems
 
 FEW = 10  # boxes
+SHOWN = 5  # classes of few boxes
 QUANTILES = {"smallest": 0.0, "10%": 0.1, "middle": 0.5, "90%": 0.9, "largest": 1.0}
 
 
@@ -58,8 +59,10 @@ def _report_splits(folders: Folders, settings: CheckSettings) -> list[Problem]:
             continue
         print("\n".join(_split_lines(dataset)))
         problems += dataset.problems
-    for line in _few_lines(found):
-        print(line)
+    few = _few_lines(found)
+    print("".join(f"{line}\n" for line in few[:SHOWN]), end="")
+    if len(few) > SHOWN:
+        print(f"and {len(few) - SHOWN} more classes of few boxes")
     if set(folders.splits()) <= set(splits):
         problems += folders.strays()
     try:

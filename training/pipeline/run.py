@@ -62,21 +62,21 @@ def run_photos(settings: RunSettings) -> int:
     check_ranges(training)
     if not (training.output / "run.json").exists():
         check_pretrained(training, train.choose_preset(replace(training, default_boxes=None)))
-    folders = _read_photos(settings)
-    _take_steps(_plan_steps(settings, training, folders))
+    folders = Folders(_shared(FolderSettings, settings))
+    datasets = _read_photos(settings, folders)
+    _clear_away(settings.output)
+    _take_steps(_plan_steps(settings, training, folders, datasets))
     print(_end_text(settings.output))
     return 0
 
 
-def _read_photos(settings: RunSettings) -> Folders:
-    """The folders, after what they hold was told or, later, compared with what they held."""
-    checking = _shared(check.CheckSettings, settings)
-    folders = Folders(checking)
+def _read_photos(settings: RunSettings, folders: Folders) -> list[Dataset]:
+    """Train, and val if there is one; after what they hold was told, or found to be the same."""
     if has_begun(settings.output):
         print("\n".join(folders.notes()), flush=True)
     else:
         _announce("Check: what the photos hold, and what is wrong with them")
-        check.report_folders(folders, checking)
+        check.report_folders(folders, _shared(check.CheckSettings, settings))
     datasets = folders.datasets((), settings.labels)
     train_split = datasets[0]
     if train_split.split != "train" or not any(a.labels for a in train_split.annotations):
@@ -85,7 +85,13 @@ def _read_photos(settings: RunSettings) -> Folders:
             "to learn from"
         )
     check_photos(settings, datasets)
-    return folders
+    return datasets
+
+
+def _clear_away(output: Path) -> None:
+    """Remove what a killed command was writing; it stands under another name until it is whole."""
+    for leftover in (*output.glob(".export-*"), *(output / "run").glob(".report-*")):
+        shutil.rmtree(leftover)
 
 
 def _shared(kind: type[Settings], settings: RunSettings, **more: Any) -> Settings:
@@ -134,9 +140,11 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _plan_steps(settings: RunSettings, training: TrainSettings, folders: Folders) -> list[Step]:
+def _plan_steps(
+    settings: RunSettings, training: TrainSettings, folders: Folders, datasets: list[Dataset]
+) -> list[Step]:
     run, boxes = training.output, training.default_boxes
-    steps = [_records_step(settings, training.records, folders)]
+    steps = [_records_step(settings, training.records, folders, datasets)]
     if boxes:
         fitting = fit.FitSettings(
             training.records, boxes, settings.preset, settings.input_size, settings.resize
@@ -157,9 +165,10 @@ def _plan_steps(settings: RunSettings, training: TrainSettings, folders: Folders
     ]
 
 
-def _records_step(settings: RunSettings, output: Path, folders: Folders) -> Step:
+def _records_step(
+    settings: RunSettings, output: Path, folders: Folders, datasets: list[Dataset]
+) -> Step:
     writing = _shared(records_writer.RecordsSettings, settings, output=output)
-    datasets = folders.datasets((), settings.labels)
 
     def write() -> None:
         _copy_samples(datasets[-1], settings.output / "samples")
@@ -218,11 +227,12 @@ def _export_step(run: Path, artifact: Path, precision: Any) -> Step:
 def _end_text(output: Path) -> str:
     """What there is now, and what to type next."""
     report, quoted = output / "run" / "report" / "index.html", shlex.quote(str(output))
+    repository = shlex.quote(f"repositories/{output.resolve().name}")
     return "\n".join(
         [
             f"\n{output} is ready",
             f"  report    {report if report.exists() else 'none: val has no object'}",
             f"  try it    python app.py --artifact {quoted}",
-            f"  serve it  python -m serving publish {quoted}/int8 --repository repositories/mine",
+            f"  serve it  python -m serving publish {quoted}/int8 --repository {repository}",
         ]
     )
