@@ -71,7 +71,7 @@ def build_page(
         labels: what the model finds, to be told; none: it is told of the model that is shipped.
     """
     facts = Facts(detector)
-    sliders = threshold_sliders()
+    sliders = threshold_sliders(facts.iou_threshold(IOU))
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(HEADER.format(title=TITLE, purpose=purpose(labels) if labels else SHIPPED))
         with gr.Row(elem_id="page"):
@@ -97,7 +97,6 @@ def build_page(
                 for slider in sliders:
                     slider.render()
         act_in_the_browser(sliders)
-        page.load(lambda: facts.iou_threshold(IOU), None, sliders.iou, **QUIETLY)
         gr.api(detection_by(detector), api_name="detect", concurrency_limit=AT_ONCE)
     return page.queue(max_size=100, default_concurrency_limit=AT_ONCE)
 
@@ -152,12 +151,12 @@ def model_names(stable: str) -> list[gr.Dropdown]:
     ]
 
 
-def threshold_sliders() -> Sliders:
-    """To be rendered where they are wanted."""
+def threshold_sliders(iou: float) -> Sliders:
+    """To be rendered where they are wanted; iou: where its slider begins."""
     return Sliders(
         gr.Slider(FLOOR, 1, 0.5, step=0.01, label="Score threshold", elem_id="score", render=False,
                   info="Hide what the model is less sure of."),
-        gr.Slider(0, 1, IOU, step=0.01, label="IoU threshold", elem_id="iou", render=False,
+        gr.Slider(0, 1, iou, step=0.01, label="IoU threshold", elem_id="iou", render=False,
                   info="Merge boxes of one class that overlap more than this. Asks the server."),
         gr.Slider(1, 100, 100, step=1, label="Detections at most", elem_id="most", render=False),
     )  # fmt: skip

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ LAUNCHER = Path(__file__).parent / "launch.py"
 PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")  # a second's, in which the kernel counts CPU time
 STUB_PROGRAM = b"triton_python_backend_stub"
+KILL_SECONDS = 2.0  # at most, until processes that were killed are gone
 REGION, INSTANCE = 2, 8  # positions among a stub's arguments
 
 
@@ -120,8 +122,12 @@ class TritonProcess:
                 insist()
         assert self._process.stdin  # for mypy: it is a pipe
         self._process.stdin.close()
-        for stub in self.stubs():  # orphans would hold the server's ports
+        stubs = self.stubs()
+        for stub in stubs:  # orphans would hold the server's ports
             stub.kill()
+        deadline = time.monotonic() + KILL_SECONDS
+        while any(stub.is_alive() for stub in stubs) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 def _find_zombies(parent: int) -> dict[int, int]:
