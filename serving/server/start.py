@@ -5,6 +5,7 @@ import time
 
 from tritonclient.utils import InferenceServerException
 
+from serving.control import Control
 from serving.errors import SlowStartError, StartError, first_line
 from serving.repository import CANARY_SUFFIX
 from serving.server.plan import Plan, Report
@@ -79,10 +80,23 @@ def infer_first(running: Running, deadline: float, report: Report) -> list[str]:
         raise StartError(f"tritonserver was ready, then failed: {first_line(error)}") from None
     for model in ensembles:
         try:
-            running.control.infer(model, max(1.0, deadline - time.monotonic()))
+            _infer_twice(running.control, model, deadline)
         except InferenceServerException as error:
             trouble = f"the first inference through {model} failed: {error.message()}"
             if not model.endswith(CANARY_SUFFIX):
                 raise StartError(trouble) from None
             report(trouble)
     return ensembles
+
+
+def _infer_twice(control: Control, model: str, deadline: float) -> None:
+    """A failure counts if it lasts: Triton is ready already, so that somebody may be publishing.
+
+    Raises:
+        InferenceServerException: both inferences failed.
+    """
+    try:
+        control.infer(model, max(1.0, deadline - time.monotonic()))
+    except InferenceServerException:
+        time.sleep(CHECK_SECONDS)
+        control.infer(model, max(1.0, deadline - time.monotonic()))
