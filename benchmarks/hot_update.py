@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import os
 import platform
 import shutil
@@ -30,6 +29,7 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.contestants.tiny_network import write_artifact
 from benchmarks.load.versions import CLIENTS, STEP, Answer, Load
+from benchmarks.measurement.figures import show_figures
 from serving.errors import ServingError
 from serving.release.promote import RollbackSettings, rollback
 from serving.release.publish import PublishSettings, publish
@@ -254,10 +254,7 @@ def main(settings: Settings) -> int:
     ways: list[type[Explicit] | type[Watched]] = [Explicit, Watched]
     found = {way.__name__.lower(): measure_way(way, settings) for way in ways}
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "clients": CLIENTS}
-    text = json.dumps({"machine": machine, **found}, indent=1)
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n")
+    show_figures({"machine": machine, **found}, settings.output)
     return int(any(result["failed"] for result in found.values()))
 
 

@@ -8,7 +8,6 @@ Compare ratios only: what else the machine does meets all of them, and slows all
 """
 
 import dataclasses
-import json
 import statistics
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from benchmarks.measurement.figures import show_figures
 from benchmarks.measurement.machine import describe_machine
 from benchmarks.measurement.race import race_networks
 
@@ -52,10 +52,7 @@ def main(settings: Settings) -> int:
     """Time the networks and print the figures."""
     times = race_networks({str(path): path for path in settings.networks}, settings.rounds)
     found = {"machine": describe_machine(), "rounds": settings.rounds, **compare_times(times)}
-    text = json.dumps(found, indent=1)
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n")
+    show_figures(found, settings.output)
     return 0
 
 

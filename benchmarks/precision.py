@@ -23,6 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks.measurement import machine
+from benchmarks.measurement.figures import show_figures
 from benchmarks.measurement.race import race_networks
 from training.data import records
 from training.evaluation.measure import measure_network
@@ -141,10 +142,7 @@ def where() -> dict[str, Any]:
 def main(settings: Settings) -> int:
     """Measure each network and print the figures."""
     found = {str(path): _measure_precisions(path, settings) for path in settings.networks}
-    text = json.dumps({"machine": where(), "rounds": settings.rounds, **found}, indent=1)
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n")
+    show_figures({"machine": where(), "rounds": settings.rounds, **found}, settings.output)
     return 0
 
 

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 import tyro
 
-PRECISIONS = ("float32", "int8")
+from benchmarks.measurement.figures import show_figures
+
 METRICS = ("mAP@0.5", "mAP@[.5:.95]")
 
 
@@ -41,8 +42,6 @@ def summarise(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
     seeds = [card["settings"]["seed"] for card in cards]
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"each output must have a seed of its own, found {seeds}")
-    metrics = {"float32": [card["metrics_float32"] for card in cards]}
-    metrics["int8"] = [card["metrics"] for card in cards]
     first = cards[0]
     return {
         "preset": first["preset"],
@@ -50,7 +49,8 @@ def summarise(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "steps": first["step"],
         "photos of val": first["metrics"]["images"],
         "seeds": seeds,
-        **{precision: _spread(metrics[precision]) for precision in PRECISIONS},
+        "float32": _spread([card["metrics_float32"] for card in cards]),
+        "int8": _spread([card["metrics"] for card in cards]),
     }
 
 
@@ -70,10 +70,7 @@ def _spread(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
 def main(settings: Settings) -> int:
     """Print the figures, and write them where they are wanted."""
     cards = [json.loads((path / "int8" / "card.json").read_text()) for path in settings.outputs]
-    text = json.dumps(summarise(cards), indent=1)
-    print(text)
-    if settings.output:
-        settings.output.write_text(text + "\n")
+    show_figures(summarise(cards), settings.output)
     return 0
 
 

@@ -1,8 +1,14 @@
-"""Arithmetic of the benchmark: percentiles, ratios of neighbours, medians with their spread."""
+"""Arithmetic of the benchmark: percentiles, ratios of neighbours, medians with their spread.
 
+And what is done with its figures: they are printed, and written where that is wanted.
+"""
+
+import json
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -48,3 +54,11 @@ def latency(values: Sequence[float]) -> dict[str, float]:
         "p99": percentile(values, 0.99),
         "count": len(values),
     }
+
+
+def show_figures(found: dict[str, Any], output: Path | None) -> None:
+    """Print figures as JSON, and write them to a file if one is given."""
+    text = json.dumps(found, indent=1)
+    print(text)
+    if output:
+        output.write_text(text + "\n")
