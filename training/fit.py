@@ -26,6 +26,7 @@ from training.fitted_boxes import write_fitted
 from training.input import augmentation
 from training.network.default_boxes import box_shapes, default_boxes
 from training.network.presets import PRESETS, Preset, PresetName, Resize, choose_input
+from training.settings import of_preset
 
 # Sides of a default box in cells of its feature map; the paper's are 0.9 to 6.
 LEAST_CELLS, MOST_CELLS = 1.5, 6.0
@@ -47,14 +48,9 @@ class FitSettings:
     """JSON file to write, for `training train --default-boxes`."""
     preset: PresetName = "ssd_compact"
     """Whose feature maps the boxes are for."""
-    input_size: Annotated[
-        int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: the preset's)")
-    ] = None
+    input_size: Annotated[int | None, of_preset("INT")] = None
     """That of `training train`: a larger input has larger feature maps."""
-    resize: Annotated[
-        Resize | None,
-        tyro.conf.arg(metavar="stretch|letterbox", help_behavior_hint="(default: the preset's)"),
-    ] = None
+    resize: Annotated[Resize | None, of_preset("stretch|letterbox")] = None
     """That of `training train`: a letterboxed photo is a part of the input, in its own shape."""
     count: Annotated[
         int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="(default: as many as pay)")

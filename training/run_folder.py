@@ -9,6 +9,7 @@ best/           the run folder of the weights that did best there; see `best_che
 report/         curves, confusion matrix, the worst images; once the run is complete
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ from training.network.presets import Preset
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """A reader sees the old file or the new one, never a part."""
     disk.write_file(path, json.dumps(document, indent=2) + "\n")
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """A dataclass of settings as JSON holds it, paths as text."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(settings), default=str)))
 
 
 def read_json(path: Path, expected: str) -> dict[str, Any]:

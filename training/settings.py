@@ -14,7 +14,8 @@ from training.network.presets import PresetName, Resize
 EVALUATIONS, CHECKPOINTS = 8, 50  # of a run, unless its settings say otherwise
 
 
-def _of_preset(metavar: str) -> Any:
+def of_preset(metavar: str) -> Any:
+    """An option that, left out, is as the preset has it."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: the preset's)")
 
 
@@ -31,22 +32,22 @@ class RecipeSettings:
     """ssd_lite0 starts from ImageNet and is for photos of anything, ssd_mobilenet_v2 likewise;
     ssd_compact is the smallest, made for microscopy; ssd300_vgg16 is the paper's SSD300 and wants
     GPUs."""
-    input_size: Annotated[int | None, _of_preset("INT")] = None
+    input_size: Annotated[int | None, of_preset("INT")] = None
     """Side of the square that the network sees, pixels: a multiple of 32, such as 320, 416 or 512.
     More finds smaller objects, and takes time with its square."""
-    resize: Annotated[Resize | None, _of_preset("stretch|letterbox")] = None
+    resize: Annotated[Resize | None, of_preset("stretch|letterbox")] = None
     """stretch pulls a photo to that square whatever its shape, letterbox keeps its shape and fills
     up with grey."""
-    pretrained: Annotated[str | None, _of_preset("imagenet|FILE|RUN|none")] = None
+    pretrained: Annotated[str | None, of_preset("imagenet|FILE|RUN|none")] = None
     """What the weights start from. imagenet: those that the `training` extra brings for ssd_lite0,
     and that Keras downloads for ssd_mobilenet_v2. FILE: a copy of these, or Keras' file of VGG-16
     for ssd300_vgg16. RUN: the run folder of a pretraining, of the model so far, or of what
     `training prune` made of it, whose narrower layers this run then has too. none: random
     weights."""
-    freeze: Annotated[int | None, _of_preset("STRIDE")] = None
+    freeze: Annotated[int | None, of_preset("STRIDE")] = None
     """Leave the backbone of ssd_lite0 or ssd_mobilenet_v2 as it is up to the map of this stride, 2
     to 32, with the statistics of its batch normalisation; 0 trains all of it."""
-    epochs: Annotated[int | None, _of_preset("INT")] = None
+    epochs: Annotated[int | None, of_preset("INT")] = None
     """Passes over the training data; none given: the preset's number of steps, or of epochs where
     that is more. More than a run was given extend it, complete or not: its learning rate is then
     that of the longer run's cosine, so a complete run's rises once more."""
@@ -71,15 +72,15 @@ class TrainSettings(RecipeSettings):
     """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
     output: Path
     """Run folder: checkpoints, TensorBoard scalars, metrics."""
-    default_boxes: Annotated[Path | None, _of_preset("FILE")] = None
+    default_boxes: Annotated[Path | None, of_preset("FILE")] = None
     """Default boxes that `training fit` fitted to the data."""
     train_split: str = "train"
     """Split to train on. Where it has photos of val, the figure on val is not called mAP."""
-    batch_size: Annotated[int | None, _of_preset("INT")] = None
+    batch_size: Annotated[int | None, of_preset("INT")] = None
     """Images a step over all devices."""
-    learning_rate: Annotated[float | None, _of_preset("FLOAT")] = None
+    learning_rate: Annotated[float | None, of_preset("FLOAT")] = None
     """Peak learning rate; the preset's is scaled with the batch size."""
-    warmup_epochs: Annotated[float | None, _of_preset("FLOAT")] = None
+    warmup_epochs: Annotated[float | None, of_preset("FLOAT")] = None
     """Epochs over which the learning rate rises from 0; then it falls along a cosine."""
     clip_norm: float = 0.0
     """Largest norm of the gradient over all weights and devices; 0 is any."""

@@ -138,7 +138,7 @@ def open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest
     source = None if begun else pretrained_run(settings)  # which may have moved since
     before = run_folder.trained_on(source) if source else NOTHING
     description = {
-        "settings": _plain(settings),
+        "settings": run_folder.plain_settings(settings),
         "preset": dataclasses.asdict(preset),
         "labels": list(manifest.labels),
         "fingerprint": manifest.fingerprint,
@@ -150,11 +150,6 @@ def open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest
     else:
         settings.output.mkdir(parents=True, exist_ok=True)
         run_folder.write_json(settings.output / "run.json", description)
-
-
-def _plain(settings: TrainSettings) -> dict[str, Any]:
-    items = dataclasses.asdict(settings).items()
-    return {key: str(value) if isinstance(value, Path) else value for key, value in items}
 
 
 def _continue_run(output: Path, description: dict[str, Any], images: int) -> None:

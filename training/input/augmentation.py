@@ -121,9 +121,9 @@ def cut(
 ) -> tf.Tensor:
     """The window of an image [H, W, 3], resized bilinearly: float32 [size, size, 3].
 
-    Sampling is at half-pixel centres
-    and without antialiasing, as OpenCV's INTER_LINEAR does in the served preprocessing; only the
-    samples at the very edge of an enlarged image move inwards, by half a pixel at most.
+    Sampling is at half-pixel centres and without antialiasing, as OpenCV's INTER_LINEAR does in the
+    served preprocessing; only the samples at the very edge of an enlarged image move inwards, by
+    half a pixel at most.
 
     Args:
         extent: width and height of what `image` shows, in its pixels, float32 [2]; a little less

@@ -109,7 +109,7 @@ def _square_shapes(feature_maps: tuple[int, ...]) -> BoxShapes:
     return tuple(((4 / side, 4 / side),) for side in feature_maps)
 
 
-# python -m training train data/records --output runs/cells --vertical-flip
+# python -m training train data/records --preset ssd_compact --output runs/cells --vertical-flip
 # 205 photos on 2 CPU cores that other work shared: 51 minutes, mAP@0.5 0.90 (docs/model-card.md).
 SSD_COMPACT = Preset(
     name="ssd_compact",

@@ -3,7 +3,6 @@
 OUTPUT/begun.json   the settings, and of each image a digest of its file and its boxes
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from training.data.annotations import Annotation, Dataset
 from training.data.records import photo_id
 from training.errors import TrainingError
 from training.pipeline.settings import RunSettings
-from training.run_folder import read_json, write_json
+from training.run_folder import plain_settings, read_json, write_json
 
 NAME = "begun.json"
 # Photos may have moved: that they are the same ones is seen. How long a run is `train` judges.
@@ -46,7 +45,7 @@ def check_output(settings: RunSettings) -> None:
                 "--output"
             )
         return
-    before, now = _read(output)["settings"], _plain(settings)
+    before, now = _read(output)["settings"], plain_settings(settings)
     changed = [
         f"--{key.replace('_', '-')} (was {before[key]!r}, now {value!r})"
         for key, value in now.items()
@@ -68,7 +67,7 @@ def check_photos(settings: RunSettings, datasets: Sequence[Dataset]) -> None:
     output, now = settings.output, _digests(datasets)
     if not has_begun(output):
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / NAME, {"settings": _plain(settings), "photos": now})
+        write_json(output / NAME, {"settings": plain_settings(settings), "photos": now})
         return
     before = _read(output)["photos"]
     if before != now:
@@ -80,10 +79,6 @@ def check_photos(settings: RunSettings, datasets: Sequence[Dataset]) -> None:
 
 def _read(output: Path) -> dict[str, Any]:
     return read_json(output / NAME, "what `training run` wrote as it began")
-
-
-def _plain(settings: RunSettings) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(dataclasses.asdict(settings), default=str)))
 
 
 def _digests(datasets: Sequence[Dataset]) -> dict[str, str]:
