@@ -30,6 +30,7 @@ from client.transports.retries import Budget, Retries
 from client.transports.security import Security
 from client.transports.servers import Server, Servers
 
+BACKGROUND = {"priority": "u=7"}  # RFC 9218, 4.1: the least urgent
 CanaryKey = str | Callable[[Any], str] | None
 logger = logging.getLogger("client.detector")
 logger.addHandler(logging.NullHandler())  # silent, unless the program asks for it
@@ -63,6 +64,7 @@ class BaseDetector:
         canary_key: str = "",
         security: Security | None = None,
         retries: int = 3,
+        bulk: bool = False,
         max_bytes: int = DEFAULT_LIMIT,
     ) -> None:
         """Prepare; nothing is sent yet.
@@ -80,6 +82,8 @@ class BaseDetector:
             security: certificates and an API key.
             retries: how often a request is tried again at most, while servers are unavailable and
                 the timeout allows; 0: never. See client.transports.retries.
+            bulk: nobody waits for a single answer. A gateway that has too much to do lets others
+                pass, and each image waits for its turn until the timeout.
             max_bytes: of one encoded image; a larger one is not sent.
 
         Raises:
@@ -96,10 +100,10 @@ class BaseDetector:
         self.timeout = timeout
         self.canary_key = canary_key
         self.security = security or Security()
+        self.bulk = bulk
         self._max_bytes = max_bytes
         self._budget = Budget()
-        self._retries = Retries(retries, self._budget)
-        self._no_retries = Retries(0, self._budget)
+        self._retries = Retries(retries, self._budget, bulk=bulk)
         self._canary_cache = canary.CanaryCache(self._ask_for_canary, self._runtime.lock())
         self._closed = False
         self._servers = Servers(self._connect(url))
@@ -110,7 +114,8 @@ class BaseDetector:
             raise InvalidParameter(
                 f"certificates are of use with grpcs:// or https:// only, but got {self.url}"
             )
-        return [Server(a, self._runtime.connect(a, self.security)) for a in addresses]
+        headers = self.security.headers() | (BACKGROUND if self.bulk else {})
+        return [Server(a, self._runtime.connect(a, self.security, headers)) for a in addresses]
 
     async def _close(self) -> None:
         self._closed = True
@@ -126,27 +131,33 @@ class BaseDetector:
         model = await self._model_for(canary_key, deadline)
         if model != self.model:
             try:
-                return await self._send(call, model, self._no_retries)
+                return await self._send(call, model)
             except (ServerError, ServerUnavailable) as error:
                 # The canary's failure or its end. The server has counted it; the user is spared it.
-                if self._closed:
+                if self._closed or _asks_to_wait(error):
                     raise
                 self._canary_cache.expire()
                 logger.warning("%s failed, %s answers instead: %s", model, self.model, error)
-        return await self._send(call, self.model, self._retries)
+        return await self._send(call, self.model)
 
-    async def _send(self, call: Call, model: str, retries: Retries) -> Result:
+    async def _send(self, call: Call, model: str) -> Result:
         tried: set[Server] = set()
         tries = 0
         while not self._closed:
             server = self._servers.pick(tried)
             try:
                 return await self._try(call, model, server)
-            except ServerUnavailable:
+            except ServerUnavailable as error:
+                if model != self.model and not _asks_to_wait(error):
+                    raise
                 tried.add(server)
                 tries += 1
-                elsewhere = len(tried) < len(self._servers.all)
-                pause = retries.pause(tries, call.deadline.left(), elsewhere=elsewhere)
+                pause = self._retries.pause(
+                    tries,
+                    call.deadline.left(),
+                    elsewhere=len(tried) < len(self._servers.all),
+                    hint=error.retry_after,
+                )
                 if pause is None:
                     raise
             await self._runtime.sleep(pause)
@@ -202,3 +213,8 @@ class BaseDetector:
             self._servers.answered(server)
             return canary.read_canary(self.model, parameters)
         return None
+
+
+def _asks_to_wait(error: DetectorError) -> bool:
+    """Whether what is full stands before all models, such as a gateway: not a canary's failure."""
+    return isinstance(error, ServerUnavailable) and error.retry_after is not None

@@ -53,12 +53,14 @@ class Refused(Exception):
     Attributes:
         status: such as UNAVAILABLE.
         said: by the server, or by what failed before it.
+        retry_after: seconds after which the server asks to be tried again, None: it does not ask.
     """
 
-    def __init__(self, status: str, said: str) -> None:
+    def __init__(self, status: str, said: str, retry_after: float | None = None) -> None:
         super().__init__(status, said)
         self.status = status
         self.said = said
+        self.retry_after = retry_after
 
 
 class NotTriton(Refused):
@@ -70,7 +72,13 @@ class DetectorError(Exception):
 
 
 class ServerUnavailable(DetectorError):
-    """Nothing listens at the address, or the server takes no requests now."""
+    """Nothing listens at the address, or the server takes no requests now.
+
+    Attributes:
+        retry_after: seconds after which it asks to be tried again, None: it does not say.
+    """
+
+    retry_after: float | None = None
 
 
 class DeadlineExceeded(DetectorError):
@@ -115,16 +123,18 @@ def explained(
             return _locked(said, address)
         case "UNAVAILABLE" if "timeout expired" in said:  # while it waited in the server
             return _late(address, image, timeout)
-        case "UNAVAILABLE":
-            return _unavailable(said, address, protocol)
+        case "RESOURCE_EXHAUSTED" if refused.retry_after is None:  # a size that never passes
+            return InvalidImage(f"{image}: larger than the server at {address} accepts: {said}")
+        case "UNAVAILABLE" | "RESOURCE_EXHAUSTED":
+            error = _unavailable(said, address, protocol)
+            error.retry_after = refused.retry_after
+            return error
         case "NOT_FOUND" if "no available versions" in said:  # unloaded: it stops, or reloads
             return _unavailable(said, address, protocol)
         case "DEADLINE_EXCEEDED":
             return _late(address, image, timeout)
         case "INVALID_ARGUMENT":
             return _invalid(said, address, image)
-        case "RESOURCE_EXHAUSTED":
-            return InvalidImage(f"{image}: larger than the server at {address} accepts: {said}")
         case "UNAUTHENTICATED" | "PERMISSION_DENIED":
             return _locked(said, address)
         case "CANCELLED":

@@ -8,7 +8,7 @@ What both do is written once, as coroutines. Under `Tasks` they run in an event 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from client.errors import InvalidParameter
@@ -54,8 +54,13 @@ class Runtime(Protocol):
     def lock(self) -> Lock:
         """Return a new lock."""
 
-    def connect(self, address: Address, security: Security) -> Transport:
-        """Return a transport; the connection itself is made by the first request."""
+    def connect(
+        self, address: Address, security: Security, headers: Mapping[str, str]
+    ) -> Transport:
+        """Return a transport that sends these headers with each request.
+
+        The connection itself is made by the first one.
+        """
 
 
 class Threads:
@@ -73,11 +78,13 @@ class Threads:
         """Return a lock for threads."""
         return ThreadLock()
 
-    def connect(self, address: Address, security: Security) -> Transport:
+    def connect(
+        self, address: Address, security: Security, headers: Mapping[str, str]
+    ) -> Transport:
         """Return a transport for threads."""
         if address.protocol == "HTTP":
-            return _http().BlockingHttp(address, security)
-        return grpc_transport.BlockingGrpc(address, security)
+            return _http().BlockingHttp(address, security, headers)
+        return grpc_transport.BlockingGrpc(address, security, headers)
 
 
 class Tasks:
@@ -95,11 +102,13 @@ class Tasks:
         """Return a lock for tasks."""
         return TaskLock()
 
-    def connect(self, address: Address, security: Security) -> Transport:
+    def connect(
+        self, address: Address, security: Security, headers: Mapping[str, str]
+    ) -> Transport:
         """Return a transport for tasks."""
         if address.protocol == "HTTP":
-            return _http().AsyncHttp(address, security)
-        return grpc_transport.AsyncGrpc(address, security)
+            return _http().AsyncHttp(address, security, headers)
+        return grpc_transport.AsyncGrpc(address, security, headers)
 
 
 class ThreadLock:

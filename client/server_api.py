@@ -1,10 +1,12 @@
 """The questions of `client.service` to one server, by gRPC or HTTP, with TLS and keys.
 
-By gRPC it is tritonclient that asks. Its HTTP client answers in other types and knows no timeout of
-one request, so `RestServer` asks by a detector's HTTP transport, under tritonclient's names and
-with its answers.
+By gRPC it is tritonclient that asks; what it does not tell, the headers of answers, a detector's
+transport does. Its HTTP client answers in other types and knows no timeout of one request, so
+`RestServer` asks by the HTTP transport alone, under tritonclient's names and with its answers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self, TypeVar
 
 from google.protobuf import json_format
@@ -14,7 +16,8 @@ from tritonclient.utils import InferenceServerException
 
 from client.errors import NotTriton, Refused
 from client.runtime import Threads, finish
-from client.transports.addresses import Address, model_path, parse_addresses
+from client.transports.addresses import model_path, parse_addresses
+from client.transports.base import Transport
 from client.transports.security import Security
 
 Answer = TypeVar("Answer", bound=Message)
@@ -32,16 +35,36 @@ def connect(url: str, security: Security | None = None) -> Any:
     """
     security = security or Security()
     (address,) = parse_addresses([url])
+    transport = Threads().connect(address, security, security.headers())
     if address.protocol == "HTTP":
-        return RestServer(address, security)
-    client = InferenceServerClient(
+        return RestServer(transport)
+    server = GrpcServer(
+        transport,
         address.authority,
         creds=security.credentials() if address.is_encrypted else None,
         # gRPC sends even loopback connections through $http_proxy.
         channel_args=[("grpc.enable_http_proxy", int(not address.is_loopback))],
     )
-    client.register_plugin(_Headers(security.headers()))
-    return client
+    server.register_plugin(_Headers(security.headers()))
+    return server
+
+
+class GrpcServer(InferenceServerClient):
+    """One server. Threads may share it."""
+
+    def __init__(self, transport: Transport, *args: Any, **kwargs: Any) -> None:
+        self._transport = transport
+        super().__init__(*args, **kwargs)
+
+    def close(self) -> None:
+        """Close the connections."""
+        finish(self._transport.close())
+        super().close()
+
+    def get_headers(self, client_timeout: float) -> dict[str, str]:
+        """What answers calls itself `server` there, and more; names in lower case."""
+        with _raised_as_tritonclient():
+            return finish(self._transport.headers(client_timeout))
 
 
 class _Headers(InferenceServerClientPlugin):
@@ -60,8 +83,8 @@ class RestServer:
     Every method takes the seconds that it may last and raises InferenceServerException.
     """
 
-    def __init__(self, address: Address, security: Security) -> None:
-        self._http: Any = Threads().connect(address, security)
+    def __init__(self, transport: Any) -> None:
+        self._http = transport
 
     def __enter__(self) -> Self:
         return self
@@ -72,6 +95,11 @@ class RestServer:
     def close(self) -> None:
         """Close the connections."""
         finish(self._http.close())
+
+    def get_headers(self, client_timeout: float) -> dict[str, str]:
+        """See GrpcServer."""
+        with _raised_as_tritonclient():
+            return finish(self._http.headers(client_timeout))
 
     def get_server_metadata(self, client_timeout: float) -> service_pb2.ServerMetadataResponse:
         """Name and version."""
@@ -122,9 +150,15 @@ class RestServer:
         return True
 
     def _get(self, path: str, seconds: float) -> bytes:
-        try:
+        with _raised_as_tritonclient():
             return bytes(finish(self._http.get(path, seconds)))
-        except NotTriton as refused:
-            raise InferenceServerException(refused.said, "UNAVAILABLE") from None
-        except Refused as refused:
-            raise InferenceServerException(refused.said, refused.status) from None
+
+
+@contextmanager
+def _raised_as_tritonclient() -> Iterator[None]:
+    try:
+        yield
+    except NotTriton as refused:
+        raise InferenceServerException(refused.said, "UNAVAILABLE") from None
+    except Refused as refused:
+        raise InferenceServerException(refused.said, refused.status) from None

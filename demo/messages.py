@@ -39,6 +39,8 @@ def _headline_and_text(error: DetectorError, name: str, path: str) -> tuple[str,
     text = str(error).removeprefix("the image: ").removeprefix(f"{path}: ")
     text = text[:1].upper() + text[1:]
     match error:
+        case ServerUnavailable() if error.retry_after is not None:
+            return "The Triton server has too much to do", f"{text}. Try again in a moment."
         case ServerUnavailable():
             return "The Triton server is away", f"{text} Then try again."
         case DeadlineExceeded():

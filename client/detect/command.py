@@ -32,7 +32,7 @@ def _run_videos(settings: Detect, videos: Sequence[Path]) -> int:
     from client.detect.video_command import run_videos  # OpenCV is only needed here
 
     settings.make_save_folder()
-    with settings.open_detector() as detector:
+    with settings.open_detector(bulk=settings.camera is None) as detector:
         return run_videos(
             detector,
             videos,

@@ -105,7 +105,8 @@ def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int
     follow one another than photos are under way at once; an error, before the first result, too.
     """
     bad, answered, patience = 0, done > 0, settings.concurrency
-    with settings.open_detector() as detector, _bar(len(jobs) + done, done) as bar:
+    bulk = settings.output is not None or len(jobs) > 1
+    with settings.open_detector(bulk=bulk) as detector, _bar(len(jobs) + done, done) as bar:
         for job, outcome in zip(jobs, _outcomes(detector, settings, jobs), strict=True):
             try:
                 _take(job, outcome, report)

@@ -156,8 +156,11 @@ class Detect:
             "local": str(self.local) if self.local else None,
         }
 
-    def open_detector(self) -> Detector | LocalDetector:
+    def open_detector(self, *, bulk: bool) -> Detector | LocalDetector:
         """The detector that these settings name.
+
+        Args:
+            bulk: as `Detector` has it.
 
         Raises:
             DetectorError: a repository or artifact cannot be used.
@@ -171,6 +174,7 @@ class Detect:
             timeout=self.timeout,
             canary_key=self.canary_key,
             security=self.security.read(),
+            bulk=bulk,
         )
 
     def make_save_folder(self) -> None:

@@ -44,5 +44,12 @@ class Transport(Protocol):
             Refused: as for `infer`.
         """
 
+    async def headers(self, seconds: float) -> dict[str, str]:
+        """Return the headers of what answers there, names in lower case; `server` is its name.
+
+        Raises:
+            Refused: as for `infer`.
+        """
+
     async def close(self) -> None:
         """Close the connection; requests under way fail as cancelled."""

@@ -6,6 +6,7 @@ and what it raises and returns would have to be translated back.
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from client.errors import Refused
 from client.tensors import Output, arrays_of, packed, timeout
 from client.transports.addresses import Address
 from client.transports.base import Answer, Request, Transport
+from client.transports.retries import read_hint
 from client.transports.security import Security
 
 CONNECT_MS = 3000  # how long one attempt to connect may take; gRPC itself would give it 20 s
@@ -23,14 +25,14 @@ CONNECT_MS = 3000  # how long one attempt to connect may take; gRPC itself would
 class Grpc(Transport):
     """What both flavours share: the messages."""
 
-    def __init__(self, address: Address, security: Security) -> None:
+    def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
         self._address = address
         self._credentials = security.credentials() if address.is_encrypted else None
-        self._metadata = tuple(security.headers().items())
+        self._metadata = tuple(headers.items())
 
     async def infer(self, request: Request, seconds: float) -> Answer:
         """See Transport."""
-        response = await self._call("ModelInfer", _message(request, seconds), seconds)
+        response, _ = await self._call("ModelInfer", _message(request, seconds), seconds)
         raw = response.raw_output_contents
         outputs = (
             Output(tensor.name, tensor.datatype, tensor.shape, data)
@@ -41,12 +43,17 @@ class Grpc(Transport):
     async def parameters(self, model: str, seconds: float) -> dict[str, str]:
         """See Transport."""
         message = service_pb2.ModelConfigRequest(name=model)
-        config = (await self._call("ModelConfig", message, seconds)).config
-        return {name: value.string_value for name, value in config.parameters.items()}
+        response, _ = await self._call("ModelConfig", message, seconds)
+        return {name: it.string_value for name, it in response.config.parameters.items()}
+
+    async def headers(self, seconds: float) -> dict[str, str]:
+        """See Transport."""
+        _, headers = await self._call("ServerLive", service_pb2.ServerLiveRequest(), seconds)
+        return headers
 
     @abstractmethod
-    async def _call(self, method: str, message: Any, seconds: float) -> Any:
-        """Return the response to one message."""
+    async def _call(self, method: str, message: Any, seconds: float) -> tuple[Any, dict[str, str]]:
+        """Return the response to one message, and its headers."""
 
     def _channel(self, kind: Any) -> Any:
         """Return a channel of grpc or of grpc.aio."""
@@ -59,8 +66,8 @@ class Grpc(Transport):
 class BlockingGrpc(Grpc):
     """For threads."""
 
-    def __init__(self, address: Address, security: Security) -> None:
-        super().__init__(address, security)
+    def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
+        super().__init__(address, security, headers)
         self._opened = self._channel(grpc)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._opened)
 
@@ -68,10 +75,11 @@ class BlockingGrpc(Grpc):
         """See Transport."""
         self._opened.close()
 
-    async def _call(self, method: str, message: Any, seconds: float) -> Any:
-        call = getattr(self._stub, method)
+    async def _call(self, method: str, message: Any, seconds: float) -> tuple[Any, dict[str, str]]:
+        send = getattr(self._stub, method).with_call
         try:
-            return call(message, timeout=seconds, metadata=self._metadata)
+            response, call = send(message, timeout=seconds, metadata=self._metadata)
+            return response, dict(call.initial_metadata())
         except grpc.RpcError as error:
             raise _refused(error) from None
         except ValueError as error:  # the channel was closed a moment ago
@@ -81,8 +89,8 @@ class BlockingGrpc(Grpc):
 class AsyncGrpc(Grpc):
     """For tasks. The channel belongs to the event loop of the first request."""
 
-    def __init__(self, address: Address, security: Security) -> None:
-        super().__init__(address, security)
+    def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
+        super().__init__(address, security, headers)
         self._opened: Any = None
         self._stub: Any = None
         self._closed = False
@@ -93,13 +101,14 @@ class AsyncGrpc(Grpc):
         if self._opened is not None:
             await self._opened.close()
 
-    async def _call(self, method: str, message: Any, seconds: float) -> Any:
+    async def _call(self, method: str, message: Any, seconds: float) -> tuple[Any, dict[str, str]]:
         if self._opened is None:
             self._opened = self._channel(grpc.aio)
             self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._opened)
-        call = getattr(self._stub, method)
+        send = getattr(self._stub, method)
         try:
-            return await call(message, timeout=seconds, metadata=self._metadata)
+            call = send(message, timeout=seconds, metadata=self._metadata)
+            return await call, dict(await call.initial_metadata())
         except grpc.RpcError as error:
             raise _refused(error) from None
         except grpc.aio.UsageError as error:  # the channel was closed a moment ago
@@ -123,7 +132,9 @@ def _message(request: Request, seconds: float) -> Any:
 
 
 def _refused(error: Any) -> Refused:
-    return Refused(error.code().name, error.details() or "")
+    # An error without a response has but one block of headers; gRPC counts them as trailing.
+    headers = dict([*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())])
+    return Refused(error.code().name, error.details() or "", read_hint(headers))
 
 
 def _options(address: Address) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ import os
 import socket
 import ssl
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import httpcore2
@@ -27,6 +27,7 @@ from client.tensors import Output, arrays_of, packed, timeout
 from client.transports.addresses import Address, model_path
 from client.transports.base import Answer, Request, Transport
 from client.transports.deadline import Deadline
+from client.transports.retries import read_hint
 from client.transports.security import Security
 
 HEADER_LENGTH = "Inference-Header-Content-Length"  # of the JSON before the tensors, bytes
@@ -51,7 +52,7 @@ STATUSES = {
 class Http(Transport):
     """What both flavours share: the messages."""
 
-    def __init__(self, address: Address, security: Security) -> None:
+    def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
         self._address = address
         self._settings: dict[str, Any] = {
             "ssl_context": security.context() if address.is_encrypted else None,
@@ -59,7 +60,7 @@ class Http(Transport):
             "keepalive_expiry": IDLE_SECONDS,
         }
         self._headers: Headers = {"Host": address.authority}
-        self._headers.update(security.headers())
+        self._headers.update(headers.items())
 
     async def infer(self, request: Request, seconds: float) -> Answer:
         """See Transport."""
@@ -86,6 +87,10 @@ class Http(Transport):
             Refused: as for `infer`.
         """
         return (await self._exchange("GET", path, {}, b"", seconds)).content
+
+    async def headers(self, seconds: float) -> dict[str, str]:
+        """See Transport."""
+        return _headers(await self._exchange("GET", "/v2/health/live", {}, b"", seconds))
 
     async def _exchange(
         self, method: str, path: str, headers: Headers, body: bytes, seconds: float
@@ -122,8 +127,8 @@ class Http(Transport):
 class BlockingHttp(Http):
     """For threads."""
 
-    def __init__(self, address: Address, security: Security) -> None:
-        super().__init__(address, security)
+    def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
+        super().__init__(address, security, headers)
         self._pool = httpcore2.ConnectionPool(**self._settings, network_backend=_Network())
 
     async def close(self) -> None:
@@ -143,8 +148,8 @@ class BlockingHttp(Http):
 class AsyncHttp(Http):
     """For tasks. The connections belong to the event loop of the first request."""
 
-    def __init__(self, address: Address, security: Security) -> None:
-        super().__init__(address, security)
+    def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
+        super().__init__(address, security, headers)
         self._pool = httpcore2.AsyncConnectionPool(**self._settings)
 
     async def close(self) -> None:
@@ -222,10 +227,13 @@ def _message(request: Request, seconds: float) -> tuple[Headers, bytes]:
     return headers, head + data
 
 
+def _headers(response: httpcore2.Response) -> dict[str, str]:
+    return {name.decode().lower(): value.decode("latin-1") for name, value in response.headers}
+
+
 def _split(response: httpcore2.Response) -> tuple[Any, memoryview]:
     """Return a response's JSON and its tensors."""
-    headers = {name.decode().lower(): value.decode() for name, value in response.headers}
-    length = int(headers.get(HEADER_LENGTH.lower(), len(response.content)))
+    length = int(_headers(response).get(HEADER_LENGTH.lower(), len(response.content)))
     return json.loads(response.content[:length]), memoryview(response.content)[length:]
 
 
@@ -246,12 +254,13 @@ def _malformed_is_refused() -> Iterator[None]:
 
 def _refused(response: httpcore2.Response) -> Refused:
     status, plain = STATUSES.get(response.status, "INTERNAL"), f"HTTP status {response.status}"
+    hint = read_hint(_headers(response))
     if not response.content:  # how Triton says that something is not ready
-        return Refused(status, plain)
+        return Refused(status, plain, hint)
     try:
-        return Refused(status, str(json.loads(response.content)["error"]))
+        return Refused(status, str(json.loads(response.content)["error"]), hint)
     except (ValueError, KeyError, TypeError):
-        return NotTriton(status, plain)
+        return NotTriton(status, plain, hint)
 
 
 def _connection(error: Exception) -> str:

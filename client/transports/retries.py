@@ -6,24 +6,30 @@ detection changes nothing on the server, so it does no harm if one that broke of
 - On a server not yet tried for this request: at once. Else after a pause drawn from 0 up to a bound
   that doubles with each try ("full jitter": AWS Architecture Blog, Exponential Backoff And Jitter),
   so that the clients of a server that comes back do not come all at once.
+- Where a server said when to come again: not earlier, and at a moment drawn from then on, up to
+  that time once more. Another one that this request has not tried is still asked at once.
 - Never beyond the call's deadline.
 - Within a budget, so that an outage is not made worse by the retries of all its clients (Google SRE
-  book, Handling Overload; gRPC's retry throttling, gRFC A6).
+  book, Handling Overload; gRPC's retry throttling, gRFC A6). Bulk work comes as often as it is told
+  to: it has so many requests under way and no more, so that waiting slows it down.
 
 Our own, because a further try may go to another server, by either protocol: gRPC's retries stay on
 one channel, and httpcore2's are for connections that could not be made.
 """
 
 import random
+import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from email.utils import mktime_tz, parsedate_tz
 
 FIRST_PAUSE = 0.1  # seconds, the bound of the first pause
 LONGEST_PAUSE = 2.0
 RESERVE = 50.0  # retries that may come at once: what is under way when a server dies
 PER_SUCCESS = 0.1  # retries that each answered request adds
 PER_SECOND = 1.0  # and each second: probes of a dead server by a client that asks seldom
+LONGEST_HINT = 3600.0  # seconds; who names a longer wait does not know what it says
 
 Clock = Callable[[], float]
 
@@ -54,33 +60,65 @@ class Budget:
             return True
 
 
+def read_hint(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds after which a server asks to be tried again; None: it says nothing of it.
+
+    Args:
+        headers: of a response, names in lower case: gRPC's `grpc-retry-pushback-ms` (gRFC A6), or
+            HTTP's `retry-after`, which is in seconds or a date (RFC 9110, 10.2.3).
+    """
+    pushback = headers.get("grpc-retry-pushback-ms", "")
+    after = headers.get("retry-after", "")
+    if re.fullmatch(r"[0-9]+", pushback):
+        seconds = int(pushback) / 1000
+    elif re.fullmatch(r"[0-9]+", after):
+        seconds = float(after)
+    elif date := parsedate_tz(after):
+        seconds = mktime_tz(date) - time.time()
+    else:
+        return None
+    return seconds if 0 <= seconds <= LONGEST_HINT else None
+
+
 class Retries:
     """Decides about each further try.
 
     Args:
         limit: of one request, after its first try.
         budget: of all requests.
+        bulk: neither limit nor budget holds where a server said when to come again.
         draw: returns a number from 0 to 1.
     """
 
     def __init__(
-        self, limit: int, budget: Budget, draw: Callable[[], float] = random.random
+        self,
+        limit: int,
+        budget: Budget,
+        draw: Callable[[], float] = random.random,
+        *,
+        bulk: bool = False,
     ) -> None:
         self._limit = limit
         self._budget = budget
         self._draw = draw
+        self._bulk = bulk
 
-    def pause(self, tries: int, left: float, *, elsewhere: bool) -> float | None:
+    def pause(
+        self, tries: int, left: float, *, elsewhere: bool, hint: float | None = None
+    ) -> float | None:
         """Return the seconds to wait before the next try, None if there shall be none.
 
         Args:
             tries: how many have failed, 1 or more.
             left: seconds until the deadline.
             elsewhere: there is a server that this request has not tried.
+            hint: of `read_hint`.
         """
-        if tries > self._limit:
+        is_told = self._bulk and hint is not None
+        if tries > self._limit and not is_told:
             return None
         doubled = FIRST_PAUSE * 2 ** min(tries - 1, 10)  # no float holds 2**1024
-        bound = 0.0 if elsewhere else min(LONGEST_PAUSE, doubled)
-        pause = self._draw() * bound
-        return pause if pause < left and self._budget.spend() else None
+        least = hint or 0.0
+        bound = max(least, min(LONGEST_PAUSE, doubled))
+        pause = 0.0 if elsewhere else least + self._draw() * bound
+        return pause if pause < left and (is_told or self._budget.spend()) else None

@@ -28,6 +28,26 @@ def test_a_key_is_sent(service: Service, photo: Path) -> None:
     assert [headers["x-key"] for headers in service.headers] == ["secret"]
 
 
+@pytest.mark.parametrize(
+    ("photos", "output", "priority"),
+    [
+        (["photo.jpg"], None, None),
+        (["photo.jpg"], "found.csv", "u=7"),
+        (["photo.jpg", "photo.jpg"], None, "u=7"),
+        (["."], None, "u=7"),
+    ],
+)
+def test_only_one_photo_is_somebody_waiting(
+    service: Service, tmp_path: Path, photos: list[str], output: str | None, priority: str | None
+) -> None:
+    for name in ("photo.jpg", "other.jpg"):
+        save_photo(tmp_path / name)
+    paths = tuple(tmp_path / name for name in photos)
+    file = tmp_path / output if output else None
+    assert run_detect(Detect(paths, service.url, output=file)) == 0
+    assert {headers.get("priority") for headers in service.headers} == {priority}
+
+
 def test_no_photos_are_wrong_usage() -> None:
     with pytest.raises(InvalidParameter, match="at least one photo"):
         run_detect(Detect(photos=()))

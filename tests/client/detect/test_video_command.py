@@ -40,6 +40,11 @@ def test_a_video_is_drawn_beside_the_photos(
     assert f"{clip}: 6 frames" in out
 
 
+def test_a_video_lets_others_pass(service: Service, clip: Path) -> None:
+    assert run_detect(Detect((clip,), url=service.url)) == 0
+    assert {headers["priority"] for headers in service.headers} == {"u=7"}
+
+
 def test_a_video_needs_no_server(clip: Path, capsys: pytest.CaptureFixture[str]) -> None:
     repository = PROJECT / "model_repository"
     assert run_detect(Detect((clip,), local=repository)) == 0

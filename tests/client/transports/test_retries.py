@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
 from client.transports import retries
-from client.transports.retries import Budget, Retries
+from client.transports.retries import Budget, Retries, read_hint
 
 
 class Clock:
@@ -132,3 +134,67 @@ def test_a_retry_that_is_not_made_costs_nothing() -> None:
     assert policy.pause(4, 100, elsewhere=False) is None
     assert policy.pause(1, 0.0, elsewhere=False) is None
     assert spent(budget) == retries.RESERVE
+
+
+# What a server says of when to come again.
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"grpc-retry-pushback-ms": "1500"}, 1.5),
+        ({"retry-after": "2"}, 2.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"grpc-retry-pushback-ms": "-1"}, None),
+        ({"grpc-retry-pushback-ms": "soon"}, None),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "1.5"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "3600"}, 3600.0),
+        ({"retry-after": "3601"}, None),
+        ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, None),
+        ({"retry-after": "Sun, 06 Nov 9999 08:49:37 GMT"}, None),
+        ({"retry-after": "Sun, 99 Nov 2099 99:99:99 GMT"}, None),
+        ({"retry-after": "Sun, 06 Nov 0 08:49:37 GMT"}, None),
+    ],
+)
+def test_a_hint_is_seconds_within_reason(headers: dict[str, str], seconds: float | None) -> None:
+    assert read_hint(headers) == seconds
+
+
+def test_a_hint_may_be_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert read_hint({"retry-after": date}) == pytest.approx(59, abs=10)
+
+
+def test_nobody_comes_before_the_hint_and_all_at_different_moments() -> None:
+    policy = Retries(9, Budget(Clock()))
+    pauses = [policy.pause(1, 100, elsewhere=False, hint=3.0) for _ in range(20)]
+    assert all(pause is not None and 3.0 <= pause <= 6.0 for pause in pauses)
+    assert len(set(pauses)) == 20
+
+
+def test_after_a_short_hint_the_pauses_grow_as_without() -> None:
+    policy = Retries(100, Budget(Clock()), always(1.0))
+    pauses = [policy.pause(tries, 100, elsewhere=False, hint=0.0) for tries in range(1, 9)]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0]
+
+
+def test_a_hint_is_one_servers_own() -> None:
+    policy = Retries(3, Budget(Clock()), always(1.0))
+    assert policy.pause(1, 100, elsewhere=True, hint=50.0) == 0
+
+
+def test_a_hint_beyond_the_deadline_ends_the_tries() -> None:
+    assert Retries(3, Budget(Clock()), always(0.0)).pause(1, 2.0, elsewhere=False, hint=2.0) is None
+
+
+def test_bulk_work_comes_as_often_as_it_is_told_to() -> None:
+    budget = Budget(Clock())
+    spent(budget)
+    policy = Retries(0, budget, always(0.0), bulk=True)
+    assert policy.pause(1000, 100, elsewhere=False, hint=3.0) == 3.0
+    assert policy.pause(1000, 2, elsewhere=False, hint=3.0) is None
+    assert policy.pause(1, 100, elsewhere=False) is None
