@@ -49,6 +49,8 @@ class Facts:
         told = step_times(client, before.get(result.server), steps, SECONDS)
         times = {time.model: time for time in told}
         name = f"{service.server or 'a server'} {service.version or ''}".strip()
+        if service.gateway:
+            name += f" behind {service.gateway}"
         return {
             "server": f"{name} at {result.server}",
             "steps": [

@@ -8,10 +8,11 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cache
 from statistics import median
+from typing import Any
 from urllib.request import proxy_bypass
 
 import cv2
@@ -83,6 +84,7 @@ class Checkup:
                 yield unreached(self.address, self.security, service, seconds)
                 return
             yield ok("connection", f"{self.address.protocol} at {self.address}")
+            yield from _gateway(service.gateway)
             yield _server(service)
             if fault := self._model_fault(service):
                 yield fault
@@ -143,7 +145,7 @@ class Checkup:
 
     def _others(self) -> str:
         """What to do where the model is another one."""
-        ready = sorted({step.model for step in totals(self._server, self.timeout) or ()})
+        ready = sorted({counted.name for counted in self._statistics()})
         suiting = [name for name in ready if (it := self._signature(name)) and _suits(*it)]
         if suiting:
             return f"Name another one with --model: {', '.join(suiting)}."
@@ -188,12 +190,10 @@ class Checkup:
         return sorted(times), result.model
 
     def _clock(self, service: Service) -> Iterator[Finding]:
-        try:
-            answer = self._server.get_inference_statistics(client_timeout=self.timeout)
-        except InferenceServerException:
+        if service.gateway:  # whoever is asked may have had nothing to do for a while
             return
         ours = {step.model for step in service.answered(self.model)}
-        last = max((it.last_inference for it in answer.model_stats if it.name in ours), default=0)
+        last = max((it.last_inference for it in self._statistics() if it.name in ours), default=0)
         ahead = last / 1000 - time.time()  # the last inference was a moment ago
         if last and abs(ahead) < CLOCK_SECONDS:
             yield ok("clock", "that of the server agrees with this machine's")
@@ -201,6 +201,14 @@ class Checkup:
             side = "ahead of" if ahead > 0 else "behind"
             text = f"that of the server is {abs(ahead):.0f} s {side} this machine's"
             yield warning("clock", text, "Set both by NTP: certificates, logs, traces need it.")
+
+    def _statistics(self) -> Sequence[Any]:
+        """What all models have counted; nothing where it is not told."""
+        try:
+            answer = self._server.get_inference_statistics(client_timeout=self.timeout)
+        except InferenceServerException:
+            return ()
+        return answer.model_stats
 
     def _canary(self, found: Ensemble | None) -> Iterator[Finding]:
         if found is None:
@@ -213,6 +221,16 @@ class Checkup:
         except DetectorError as error:
             remedy = "The stable ensemble stands in for it; `python -m serving rollback` ends it."
             yield warning("canary", f"{text}, but it fails: {error}", remedy)
+
+
+def _gateway(name: str | None) -> Iterator[Finding]:
+    if name:
+        text = f"{name}, which passes each request on to one of its servers"
+        remedy = (
+            "The versions below are those of one of them; the times of the steps and the clock are "
+            "not looked at. For these, and for all that needs the admin key, ask a server itself."
+        )
+        yield Finding("ok", "gateway", text, remedy, {"name": name})
 
 
 def _server(service: Service) -> Finding:

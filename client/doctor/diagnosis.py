@@ -40,6 +40,11 @@ LISTENERS = {
         "{address} is a gRPC port{plain}",
         "Give it as grpc://{authority}, or name Triton's HTTP port, which is 8000 by default.",
     ),
+    "gateway": (
+        "the gateway at {address} answers, but no request gets through: {reason}",
+        "Its servers are away, full or not well: ask one of them by its own address, and look into "
+        "the gateway's log.",
+    ),
     "http": (
         "{address} is Triton's HTTP port{plain}",
         "Give it as http://{authority}, or name the gRPC port, which is 8001 by default.",

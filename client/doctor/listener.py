@@ -5,6 +5,7 @@ frame of HTTP/2, the HTTP port and the metrics with HTTP/1.1, an encrypted one w
 at all.
 """
 
+import re
 import socket
 import ssl
 import threading
@@ -17,6 +18,7 @@ Kind = Literal[
     "unreachable",  # nobody answers, not even with a refusal; or there is no way there
     "silent",  # connections are taken, and nothing is ever said
     "grpc",
+    "gateway",  # that of this project, which gets no answer from a server
     "http",  # Triton's REST
     "metrics",  # Triton's
     "web",  # something else that speaks HTTP/1
@@ -103,6 +105,8 @@ def _said(host: str, port: int, seconds: float, path: str) -> bytes:
 
 
 def _http(host: str, port: int, seconds: float, said: bytes) -> Kind:
+    if re.search(rb"\r\nserver: ssd-gateway\r\n", said, re.IGNORECASE):
+        return "gateway"
     if b'"extensions"' in said or b"API is restricted" in said:  # Triton's metadata
         return "http"
     with suppress(OSError):

@@ -10,7 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from client import canary
 from client.detector import Detector
-from client.service.questions import SECONDS, Questions
+from client.service.questions import SECONDS, Questions, find_gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Settings:
 class Service:
     """Who serves, and what.
 
+    `gateway` is the name of one that stands before the servers, so that each answer may come from
+    another of them; None: none says so.
     `reached` says whether anything came from the server, be it a refusal. `ensemble` is None where
     there is no such model, or it is not told; `canary` where none is on trial. `untold` has a line
     for each question that the server did not answer, and its reason.
@@ -63,6 +65,7 @@ class Service:
     canary: Ensemble | None
     settings: Settings
     reached: bool
+    gateway: str | None = None
     untold: tuple[str, ...] = ()
 
     def answered(self, model: str) -> tuple[Step, ...]:
@@ -96,6 +99,7 @@ def describe(
         canary=_canary(client, questions, model),
         settings=_settings(client, questions, answer.config) if answer else Settings(),
         reached=questions.reached,
+        gateway=find_gateway(client, questions.deadline.left()) if questions.reached else None,
         untold=tuple(questions.untold),
     )
 

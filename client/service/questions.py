@@ -10,11 +10,26 @@ from client.transports.deadline import Deadline
 SECONDS = 5.0  # that describing may take in all
 
 
+def find_gateway(client: Any, seconds: float) -> str | None:
+    """Return what a gateway before the servers calls itself, None where there is none.
+
+    Triton itself does not send the header `server`.
+
+    Args:
+        client: of `client.server_api`; a tritonclient does not tell headers.
+        seconds: that the question may take.
+    """
+    try:
+        return client.get_headers(client_timeout=seconds).get("server") or None
+    except (AttributeError, InferenceServerException):
+        return None
+
+
 class Questions:
     """Asks within one time for all, and keeps what went wrong."""
 
     def __init__(self, seconds: float) -> None:
-        self._deadline = Deadline(seconds)
+        self.deadline = Deadline(seconds)
         self.reached = False
         self.untold: list[str] = []
 
@@ -30,7 +45,7 @@ class Questions:
 
     def answer(self, call: Callable[..., Any], *arguments: str) -> Any:
         """Return the answer, or raise InferenceServerException."""
-        left = max(self._deadline.left(), 0.001)
+        left = max(self.deadline.left(), 0.001)
         try:
             found = call(*arguments, client_timeout=left)
         except InferenceServerException as error:

@@ -10,7 +10,7 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
 from client.service.description import Step
-from client.service.questions import SECONDS
+from client.service.questions import SECONDS, find_gateway
 
 LATE_SECONDS = 0.2  # Triton counts a request after it has answered it
 
@@ -42,7 +42,12 @@ NOTHING = np.zeros(5, np.int64)
 
 
 def totals(client: InferenceServerClient, seconds: float = SECONDS) -> Totals | None:
-    """Return what each version of each model has counted since it was loaded, None if not told."""
+    """Return what each version of each model has counted since it was loaded, None if not told.
+
+    Through a gateway it is not: the next answer may be another server's count.
+    """
+    if find_gateway(client, seconds):
+        return None
     try:
         answer = client.get_inference_statistics(client_timeout=seconds)
     except InferenceServerException:

@@ -30,11 +30,17 @@ class Telling(Service):
         self.clock_ahead = 0.0  # seconds
         self.closed: set[str] = set()
         self.key = ""  # for an inference, in the header x-key
+        self.gateway: str | None = None  # what it calls itself, as if one stood before it
 
     def ModelInfer(self, request, context):  # noqa: N802
         if self.key and ("x-key", self.key) not in context.invocation_metadata():
             self._refuse("x-key", context)
         return super().ModelInfer(request, context)
+
+    def ServerLive(self, request, context):  # noqa: N802
+        if self.gateway:
+            context.send_initial_metadata((("server", self.gateway),))
+        return service_pb2.ServerLiveResponse(live=True)
 
     def ServerMetadata(self, request, context):  # noqa: N802
         self._admit("metadata", context)

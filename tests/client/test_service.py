@@ -7,6 +7,7 @@ import pytest
 from tritonclient.grpc import InferenceServerClient
 
 from client import Detector
+from client.server_api import connect
 from client.service import Ensemble, Service, Settings, Step, describe, labels, step_times, totals
 from serving.server.server import EmbeddedServer
 from tests.client.conftest import serve
@@ -159,6 +160,16 @@ def test_times_are_means_of_what_came_in_between(
     telling.counted += 3
     times = step_times(client, before, STEPS)
     assert [(step.requests, step.infer_ms, step.total_ms) for step in times] == [(4, 1, 1)] * 3
+
+
+def test_behind_a_gateway_no_times_are_told(telling: Telling) -> None:
+    with connect(telling.url) as server:
+        assert describe(server).gateway is None
+        before = totals(server)
+        telling.gateway = "ssd-gateway"
+        assert describe(server).gateway == "ssd-gateway"
+        assert totals(server) is None
+        assert step_times(server, before, STEPS) == ()
 
 
 def test_times_since_the_start(client: InferenceServerClient) -> None:

@@ -306,6 +306,24 @@ def test_an_answer_with_other_tensors(telling: Telling, doctor: Doctor) -> None:
     assert "image_size" in wrong(findings)["text"]
 
 
+def test_a_gateway_is_named_and_what_it_hides_left_out(telling: Telling, doctor: Doctor) -> None:
+    telling.gateway = "ssd-gateway"
+    telling.clock_ahead = 100.0
+    code, findings = doctor(telling.url)
+    assert code == 0
+    assert "ask a server itself" in findings["gateway"]["remedy"]
+    assert findings["gateway"]["facts"] == {"name": "ssd-gateway"}
+    assert findings["latency"]["facts"]["steps"] == []
+    assert "clock" not in findings
+
+
+def test_another_name_of_the_ensemble_behind_a_gateway(telling: Telling, doctor: Doctor) -> None:
+    telling.gateway = "ssd-gateway"
+    code, findings = doctor(telling.url, "--model", "potholes")
+    assert code == 1
+    assert "It serves postprocess, preprocess, ssd" in wrong(findings)["remedy"]
+
+
 def test_an_old_server(telling: Telling, doctor: Doctor) -> None:
     telling.version = "2.9.0"
     code, findings = doctor(telling.url)
