@@ -1,4 +1,4 @@
-"""Command line: python -m serving {up,tune,publish,canary,compare,promote,rollback,releases}."""
+"""Command line: python -m serving COMMAND. `--help` names the commands."""
 
 import sys
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from serving.errors import ServingError
+from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gateway
 from serving.release.compare import CompareSettings, compare
 from serving.release.listing import ReleasesSettings, releases
 from serving.release.promote import (
@@ -47,6 +48,8 @@ class UpSettings(ServerSettings):
 # command: (its settings, what runs it)
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "up": (UpSettings, up),
+    "fleet": (FleetSettings, fleet),
+    "gateway": (StandAloneSettings, gateway),
     "tune": (TuneSettings, tune),
     "publish": (PublishSettings, publish),
     "canary": (CanarySettings, canary),

@@ -114,6 +114,11 @@ class EmbeddedServer:
         return self._supervisor.probed
 
     @property
+    def is_launched(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
+
+    @property
     def is_ready(self) -> bool:
         """Whether the first real inference has succeeded."""
         return self._supervisor.ready.is_set()

@@ -1,0 +1,1 @@
+"""Several servers, and a genuine Envoy in front of them."""

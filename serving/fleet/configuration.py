@@ -1,0 +1,147 @@
+"""The gateway's configuration, from deploy/gateway's templates: Envoy's bootstrap, routes, servers.
+
+Envoy reads the bootstrap once. Routes and servers are files of their own that it takes anew when
+they are exchanged by a rename, without dropping a request.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from client.tensors import packed
+from serving.control import sample_photo
+from serving.repository import DEFAULT_MODEL
+from serving.server.settings import LOOPBACK
+
+TEMPLATES = Path(__file__).parents[2] / "deploy" / "gateway"
+BOOTSTRAP, ROUTES, ENDPOINTS = "envoy.yaml", "routes.yaml", "endpoints.yaml"
+MEGABYTE = 2**20
+CHECK_TIMEOUT = 2.0  # seconds
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """How the gateway runs."""
+
+    address: str = LOOPBACK
+    """Address to listen on; 0.0.0.0 lets other machines in."""
+    port: int = 8001
+    """Port of both gRPC and HTTP; 0 chooses a free one."""
+    gateway_metrics_port: int = 0
+    """Port of the gateway's own Prometheus metrics, on 127.0.0.1; 0 chooses a free one."""
+    model: str = DEFAULT_MODEL
+    """The ensemble that takes the inferences by which servers are checked."""
+    interactive_requests: int = 16
+    """Requests under way at once for each server. What is more is refused at once, for it could
+    only wait."""
+    bulk_requests: int = 8
+    """As many of them that say that they are bulk work, beside the others."""
+    request_mb: int = 64
+    """Largest request, MiB."""
+    request_seconds: float = 30.0
+    """How long a request may take, its upload and its answer each, in seconds."""
+    check_seconds: float = 1.0
+    """Time between two real inferences that check a server, in seconds."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where one protocol of a server is spoken."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server behind the gateway."""
+
+    grpc: Address
+    http: Address
+
+
+@dataclass(frozen=True)
+class Dns:
+    """A name that stands for all servers, each of which uses these ports."""
+
+    name: str
+    grpc_port: int = 8001
+    http_port: int = 8000
+
+
+def render_bootstrap(
+    settings: GatewaySettings, folder: Path | str, servers: int, dns: Dns | None = None
+) -> str:
+    """Envoy's own file.
+
+    Args:
+        settings: how the gateway runs, with the ports that were chosen.
+        folder: where Envoy finds routes and servers, and where it may make a socket.
+        servers: how many there are, for the limit of requests under way.
+        dns: a name that stands for all servers, instead of a file of them.
+    """
+    return _render(
+        BOOTSTRAP,
+        **asdict(settings),
+        folder=str(folder),
+        dns=dns,
+        metrics_address=LOOPBACK,
+        metrics_port=settings.gateway_metrics_port,
+        interactive=settings.interactive_requests * servers,
+        bulk=settings.bulk_requests * servers,
+        max_request_bytes=settings.request_mb * MEGABYTE,
+        probe=_make_probe(),
+        check_timeout=CHECK_TIMEOUT,
+    )
+
+
+def render_routes(settings: GatewaySettings) -> str:
+    """What is let through."""
+    return _render(ROUTES, **asdict(settings), max_request_bytes=settings.request_mb * MEGABYTE)
+
+
+def render_endpoints(servers: Sequence[Server]) -> dict[str, str]:
+    """The servers, as the file of each cluster."""
+    addresses = {"triton_grpc": [s.grpc for s in servers], "triton_http": [s.http for s in servers]}
+    return {
+        f"{cluster}.yaml": _render(
+            ENDPOINTS, cluster=cluster, servers=zip(found, addresses["triton_http"], strict=True)
+        )
+        for cluster, found in addresses.items()
+    }
+
+
+def _render(name: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(f"{name}.j2").render(values)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An inference as a health check sends it: one small photo by HTTP."""
+
+    body: str  # hexadecimal
+    head: int  # bytes of JSON before the tensor
+
+
+def _make_probe() -> Probe:
+    photo = packed(sample_photo())
+    size = {"binary_data_size": len(photo)}
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": size}
+    wanted = [{"name": "num_detections", "parameters": {"binary_data": False}}]
+    head = json.dumps({"inputs": [tensor], "outputs": wanted}).encode()
+    return Probe((head + photo).hex(), len(head))

@@ -1,0 +1,238 @@
+"""`serving fleet` and `serving gateway`: several servers behind one address."""
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from serving.errors import PrerequisiteError, ServingError
+from serving.fleet.configuration import GatewaySettings, Server
+from serving.fleet.envoy import find_envoy
+from serving.fleet.gateway import Gateway
+from serving.fleet.servers import format_servers, parse_address, read_servers
+from serving.server.server import EmbeddedServer, ServerSettings
+from serving.server.up import Signals, say
+
+POLL = 0.1  # seconds between two looks for signals and at the list of servers
+
+
+@dataclass(frozen=True)
+class FleetSettings(GatewaySettings):
+    """Run several servers over one repository here, behind one address, until Ctrl-C."""
+
+    repository: str = "model_repository"
+    """Model repository: a folder, or an address such as s3://bucket/models."""
+    replicas: int = 2
+    """How many servers."""
+    servers_file: Path | None = None
+    """Where to write their addresses, a line each: for `publish --url @FILE`."""
+    model_config_name: str = ""
+    """Variant of the configurations: a model that has configs/NAME.pbtxt runs with that."""
+    admin_key: str = ""
+    """Key of all servers for loading and unloading models; empty: TRITON_ADMIN_KEY, else a
+    generated one."""
+    start_seconds: float = 120.0
+    """How long the start may take, in seconds."""
+    drain_seconds: float = 30.0
+    """How long requests in flight may take at the end, in seconds."""
+
+
+@dataclass(frozen=True)
+class StandAloneSettings(GatewaySettings):
+    """Run the gateway in front of servers that run elsewhere, until Ctrl-C."""
+
+    servers: Annotated[Path, tyro.conf.Positional] = Path("servers.txt")
+    """File of the servers, a line each: the gRPC address and the HTTP address. It may change."""
+    drain_seconds: float = 30.0
+    """How long requests in flight may take at the end, in seconds."""
+
+
+class Fleet:
+    """Servers over one repository and the gateway in front of them, as long as the context lasts.
+
+    Args:
+        settings: how they run.
+        report: takes a line for each thing worth knowing that happens while they run.
+
+    Raises:
+        PrerequisiteError: no fleet has so few servers.
+    """
+
+    def __init__(
+        self, settings: FleetSettings, report: Callable[[str], None] = lambda line: None
+    ) -> None:
+        if settings.replicas < 1:
+            raise PrerequisiteError(f"--replicas must be 1 or more, found {settings.replicas}")
+        self.settings = settings
+        given = settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")
+        self.admin_key = given or secrets.token_hex(16)
+        one = ServerSettings(
+            settings.repository,
+            model_config_name=settings.model_config_name,
+            admin_key=self.admin_key,
+            start_seconds=settings.start_seconds,
+            drain_seconds=settings.drain_seconds,
+        )
+        self.servers = [
+            EmbeddedServer(one, partial(_report_server, report, number))
+            for number in range(1, settings.replicas + 1)
+        ]
+        self._gateway: Gateway | None = None
+        self._report = report
+
+    def __enter__(self) -> "Fleet":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def gateway(self) -> Gateway:
+        """What stands in front."""
+        if self._gateway is None:
+            raise ServingError("the fleet was not started")
+        return self._gateway
+
+    @property
+    def url(self) -> str:
+        """Host and port of the gateway, for gRPC and HTTP alike."""
+        return self.gateway.url
+
+    def addresses(self) -> list[Server]:
+        """Where each server itself is reached."""
+        return [
+            Server(parse_address(each.grpc_url), parse_address(each.http_url))
+            for each in self.servers
+        ]
+
+    def start(self, given_up: Callable[[], bool] = lambda: False) -> bool:
+        """Start all servers, then the gateway. Returns whether they run: it may be given up.
+
+        Raises:
+            ServingError: one did not start. None is left.
+        """
+        find_envoy()  # before anything is started
+        try:
+            for server in self.servers:
+                server.launch()
+            while not all(server.is_ready for server in self.servers):
+                for failure in filter(None, [server.failure for server in self.servers]):
+                    raise failure
+                if given_up():
+                    return False
+                time.sleep(POLL)
+            gateway = Gateway(self.settings, self.addresses(), self._report)
+            gateway.start()
+            self._gateway = gateway
+            return True
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
+        """Let requests in flight finish, end the gateway, then the servers.
+
+        Args:
+            hurry: whether requests in flight shall be given up.
+        """
+        if self._gateway:
+            self._gateway.stop(self.settings.drain_seconds, hurry)
+        launched = [server for server in self.servers if server.is_launched]
+        for server in launched:
+            server.request_stop()
+        for server in launched:
+            server.stop()
+
+
+def fleet(settings: FleetSettings) -> None:
+    """Serve until a signal; a second one gives up requests in flight.
+
+    Raises:
+        ServingError: something could not start.
+    """
+    signals = Signals()
+    whole = Fleet(settings, say)
+    say(f"starting {settings.replicas} servers over {settings.repository}")
+    started = whole.start(lambda: signals.count > 0)
+    try:
+        if started:
+            _describe(whole)
+            _wait(signals)
+    finally:
+        whole.stop(lambda: signals.count > 1)
+        if settings.servers_file:
+            settings.servers_file.unlink(missing_ok=True)
+    say("stopped")
+
+
+def gateway(settings: StandAloneSettings) -> None:
+    """Stand in front of the servers of a file until a signal, and follow its changes.
+
+    Raises:
+        ServingError: it could not start.
+    """
+    signals = Signals()
+    servers = read_servers(settings.servers)
+    say(f"starting the gateway in front of {len(servers)} servers")
+    running = Gateway(settings, servers, say)
+    running.start()
+    try:
+        say(f"ready: {running.url} takes gRPC and HTTP; metrics {running.metrics_url}/metrics")
+        trouble = ""
+        while not signals.count:
+            time.sleep(POLL)
+            servers, trouble = _follow(running, settings.servers, servers, trouble)
+    finally:
+        running.stop(settings.drain_seconds, lambda: signals.count > 1)
+    say("stopped")
+
+
+def _follow(
+    running: Gateway, file: Path, servers: list[Server], trouble: str
+) -> tuple[list[Server], str]:
+    """Take a changed list. Returns what holds now, and what is wrong with the file."""
+    try:
+        found = read_servers(file)
+    except PrerequisiteError as error:
+        if str(error) != trouble:
+            say(f"{error}; the servers stay as they were")
+        return servers, str(error)
+    if found != servers:
+        running.set_servers(found)
+        say(f"{file} has {len(found)} servers now")
+    return found, ""
+
+
+def _describe(whole: Fleet) -> None:
+    """Say what is served where."""
+    settings = whole.settings
+    addresses = whole.addresses()
+    say(f"ready: {whole.url} takes gRPC and HTTP")
+    say(f"  metrics of the gateway  http://{whole.gateway.metrics_url}/metrics")
+    for number, (server, address) in enumerate(zip(whole.servers, addresses, strict=True), 1):
+        say(
+            f"  server {number}: gRPC {address.grpc}, HTTP http://{address.http}, "
+            f"metrics http://{server.metrics_url}/metrics"
+        )
+    if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
+        say(f"  admin key for loading and unloading models: {whole.admin_key}")
+    if settings.servers_file:
+        settings.servers_file.write_text(format_servers(addresses), encoding="utf-8")
+        say(f"  release to all of them with --url @{settings.servers_file}")
+    say("stop with Ctrl-C or SIGTERM: requests in flight are finished first")
+
+
+def _report_server(report: Callable[[str], None], number: int, line: str) -> None:
+    report(f"server {number}: {line}")
+
+
+def _wait(signals: Signals) -> None:
+    while not signals.count:
+        time.sleep(POLL)
