@@ -24,7 +24,14 @@ expect.set_options(timeout=WAIT_MILLISECONDS)
 @pytest.fixture(scope="session")
 def trial_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server of the shipped repository; version 1 of its network is the canary of version 2."""
-    repository = tmp_path_factory.mktemp("trial") / "models"
+    repository = make_trial_repository(tmp_path_factory.mktemp("trial"))
+    with EmbeddedServer(ServerSettings(repository=repository, arguments=QUICK)) as running:
+        yield running
+
+
+def make_trial_repository(folder: Path) -> Path:
+    """A copy of the shipped repository, with a canary that half of the keys get."""
+    repository = folder / "models"
     shutil.copytree(PROJECT / "model_repository", repository)
     ssd = repository / "ssd" / "config.pbtxt"
     serve_all = ssd.read_text().replace("latest { num_versions: 1 }", "all { }")
@@ -32,8 +39,7 @@ def trial_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS
     postprocess = repository / "postprocess" / "config.pbtxt"
     postprocess.write_text(postprocess.read_text().replace('"0.45"', '"0.55"'))
     add_canary(repository)
-    with EmbeddedServer(ServerSettings(repository=repository, arguments=QUICK)) as running:
-        yield running
+    return repository
 
 
 def add_canary(repository: Path) -> None:

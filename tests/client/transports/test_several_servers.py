@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -231,29 +231,29 @@ SENDERS = {"threads": send_from_threads, "tasks": send_from_tasks}
 CASES = [(protocol, kind) for protocol in ("gRPC", "HTTP") for kind in SENDERS]
 
 
-@pytest.fixture(scope="module")
-def outage(server: EmbeddedServer, smear: Path) -> dict[tuple[str, str], Load]:
-    """The loads of all cases, while one of their two servers is killed and comes back."""
+Loads = dict[tuple[str, str], Load]
+
+
+def loads_over(urls: dict[str, list[str]], kill: Callable[[], None], photo: Path) -> Loads:
+    """The loads of all cases, while the first of their two servers is killed and comes back.
+
+    Args:
+        urls: of both, by the protocol.
+        kill: returns when another process is in its place.
+        photo: what is sent.
+    """
     loads = {case: Load() for case in CASES}
-    settings = ServerSettings(PROJECT / "model_repository", arguments=QUICK)
-    with EmbeddedServer(settings) as killed, ThreadPoolExecutor(len(CASES)) as pool:
-        pair = (killed, server)
-        urls = {
-            "gRPC": [each.grpc_url for each in pair],
-            "HTTP": [f"http://{each.http_url}" for each in pair],
-        }
 
-        def answers(case: tuple[str, str]) -> int:
-            """How many came from the server that is killed."""
-            return loads[case].servers[urls[case[0]][0]]
+    def answers(case: tuple[str, str]) -> int:
+        """How many came from the server that is killed."""
+        return loads[case].servers[urls[case[0]][0]]
 
+    with ThreadPoolExecutor(len(CASES)) as pool:
         for protocol, kind in CASES:
-            pool.submit(SENDERS[kind], urls[protocol], smear, loads[protocol, kind])
+            pool.submit(SENDERS[kind], urls[protocol], photo, loads[protocol, kind])
         try:
             wait_until(lambda: min(map(answers, CASES)) > 5)
-            pid = killed.process.pid
-            os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: killed.process.pid != pid)
+            kill()
             before = {case: answers(case) for case in CASES}
             wait_until(lambda: all(answers(case) > before[case] + 5 for case in CASES))
         finally:
@@ -262,9 +262,27 @@ def outage(server: EmbeddedServer, smear: Path) -> dict[tuple[str, str], Load]:
     return loads
 
 
+@pytest.fixture(scope="module")
+def outage(server: EmbeddedServer, smear: Path) -> Loads:
+    settings = ServerSettings(PROJECT / "model_repository", arguments=QUICK)
+    with EmbeddedServer(settings) as killed:
+
+        def kill() -> None:
+            pid = killed.process.pid
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: killed.process.pid != pid)
+
+        pair = (killed, server)
+        urls = {
+            "gRPC": [each.grpc_url for each in pair],
+            "HTTP": [f"http://{each.http_url}" for each in pair],
+        }
+        return loads_over(urls, kill, smear)
+
+
 @pytest.mark.parametrize(("protocol", "kind"), CASES)
 def test_no_request_fails_while_one_of_two_servers_is_killed(
-    outage: dict[tuple[str, str], Load], protocol: str, kind: str
+    outage: Loads, protocol: str, kind: str
 ) -> None:
     load = outage[protocol, kind]
     assert load.errors == []
