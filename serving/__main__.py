@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 from serving.errors import ServingError
+from serving.fleet.files import FilesSettings, write_gateway_files
 from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gateway
 from serving.release.compare import CompareSettings, compare
 from serving.release.listing import ReleasesSettings, releases
@@ -50,6 +51,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "up": (UpSettings, up),
     "fleet": (FleetSettings, fleet),
     "gateway": (StandAloneSettings, gateway),
+    "gateway-files": (FilesSettings, write_gateway_files),
     "tune": (TuneSettings, tune),
     "publish": (PublishSettings, publish),
     "canary": (CanarySettings, canary),

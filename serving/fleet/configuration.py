@@ -78,29 +78,34 @@ class Dns:
 
 
 def render_bootstrap(
-    settings: GatewaySettings, folder: Path | str, servers: int, dns: Dns | None = None
+    settings: GatewaySettings,
+    folder: Path,
+    servers: int,
+    dns: Dns | None = None,
+    private_folder: Path | None = None,
 ) -> str:
     """Envoy's own file.
 
     Args:
         settings: how the gateway runs, with the ports that were chosen.
-        folder: where Envoy finds routes and servers, and where it may make a socket.
+        folder: where Envoy finds routes and servers.
         servers: how many there are, for the limit of requests under way.
         dns: a name that stands for all servers, instead of a file of them.
+        private_folder: where Envoy makes its admin socket; None: in `folder`, too.
     """
-    return _render(
-        BOOTSTRAP,
-        **asdict(settings),
-        folder=str(folder),
-        dns=dns,
-        metrics_address=LOOPBACK,
-        metrics_port=settings.gateway_metrics_port,
-        interactive=settings.interactive_requests * servers,
-        bulk=settings.bulk_requests * servers,
-        max_request_bytes=settings.request_mb * MEGABYTE,
-        probe=_make_probe(),
-        check_timeout=CHECK_TIMEOUT,
-    )
+    values = {
+        "folder": str(folder),
+        "private_folder": str(private_folder or folder),
+        "dns": dns,
+        "metrics_address": settings.address if dns else LOOPBACK,
+        "metrics_port": settings.gateway_metrics_port,
+        "interactive": settings.interactive_requests * servers,
+        "bulk": settings.bulk_requests * servers,
+        "max_request_bytes": settings.request_mb * MEGABYTE,
+        "probe": _make_probe(),
+        "check_timeout": CHECK_TIMEOUT,
+    }
+    return _render(BOOTSTRAP, **(asdict(settings) | values))
 
 
 def render_routes(settings: GatewaySettings) -> str:

@@ -13,10 +13,12 @@ import yaml
 
 from demo.video import VIDEO_LIMIT
 from demo.visitors import VisitorOptions
+from serving.fleet.files import FilesSettings, write_gateway_files
 from tests.conftest import PROJECT
 
 COMPOSE = PROJECT / "compose.yaml"
 GPU = PROJECT / "deploy" / "docker" / "compose.gpu.yaml"
+GATEWAY = PROJECT / "deploy" / "docker" / "compose.gateway.yaml"
 YAMLLINT = "{extends: default, rules: {line-length: {max: 100}, document-start: disable}}"
 
 
@@ -25,15 +27,17 @@ def services() -> dict[str, Any]:
     return dict(yaml.safe_load(COMPOSE.read_text())["services"])
 
 
-@pytest.mark.parametrize("file", [COMPOSE, GPU], ids=lambda file: file.name)
-def test_follows_the_compose_specification(file: Path) -> None:
+@pytest.mark.parametrize("file", [COMPOSE, GPU, GATEWAY], ids=lambda file: file.name)
+def test_follows_the_compose_specification(file: Path, tmp_path: Path) -> None:
+    plain = tmp_path / file.name
+    plain.write_text(file.read_text().replace("!reset ", ""))  # a tag that the tool does not know
     tool = Path(sys.executable).with_name("check-jsonschema")
     schema = ["--builtin-schema", "vendor.compose-spec"]
-    done = subprocess.run([tool, *schema, file], capture_output=True, text=True, check=False)
+    done = subprocess.run([tool, *schema, plain], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("file", [COMPOSE, GPU], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [COMPOSE, GPU, GATEWAY], ids=lambda file: file.name)
 def test_is_tidy_yaml(file: Path) -> None:
     lint = [sys.executable, "-m", "yamllint", "--strict", "-d", YAMLLINT, str(file)]
     done = subprocess.run(lint, capture_output=True, text=True, check=False)
@@ -104,3 +108,41 @@ def test_gpu_file_only_adds_to_services_that_exist(services: dict[str, Any]) -> 
     assert set(added) <= set(services)
     (device,) = added["triton"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """Knows Compose's own tag, by which a file takes away what another one says."""
+
+
+ComposeLoader.add_constructor("!reset", lambda loader, node: [])
+
+
+@pytest.fixture(scope="module")
+def gateway_services() -> dict[str, Any]:
+    loaded = yaml.load(GATEWAY.read_text(), ComposeLoader)  # a SafeLoader
+    return dict(loaded["services"])
+
+
+def test_several_servers_publish_nothing_but_their_gateway(
+    services: dict[str, Any], gateway_services: dict[str, Any]
+) -> None:
+    assert gateway_services["triton"] == {"ports": []}
+    gateway = gateway_services["gateway"]
+    assert all(port.startswith("127.0.0.1:") for port in gateway["ports"])
+    assert gateway["read_only"] is True
+    assert gateway["cap_drop"] == ["ALL"]
+    page = gateway_services["app"]["command"]
+    assert page == [*page[:2], "--url", "gateway:8001", *page[4:]]
+
+
+def test_the_gateway_of_containers_is_what_the_command_writes(
+    tmp_path: Path, gateway_services: dict[str, Any]
+) -> None:
+    written = FilesSettings(output=tmp_path, replicas=3)
+    write_gateway_files(written)
+    bind, temporary = gateway_services["gateway"]["volumes"]
+    committed = PROJECT / bind["source"]
+    for file in tmp_path.iterdir():
+        assert (committed / file.name).read_text() == file.read_text(), "run the command in GATEWAY"
+    assert Path(bind["target"]) == written.folder
+    assert Path(temporary["target"]) == written.private_folder

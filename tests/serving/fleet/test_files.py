@@ -1,0 +1,44 @@
+"""The files for an Envoy that somebody else starts, in one that we start: servers by a DNS name."""
+
+from pathlib import Path
+
+import pytest
+
+from client import Detector
+from serving.errors import ServingError
+from serving.fleet.configuration import (
+    BOOTSTRAP,
+    ROUTES,
+    Dns,
+    GatewaySettings,
+    render_bootstrap,
+    render_routes,
+)
+from serving.fleet.envoy import EnvoyProcess, find_envoy, validate
+from serving.fleet.files import FilesSettings, write_gateway_files
+from serving.fleet.servers import parse_address
+from serving.server.prerequisites import choose_ports
+from serving.server.server import EmbeddedServer
+
+
+def test_servers_are_found_by_a_name(server: EmbeddedServer, smear: Path, tmp_path: Path) -> None:
+    ports = choose_ports({"--port": ("127.0.0.1", 0), "--metrics": ("127.0.0.1", 0)})
+    settings = GatewaySettings(port=ports["--port"], gateway_metrics_port=ports["--metrics"])
+    ours = parse_address(server.grpc_url), parse_address(server.http_url)
+    name = Dns("localhost", *(address.port for address in ours))
+    (tmp_path / BOOTSTRAP).write_text(render_bootstrap(settings, tmp_path, 1, name))
+    (tmp_path / ROUTES).write_text(render_routes(settings))
+    validate(find_envoy(), tmp_path / BOOTSTRAP)
+    envoy = EnvoyProcess(find_envoy(), tmp_path)
+    try:
+        with Detector(f"127.0.0.1:{settings.port}", retries=20, timeout=60) as detector:
+            assert detector.detect(smear).detections
+    finally:
+        envoy.stop()
+    assert "eprecated" not in envoy.log.read_text()
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServingError, match="cannot be written to: Not a directory"):
+        write_gateway_files(FilesSettings(output=tmp_path / "file" / "folder"))
