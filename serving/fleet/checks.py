@@ -33,6 +33,18 @@ def check_settings(settings: GatewaySettings) -> None:
         PrerequisiteError: the first thing that makes no sense, or is missing.
     """
     find_envoy()
+    check_values(settings)
+    if settings.access_log not in ("", "-"):
+        _check_log(Path(settings.access_log))
+    find_ports(settings)
+
+
+def check_values(settings: GatewaySettings) -> None:
+    """Check what does not depend on this machine.
+
+    Raises:
+        PrerequisiteError: the first thing that makes no sense.
+    """
     _check_ranges(settings)
     if not MODEL_NAME.fullmatch(settings.model):
         raise PrerequisiteError(f"--model {settings.model!r} cannot be the name of a model")
@@ -42,7 +54,6 @@ def check_settings(settings: GatewaySettings) -> None:
             f"{settings.address!r}"
         )
     _check_files(settings)
-    find_ports(settings)
 
 
 def find_ports(settings: GatewaySettings) -> dict[str, int]:
@@ -96,8 +107,6 @@ def _check_files(settings: GatewaySettings) -> None:
         read_authorities(settings.client_ca)
     if settings.keys_file:
         read_keys(settings.keys_file)
-    if settings.access_log not in ("", "-"):
-        _check_log(Path(settings.access_log))
 
 
 def _check_log(file: Path) -> None:

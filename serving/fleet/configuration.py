@@ -156,6 +156,14 @@ def render_endpoints(servers: Sequence[Server]) -> dict[str, str]:
     }
 
 
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """By a rename, which is what Envoy watches for."""
+    for name, text in files.items():
+        new = folder / f".{name}"
+        new.write_text(text, encoding="utf-8")
+        new.rename(folder / name)
+
+
 def _render(name: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

@@ -24,6 +24,7 @@ from serving.fleet.configuration import (
     render_client_ca,
     render_endpoints,
     render_routes,
+    write_files,
 )
 from serving.fleet.envoy import EnvoyProcess, find_envoy, validate
 from serving.fleet.followed import FollowedFiles
@@ -186,11 +187,7 @@ class Gateway:
         return self._region.folder
 
     def _write(self, files: Mapping[str, str]) -> None:
-        """By a rename, which is what Envoy watches for."""
-        for name, text in files.items():
-            new = self._folder / f".{name}"
-            new.write_text(text, encoding="utf-8")
-            new.rename(self._folder / name)
+        write_files(self._folder, files)
 
     def _follow_settings(self) -> None:
         """Follow the files that the settings name."""

@@ -5,7 +5,7 @@ import pytest
 
 from serving.errors import PrerequisiteError
 from serving.fleet.certificates import read_authorities, read_pair
-from tests.client import certificates
+from tests import certificates
 
 
 @pytest.fixture(scope="module")
