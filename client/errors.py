@@ -135,6 +135,8 @@ def explained(
             return _late(address, image, timeout)
         case "INVALID_ARGUMENT":
             return _invalid(said, address, image)
+        case "PERMISSION_DENIED" if "gateway" in said:  # no key opens what it does not pass on
+            return ServerError(f"{image}: not let through at {address}: {said}")
         case "UNAUTHENTICATED" | "PERMISSION_DENIED":
             return _locked(said, address)
         case "CANCELLED":

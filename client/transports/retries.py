@@ -70,14 +70,21 @@ def read_hint(headers: Mapping[str, str]) -> float | None:
     pushback = headers.get("grpc-retry-pushback-ms", "")
     after = headers.get("retry-after", "")
     if re.fullmatch(r"[0-9]+", pushback):
-        seconds = int(pushback) / 1000
+        seconds = float(pushback) / 1000
     elif re.fullmatch(r"[0-9]+", after):
         seconds = float(after)
-    elif date := parsedate_tz(after):
-        seconds = mktime_tz(date) - time.time()
     else:
-        return None
+        seconds = _seconds_until(after)
     return seconds if 0 <= seconds <= LONGEST_HINT else None
+
+
+def _seconds_until(date: str) -> float:
+    """Return how long it is until then; less than 0 where the text is no date."""
+    try:
+        parsed = parsedate_tz(date)
+        return mktime_tz(parsed) - time.time() if parsed else -1.0
+    except (ValueError, OverflowError):
+        return -1.0
 
 
 class Retries:

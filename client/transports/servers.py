@@ -2,8 +2,8 @@
 
 Each in turn. A server that cannot be reached, is full or stops is left out for a second, and for
 twice as long each further time; so is one that fails or is late several times in a row. Then one
-request finds out whether it is well again, and the others go on without it. When all are left out,
-all are tried.
+request finds out whether it is well again, and the others go on without it. One that says when to
+come again is left out until then. When all are left out, all are tried.
 """
 
 import threading
@@ -71,6 +71,9 @@ class Servers:
             return
         with self._lock:
             now = self._clock()
+            if isinstance(error, ServerUnavailable) and error.retry_after is not None:
+                server.out_until = now + error.retry_after  # it is well, and full
+                return
             server.strikes += 1
             gone = isinstance(error, ServerUnavailable) or server.strikes >= STRIKES
             if gone and server.out_until <= now:

@@ -75,6 +75,17 @@ def test_a_server_that_is_back_takes_its_turns_again() -> None:
     assert turns.names(4) == "abab"
 
 
+def test_one_that_is_full_is_left_out_for_as_long_as_it_says_each_time() -> None:
+    turns = Turns("ab")
+    full = ServerUnavailable("full")
+    full.retry_after = 0.25
+    for _ in range(9):
+        turns.fail("b", full)
+        assert turns.names(4) == "aaaa"
+        turns.clock.now += 0.25
+        assert turns.names(4).count("b") == 2
+
+
 def test_it_is_left_out_for_twice_as_long_each_time_up_to_a_limit() -> None:
     turns = Turns("ab")
     turns.fail("b")
