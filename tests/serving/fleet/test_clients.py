@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from client import Detector, InvalidImage, Result
+from client import Detector, InvalidImage, Result, ServerError
 from client.__main__ import main
 from client.canary import Canary
 from client.detect.command import run_detect
@@ -58,7 +58,7 @@ def test_doctor_names_the_gateway(
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_doctor_tells_a_gateway_from_its_servers(
-    fleet: Fleet, scheme: str, capsys: pytest.CaptureFixture[str]
+    fleet: Fleet, scheme: str, smear: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     away = Address("127.0.0.1", 1)
     fleet.gateway.set_servers([Server(away, away)])
@@ -67,7 +67,9 @@ def test_doctor_tells_a_gateway_from_its_servers(
         findings = wait_until(lambda: wrong_only(examined(scheme + fleet.url, capsys)))
     finally:
         fleet.gateway.set_servers(fleet.addresses())
-    wait_until(lambda: len(fleet.gateway.healthy()) == 2)
+    for each in SCHEMES:  # Envoy's clusters, and each of its threads, learn it one by one
+        with Detector(each + fleet.url, timeout=60, bulk=True) as detector:
+            assert detector.detect(smear).detections
     said = f"the gateway at {scheme}{fleet.url} answers, but no request gets through: no server"
     assert findings["connection"]["text"].startswith(said)
 
@@ -88,6 +90,14 @@ def test_a_photo_that_is_too_large(fleet: Fleet, scheme: str) -> None:
         pytest.raises(InvalidImage, match=words),
     ):
         detector.detect(bytes(65 * 2**20))
+
+
+def test_a_path_that_is_not_passed_on_is_no_matter_of_keys(fleet: Fleet, smear: Path) -> None:
+    with (
+        Detector(f"http://{fleet.url}/cells") as detector,
+        pytest.raises(ServerError, match=r"not let through at .*: the gateway passes inference"),
+    ):
+        detector.detect(smear)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
