@@ -30,7 +30,8 @@ class RecipeSettings:
     _: dataclasses.KW_ONLY
     preset: PresetName = "ssd_lite0"
     """ssd_lite0 starts from ImageNet and is for photos of anything, ssd_mobilenet_v2 likewise;
-    ssd_compact is the smallest, made for microscopy; ssd300_vgg16 is the paper's SSD300 and wants
+    ssd_compact_atss is the smallest, made for microscopy; ssd_compact is its network with the
+    paper's boxes, matching and loss; ssd300_vgg16 is the paper's SSD300 and wants
     GPUs."""
     input_size: Annotated[int | None, of_preset("INT")] = None
     """Side of the square that the network sees, pixels: a multiple of 32, such as 320, 416 or 512.

@@ -5,22 +5,27 @@ they are exchanged by a rename, without dropping a request.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import jinja2
+import tyro
 
 from client.tensors import packed
+from client.transports.security_options import Pem
 from serving.control import sample_photo
 from serving.repository import DEFAULT_MODEL
 from serving.server.settings import LOOPBACK
 
 TEMPLATES = Path(__file__).parents[2] / "deploy" / "gateway"
 BOOTSTRAP, ROUTES, ENDPOINTS = "envoy.yaml", "routes.yaml", "endpoints.yaml"
+SECRET, CERTIFICATE, CLIENT_CA = "secret.yaml", "certificate", "client_ca"
 MEGABYTE = 2**20
 CHECK_TIMEOUT = 2.0  # seconds
+File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,17 @@ class GatewaySettings:
     """How long a request may take, its upload and its answer each, in seconds."""
     check_seconds: float = 1.0
     """Time between two real inferences that check a server, in seconds."""
+    keys_file: File = None
+    """File of the API keys that are let in, a line each: the owner's name and the key. This file
+    and the next three may be exchanged while the gateway runs."""
+    certificate: Pem = None
+    """The certificate with which it speaks TLS, with its chain."""
+    key: Pem = None
+    """The private key of that certificate."""
+    client_ca: Pem = None
+    """Authorities: only clients with a certificate of theirs are let in (mTLS)."""
+    access_log: str = ""
+    """File that takes a line of JSON for each request; - is the standard output."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +124,25 @@ def render_bootstrap(
     return _render(BOOTSTRAP, **(asdict(settings) | values))
 
 
-def render_routes(settings: GatewaySettings) -> str:
-    """What is let through."""
-    return _render(ROUTES, **asdict(settings), max_request_bytes=settings.request_mb * MEGABYTE)
+def render_routes(settings: GatewaySettings, keys: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What is let through, and whom.
+
+    Args:
+        settings: how the gateway runs.
+        keys: the owner's name of each API key; none: everybody.
+    """
+    maximum = settings.request_mb * MEGABYTE
+    return _render(ROUTES, **asdict(settings), keys=keys, max_request_bytes=maximum)
+
+
+def render_certificate(chain: str, key: str) -> dict[str, str]:
+    """What proves who the gateway is, PEM, as a file for Envoy."""
+    return {f"{CERTIFICATE}.yaml": _render(SECRET, secret=CERTIFICATE, chain=chain, key=key)}
+
+
+def render_client_ca(authorities: str) -> dict[str, str]:
+    """Whose clients are let in, PEM, as a file for Envoy."""
+    return {f"{CLIENT_CA}.yaml": _render(SECRET, secret=CLIENT_CA, chain=authorities, key="")}
 
 
 def render_endpoints(servers: Sequence[Server]) -> dict[str, str]:
@@ -122,6 +154,14 @@ def render_endpoints(servers: Sequence[Server]) -> dict[str, str]:
         )
         for cluster, found in addresses.items()
     }
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """By a rename, which is what Envoy watches for."""
+    for name, text in files.items():
+        new = folder / f".{name}"
+        new.write_text(text, encoding="utf-8")
+        new.rename(folder / name)
 
 
 def _render(name: str, **values: Any) -> str:

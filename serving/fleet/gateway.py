@@ -1,31 +1,37 @@
 """The gateway: an Envoy that is kept running in front of servers."""
 
 import json
-import shutil
-import socket
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from serving.backoff import Backoff
 from serving.errors import ServingError, StartError
+from serving.fleet.certificates import Pair, read_authorities, read_pair
+from serving.fleet.checks import check_servers, check_settings, find_ports
 from serving.fleet.configuration import (
     BOOTSTRAP,
     ROUTES,
     GatewaySettings,
     Server,
     render_bootstrap,
+    render_certificate,
+    render_client_ca,
     render_endpoints,
     render_routes,
+    write_files,
 )
 from serving.fleet.envoy import EnvoyProcess, find_envoy, validate
-from serving.server.prerequisites import choose_ports
+from serving.fleet.followed import FollowedFiles
+from serving.fleet.keys import read_keys
 from serving.server.server import reachable
 from serving.server.settings import LOOPBACK
+from serving.server.shared_memory import Region, remove_leftovers
 
 TICK = 0.1  # seconds between two looks at Envoy
 START_SECONDS = 20.0
@@ -52,9 +58,12 @@ class Gateway:
         self.settings = settings
         self._servers = list(servers)
         self._report = report
-        self._folder = Path()
+        self._region = Region()  # whose folder goes even after this process was killed
+        self._followed: list[FollowedFiles] = []
+        self._log_number = 0  # of the access log's file
         self._stopping = threading.Event()
         self._started = threading.Event()
+        self._ready = threading.Event()
         self._failure: Exception | None = None
         self._envoy: EnvoyProcess | None = None
         self._thread = threading.Thread(target=self._supervise, name="gateway", daemon=True)
@@ -70,6 +79,15 @@ class Gateway:
     def url(self) -> str:
         """Host and port, of gRPC and HTTP alike."""
         return f"{reachable(self.settings.address)}:{self.settings.port}"
+
+    def describe(self) -> str:
+        """What it takes where, and from whom, as a sentence."""
+        s = self.settings
+        tls = f" with TLS (grpcs://, https://{self.url})" if s.certificate else ""
+        wants = ["a certificate"] * bool(s.client_ca) + ["an API key"] * bool(s.keys_file)
+        return f"{self.url} takes gRPC and HTTP{tls}" + (
+            f" from clients with {' and '.join(wants)}" if wants else ""
+        )
 
     @property
     def metrics_url(self) -> str:
@@ -87,27 +105,27 @@ class Gateway:
         """Start, and wait until a server passes its check.
 
         Raises:
-            PrerequisiteError: Envoy is missing, or a port is in use.
+            PrerequisiteError: Envoy is missing, a port is in use, a setting or a file is of no use.
             StartError: Envoy refuses the configuration, or finds no server healthy.
         """
-        program = find_envoy()
-        s = self.settings
-        places = {
-            "--port": (s.address, s.port),
-            "--gateway-metrics-port": (LOOPBACK, s.gateway_metrics_port),
-        }
-        ports = choose_ports(places)
+        check_settings(self.settings)
+        ports = find_ports(self.settings)
         self.settings = replace(
-            s, port=ports["--port"], gateway_metrics_port=ports["--gateway-metrics-port"]
+            self.settings,
+            port=ports["--port"],
+            gateway_metrics_port=ports["--gateway-metrics-port"],
         )
-        self._folder = Path(tempfile.mkdtemp(prefix="ssd-on-triton-gateway-"))
+        remove_leftovers()
+        self._region.claim()
         try:
-            self._write(
-                BOOTSTRAP, render_bootstrap(self.settings, self._folder, len(self._servers))
-            )
-            self._write(ROUTES, render_routes(self.settings))
+            bootstrap = render_bootstrap(self.settings, self._folder, len(self._servers))
+            self._write({BOOTSTRAP: bootstrap})
+            self._set_keys({})
             self.set_servers(self._servers)
-            validate(program, self._folder / BOOTSTRAP)
+            self._follow_settings()
+            for files in self._followed:
+                files.begin()
+            validate(find_envoy(), self._folder / BOOTSTRAP)
             self._thread.start()
             self._wait_until_healthy()
         except BaseException:
@@ -116,9 +134,18 @@ class Gateway:
 
     def set_servers(self, servers: Sequence[Server]) -> None:
         """Stand in front of these from now on; requests under way elsewhere are finished."""
+        check_servers(servers)
         self._servers = list(servers)
-        for name, text in render_endpoints(servers).items():
-            self._write(name, text)
+        self._write(render_endpoints(servers))
+
+    def follow(
+        self, files: Sequence[Path], read: Callable[[], Any], take: Callable[[Any], None]
+    ) -> None:
+        """Let what these files say hold, from the start on and whenever they change.
+
+        See FollowedFiles; to be called before the start.
+        """
+        self._followed.append(FollowedFiles(files, read, take))
 
     def healthy(self) -> set[str]:
         """The gRPC addresses of the servers that passed their last check."""
@@ -148,22 +175,43 @@ class Gateway:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._region.release()
 
     def _under_way(self) -> int:
         """Requests that are not answered yet."""
         told = self.envoy.ask("/stats?filter=^http.gateway.downstream_rq_active$")
         return int(told.rpartition(":")[2] or 0)
 
-    def _write(self, name: str, text: str) -> None:
-        """By a rename, which is what Envoy watches for."""
-        new = self._folder / f".{name}"
-        new.write_text(text, encoding="utf-8")
-        new.rename(self._folder / name)
+    @property
+    def _folder(self) -> Path:
+        return self._region.folder
+
+    def _write(self, files: Mapping[str, str]) -> None:
+        write_files(self._folder, files)
+
+    def _follow_settings(self) -> None:
+        """Follow the files that the settings name."""
+        s = self.settings
+        if s.keys_file:
+            self.follow([s.keys_file], partial(read_keys, s.keys_file), self._set_keys)
+        if s.certificate and s.key:
+            pair = s.certificate, s.key
+            self.follow(pair, partial(read_pair, *pair), self._set_certificate)
+        if s.client_ca:
+            self.follow([s.client_ca], partial(read_authorities, s.client_ca), self._set_client_ca)
+
+    def _set_keys(self, keys: Mapping[str, str]) -> None:
+        self._write({ROUTES: render_routes(self.settings, keys)})
+
+    def _set_certificate(self, pair: Pair) -> None:
+        self._write(render_certificate(pair.chain, pair.key))
+
+    def _set_client_ca(self, authorities: str) -> None:
+        self._write(render_client_ca(authorities))
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not (self._started.is_set() and self.healthy() and self._listens()):
+        while not (self._started.is_set() and self.healthy()):
             if self._failure:
                 raise self._failure
             if time.monotonic() > deadline:
@@ -173,13 +221,7 @@ class Gateway:
                     f"{START_SECONDS:.0f} s: see whether they run, and their ports"
                 )
             time.sleep(TICK)
-
-    def _listens(self) -> bool:
-        """Whether the port takes connections, which it does only after the first checks."""
-        place = (reachable(self.settings.address), self.settings.port)
-        with suppress(OSError), socket.create_connection(place, START_SECONDS):
-            return True
-        return False
+        self._ready.set()
 
     def _supervise(self) -> None:
         """Keep Envoy running, in a thread of its own, with which Envoy ends."""
@@ -190,13 +232,35 @@ class Gateway:
             began = time.monotonic()
             self._started.set()
             while not self._stopping.wait(TICK) and self._envoy.exit_code() is None:
-                pass
+                self._look_around(self._envoy)
             if self._stopping.is_set():
                 break
             reason = self._envoy.explain_exit()
             if time.monotonic() - began > LONGEST_PAUSE:
                 pauses.reset()
+            if not self._ready.is_set():
+                self._failure = StartError(f"{reason}, and took no request")
+                return
             self._report(f"{reason}: starting it again")
             self._stopping.wait(pauses.pause())
         if self._envoy:
             self._envoy.stop()
+
+    def _look_around(self, envoy: EnvoyProcess) -> None:
+        """Take what people have changed, tell what Envoy refuses, and see to its log."""
+        told = [files.look() for files in self._followed]
+        for why in envoy.refusals():
+            if not self._ready.is_set():
+                self._failure = StartError(f"Envoy refuses the gateway's configuration: {why}")
+            told.append(f"Envoy refuses a change: {why}; what held before still holds")
+        for line in filter(None, told):
+            self._report(line)
+        if self.settings.access_log not in ("", "-"):
+            self._reopen_log(envoy, Path(self.settings.access_log))
+
+    def _reopen_log(self, envoy: EnvoyProcess, file: Path) -> None:
+        """Have a log begun anew that was moved away."""
+        number = file.stat().st_ino if file.exists() else 0
+        if number == 0 or number != self._log_number:
+            envoy.ask("/reopen_logs", "POST")
+        self._log_number = number

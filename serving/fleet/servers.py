@@ -11,6 +11,7 @@ from pathlib import Path
 
 from serving.errors import PrerequisiteError
 from serving.fleet.configuration import Address, Server
+from serving.fleet.followed import read_words
 
 
 def read_servers(file: Path) -> list[Server]:
@@ -19,13 +20,7 @@ def read_servers(file: Path) -> list[Server]:
     Raises:
         PrerequisiteError: it cannot be read, holds none, or a line is none.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise PrerequisiteError(f"{file} cannot be read: {why}") from None
-    told = [(number, line.partition("#")[0].split()) for number, line in enumerate(lines, 1)]
-    servers = [_parse(words, f"{file}, line {number}") for number, words in told if words]
+    servers = [_parse(words, where) for where, words in read_words(file)]
     if not servers:
         raise PrerequisiteError(f"{file} names no server: a line each, gRPC and HTTP address")
     if twice := [str(s.grpc) for s in servers if servers.count(s) > 1]:

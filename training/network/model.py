@@ -32,6 +32,7 @@ def build_network(preset: Preset, classes: int) -> keras.Model:
         "ssd_lite0": lite0,
         "ssd_mobilenet_v2": mobilenet_v2,
         "ssd_compact": compact,
+        "ssd_compact_atss": compact,
         "ssd300_vgg16": _vgg16,
     }[preset.name]
     image = keras.Input((preset.input_size, preset.input_size, 3), name="images")

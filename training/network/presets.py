@@ -10,7 +10,9 @@ from typing import Literal
 
 from training.errors import TrainingError
 
-PresetName = Literal["ssd_compact", "ssd_lite0", "ssd_mobilenet_v2", "ssd300_vgg16"]
+PresetName = Literal[
+    "ssd_compact", "ssd_compact_atss", "ssd_lite0", "ssd_mobilenet_v2", "ssd300_vgg16"
+]
 Resize = Literal["stretch", "letterbox"]
 # (width, height) of each default box of a cell, fractions of the image, for each feature map.
 BoxShapes = tuple[tuple[tuple[float, float], ...], ...]
@@ -21,7 +23,9 @@ Widths = tuple[tuple[str, int], ...]
 _FEATURE_MAPS = (38, 19, 10, 5, 3, 1)
 _ASPECT_RATIOS = ((2.0,), (2.0, 3.0), (2.0, 3.0), (2.0, 3.0), (2.0,), (2.0,))
 # So that the last map has a cell.
-_SMALLEST_INPUT = {"ssd_compact": 288, "ssd_lite0": 160, "ssd_mobilenet_v2": 160}
+_SMALLEST_INPUT = {
+    "ssd_compact": 288, "ssd_compact_atss": 288, "ssd_lite0": 160, "ssd_mobilenet_v2": 160
+}  # fmt: skip
 _LARGEST_INPUT, _INPUT_STEP = 1024, 32
 
 
@@ -99,9 +103,10 @@ def set_input_size(preset: Preset, size: int) -> Preset:
             f"{_LARGEST_INPUT}, found {size}"
         )
     maps = tuple(math.ceil(size / stride) for stride in (8, 16, 32, 64, 128))
-    if preset.name == "ssd_compact":
-        return replace(preset, input_size=size, feature_maps=(*maps, maps[-1] - 2))
-    return replace(preset, input_size=size, feature_maps=maps, box_shapes=_square_shapes(maps))
+    if preset.name.startswith("ssd_compact"):
+        maps = (*maps, maps[-1] - 2)
+    sized = replace(preset, input_size=size, feature_maps=maps)
+    return replace(sized, box_shapes=_square_shapes(maps)) if preset.box_shapes else sized
 
 
 def _square_shapes(feature_maps: tuple[int, ...]) -> BoxShapes:
@@ -126,6 +131,19 @@ SSD_COMPACT = Preset(
     zoom_out=2.0,
     smallest_crop=0.5,
     final_rate=0.25,  # at rates near 0 it learns the gaps of the annotations by heart
+)
+
+# python -m training train data/records --preset ssd_compact_atss --output runs/cells
+# The same network as a head of the newer kind trains it: one box a cell, and no `fit`.
+SSD_COMPACT_ATSS = replace(
+    SSD_COMPACT,
+    name="ssd_compact_atss",
+    iou_threshold=0.6,
+    box_loss="giou",
+    box_weight=2.0,
+    class_loss="quality",
+    matching="adaptive",
+    box_shapes=_square_shapes(_FEATURE_MAPS),
 )
 
 # python -m training train data/records --preset ssd_lite0 --output runs/photos
@@ -186,5 +204,6 @@ SSD300_VGG16 = Preset(
 )
 
 PRESETS = {
-    preset.name: preset for preset in (SSD_COMPACT, SSD_LITE0, SSD_MOBILENET_V2, SSD300_VGG16)
+    preset.name: preset
+    for preset in (SSD_COMPACT, SSD_COMPACT_ATSS, SSD_LITE0, SSD_MOBILENET_V2, SSD300_VGG16)
 }

@@ -19,7 +19,7 @@ from client.detection import Box, Detection
 from serving.server import supervisor
 from serving.server.process import Stub
 from serving.server.server import EmbeddedServer, ServerSettings
-from tests.client import certificates
+from tests import certificates
 from tests.client.conftest import answer_tensors, serve
 from tests.client.telling import STEPS, Telling
 from tests.conftest import PROJECT, QUICK, wait_until

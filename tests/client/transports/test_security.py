@@ -19,7 +19,7 @@ from client import (
     ServerUnavailable,
 )
 from serving.server.server import EmbeddedServer, ServerSettings
-from tests.client import certificates
+from tests import certificates
 from tests.client.conftest import Service
 from tests.conftest import PROJECT, wait_until
 

@@ -10,6 +10,7 @@ from training.network.presets import (
     PRESETS,
     SSD300_VGG16,
     SSD_COMPACT,
+    SSD_COMPACT_ATSS,
     SSD_LITE0,
     Preset,
     set_input_size,
@@ -25,7 +26,7 @@ def test_its_own_size_changes_nothing(preset: Preset) -> None:
     ("preset", "size"),
     [
         (SSD_LITE0, 160), (SSD_LITE0, 416), (SSD_LITE0, 512),
-        (SSD_COMPACT, 288), (SSD_COMPACT, 416), (SSD_COMPACT, 1024),
+        (SSD_COMPACT, 288), (SSD_COMPACT, 416), (SSD_COMPACT, 1024), (SSD_COMPACT_ATSS, 384),
     ],
 )  # fmt: skip
 def test_the_networks_maps_follow(preset: Preset, size: int) -> None:
@@ -33,6 +34,12 @@ def test_the_networks_maps_follow(preset: Preset, size: int) -> None:
     network = model.build_network(sized, 2)  # refuses other maps than the preset's
     assert network.input_shape == (None, size, size, 3)
     assert network.get_layer("offsets").output.shape == (None, sum(boxes_per_map(sized)), 4)
+
+
+@pytest.mark.parametrize("size", [300, 384])
+def test_compact_atss_has_one_square_a_cell(size: int) -> None:
+    sized = set_input_size(SSD_COMPACT_ATSS, size)
+    assert len(default_boxes(sized)) == sum(side**2 for side in sized.feature_maps)
 
 
 @pytest.mark.parametrize("size", [320, 416, 512])
