@@ -1,6 +1,7 @@
 """The gateway: an Envoy that is kept running in front of servers."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -211,7 +212,7 @@ class Gateway:
 
     def _wait_until_healthy(self) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while not (self._started.is_set() and self.healthy()):
+        while not (self._started.is_set() and self.healthy() and self._listens()):
             if self._failure:
                 raise self._failure
             if time.monotonic() > deadline:
@@ -222,6 +223,13 @@ class Gateway:
                 )
             time.sleep(TICK)
         self._ready.set()
+
+    def _listens(self) -> bool:
+        """Whether the port takes connections, which it does only after the first checks."""
+        place = (reachable(self.settings.address), self.settings.port)
+        with suppress(OSError), socket.create_connection(place, START_SECONDS):
+            return True
+        return False
 
     def _supervise(self) -> None:
         """Keep Envoy running, in a thread of its own, with which Envoy ends."""
