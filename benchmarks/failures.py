@@ -1,0 +1,222 @@
+"""What clients notice when servers of a fleet are killed, stopped, drained, frozen or cut off.
+
+    python -m benchmarks.failures --output benchmarks/results/failures.json
+    sudo .venv/bin/python -m benchmarks.failures --machines \\
+        --output benchmarks/results/failures_machines.json
+
+Three `serving up` and one `serving gateway` as processes, under a steady load of a share of the
+capacity that was measured just before. No client tries anything twice. With --machines each server,
+the gateways, the store and the clients have a network namespace of their own, joined by a bridge: a
+link that is cut says nothing, as between real machines.
+"""
+
+import dataclasses
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from tqdm import tqdm
+
+from benchmarks import ROOT
+from benchmarks.load.steady import Steady, measure_capacity
+from benchmarks.measurement.figures import show_figures
+from benchmarks.measurement.hosts import Hosts
+
+Scenario = Callable[["Service", int], None]
+RECOVERY_SECONDS = 120.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Break a fleet in every way, one after the other, and count what clients notice."""
+
+    machines: bool = False
+    """Every part in a network namespace of its own; needs root."""
+    share: float = 0.3
+    """Of the capacity, that the load has."""
+    check: bool = True
+    """Leave it out to see what happens where the gateway checks nobody."""
+    kills: int = 0
+    """Instead: so many SIGKILLs at random moments, of servers, stubs and gateways."""
+    away_seconds: float = 10.0
+    """How long a link is cut; that of the store twelve times as long."""
+    only: tuple[str, ...] = ()
+    """Words in the names of the scenarios; none given: all."""
+    seed: int = 0
+    """Of the random moments."""
+    output: Path | None = None
+    """JSON file to write the figures to."""
+
+
+class Service:
+    """Three servers and their gateway, and what can be done to them."""
+
+    def __init__(self, hosts: Hosts, settings: Settings) -> None:
+        self.hosts, self.settings = hosts, settings
+
+    def kill(self, number: int) -> None:
+        """A whole server, as by a power cut, and a new start."""
+        self.hosts.servers[number].kill()
+        self.hosts.servers[number].start()
+
+    def end_tritonserver(self, number: int) -> None:
+        """SIGTERM for tritonserver behind its supervisor's back."""
+        self.hosts.servers[number].triton().terminate()
+
+    def kill_stub(self, number: int) -> None:
+        self.hosts.servers[number].stubs()[0].kill()
+
+    def drain(self, number: int) -> None:
+        """SIGTERM for `serving up`, as for an update of the machine, and a new start."""
+        self.hosts.servers[number].end()
+        self.hosts.servers[number].start()
+
+    def freeze(self, number: int) -> None:
+        """SIGSTOP for tritonserver: its connections stay open and say nothing."""
+        self.hosts.servers[number].triton().suspend()
+
+    def freeze_stub(self, number: int) -> None:
+        self.hosts.servers[number].stubs()[0].suspend()
+
+    def kill_envoy(self, number: int) -> None:
+        """The gateway's Envoy, of the second gateway for number 1."""
+        self.hosts.gateways[number % len(self.hosts.gateways)].children()[0].kill()
+
+    def cut(self, number: int) -> None:
+        """The link of a server, for a while."""
+        self._cut(self.hosts.servers[number].name, self.settings.away_seconds)
+
+    def cut_store(self, number: int) -> None:
+        """The store's link, for long, while a stub dies."""
+        self.hosts.set_link("store", up=False)
+        try:
+            time.sleep(1)
+            self.kill_stub(number)
+            time.sleep(12 * self.settings.away_seconds)
+        finally:
+            self.hosts.set_link("store", up=True)
+
+    def cut_gateway(self, number: int) -> None:
+        """One of the two gateways: clients have both on their list."""
+        self._cut(self.hosts.gateways[0].name, self.settings.away_seconds)
+
+    def kill_gateway(self, number: int) -> None:
+        """One of the two gateways as a whole, and a new start."""
+        self.hosts.gateways[0].kill()
+        self.hosts.gateways[0].start()
+
+    def _cut(self, name: str, seconds: float) -> None:
+        self.hosts.set_link(name, up=False)
+        try:
+            time.sleep(seconds)
+        finally:
+            self.hosts.set_link(name, up=True)
+
+
+EACH: dict[str, Scenario] = {
+    "server killed": Service.kill,
+    "tritonserver ended": Service.end_tritonserver,
+    "stub killed": Service.kill_stub,
+    "server drained": Service.drain,
+    "tritonserver frozen": Service.freeze,
+    "stub frozen": Service.freeze_stub,
+}
+ONCE: dict[str, Scenario] = {"Envoy killed": Service.kill_envoy}
+EACH_MACHINE: dict[str, Scenario] = {"server killed": Service.kill, "link cut": Service.cut}
+ONCE_MACHINE: dict[str, Scenario] = {
+    "gateway killed": Service.kill_gateway,
+    "gateway cut off": Service.cut_gateway,
+    "store cut off, a stub killed": Service.cut_store,
+}
+RANDOM = (Service.kill, Service.end_tritonserver, Service.kill_stub, Service.kill_envoy)
+
+
+def main(settings: Settings) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        hosts = Hosts(Path(folder), machines=settings.machines, check=settings.check)
+        with hosts:
+            hosts.wait_until_healthy(RECOVERY_SECONDS)
+            service = Service(hosts, settings)
+            capacity = measure_capacity(hosts.urls)
+            with Steady(hosts.urls, settings.share * capacity) as load:
+                if settings.kills:
+                    rows = _kill_at_random(service, load)
+                else:
+                    rows = _break_in_turn(service, load)
+        left = hosts.left_behind()
+    kind = "network namespaces" if settings.machines else "one machine"
+    found = {
+        "command": f"python -m benchmarks.failures {' '.join(sys.argv[1:])}",
+        "on": kind,
+        "capacity_photos_per_second": round(capacity, 1),
+        "load_photos_per_second": round(settings.share * capacity, 1),
+        "left_behind": left,
+        "rows": rows,
+    }
+    show_figures(found, settings.output)
+    return 0
+
+
+def _break_in_turn(service: Service, load: Steady) -> list[dict[str, Any]]:
+    machines, only = service.settings.machines, service.settings.only
+    each, once = (EACH_MACHINE, ONCE_MACHINE) if machines else (EACH, ONCE)
+    numbers = range(len(service.hosts.servers))
+    todo = [(name, number, run) for name, run in each.items() for number in numbers]
+    todo += [(name, 0, run) for name, run in once.items()]
+    todo = [row for row in todo if not only or any(word in row[0] for word in only)]
+    rows = []
+    for name, number, run in tqdm(todo, unit="failure"):
+        rows.append({"what": name, "server": number + 1, **_observe(service, load, number, run)})
+    return rows
+
+
+def _kill_at_random(service: Service, load: Steady) -> list[dict[str, Any]]:
+    """Summed up: one row for each kind."""
+    draw = random.Random(service.settings.seed)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for _ in tqdm(range(service.settings.kills), unit="kill"):
+        run = draw.choice(RANDOM)
+        time.sleep(draw.uniform(0, 2))
+        number = draw.randrange(len(service.hosts.servers))
+        rows.setdefault(run.__name__, []).append(_observe(service, load, number, run))
+    return [
+        {
+            "what": name,
+            "times": len(found),
+            "requests": sum(row["requests"] for row in found),
+            "failed": sum(row["failed"] for row in found),
+            "longest_until_all_are_healthy": max(row["until_all_are_healthy"] for row in found),
+        }
+        for name, found in rows.items()
+    ]
+
+
+def _observe(service: Service, load: Steady, number: int, run: Scenario) -> dict[str, Any]:
+    """Do it, wait until all is as before, and count what was asked meanwhile."""
+    began = time.monotonic()
+    run(service, number)
+    done = time.monotonic()
+    time.sleep(2)  # until the gateway has seen it
+    service.hosts.wait_until_healthy(RECOVERY_SECONDS)
+    healthy = time.monotonic()
+    load.settle()
+    answers = load.since(began)
+    failed = [answer for answer in answers if answer.error]
+    return {
+        "requests": len(answers),
+        "failed": len(failed),
+        "errors": sorted({answer.error for answer in failed}),
+        "longest_answer": round(max(answer.seconds for answer in answers), 2),
+        "done_after": round(done - began, 1),
+        "until_all_are_healthy": round(healthy - began, 1),
+    }
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    sys.exit(main(tyro.cli(Settings)))
