@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ from client.detect.command import run_detect
 from client.detect.settings import Detect
 from serving.fleet.configuration import Address, Server
 from serving.fleet.fleet import Fleet, FleetSettings
+from serving.fleet.gateway import Gateway
+from tests import certificates
 from tests.client.examples.conftest import ENVIRONMENT, MAKERS
 from tests.conftest import wait_until
 from tests.demo.actions import drop_photo
@@ -26,6 +29,7 @@ from tests.demo.conftest import make_trial_repository
 from tests.demo.program import Program
 
 SCHEMES = ("", "http://")
+KEY = "a-key-of-the-tests"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 # doctor.
 
 
-def examined(url: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict]:
-    main(["doctor", url, "--json", "--requests", "3", "--timeout", "5"])
+def examined(url: str, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, dict]:
+    main(["doctor", url, "--json", "--requests", "3", "--timeout", "5", *arguments])
     return {it["subject"]: it for it in json.loads(capsys.readouterr().out)["findings"]}
 
 
@@ -72,6 +76,39 @@ def test_doctor_tells_a_gateway_from_its_servers(
             assert detector.detect(smear).detections
     said = f"the gateway at {scheme}{fleet.url} answers, but no request gets through: no server"
     assert findings["connection"]["text"].startswith(said)
+
+
+@pytest.fixture(scope="module")
+def guarded(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """host:port of a gateway that wants TLS and a key, and the authority to trust."""
+    folder = tmp_path_factory.mktemp("guarded")
+    certificates.write(folder)
+    keys = folder / "keys"
+    keys.write_text(f"camera {KEY}\n")
+    settings = replace(
+        fleet.settings,
+        port=0,
+        gateway_metrics_port=0,
+        keys_file=keys,
+        certificate=folder / "server.pem",
+        key=folder / "server.key",
+    )
+    with Gateway(settings, fleet.addresses()) as gateway:
+        yield gateway.url, folder / "ca.pem"
+
+
+@pytest.mark.parametrize("scheme", ["grpcs://", "https://"])
+def test_doctor_says_that_a_gateway_wants_a_key(
+    guarded: tuple[str, Path], scheme: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, ca = guarded
+    arguments = ["--ca", str(ca)]
+    findings = examined(scheme + url, capsys, *arguments)
+    assert findings["gateway"]["facts"] == {"name": "ssd-gateway"}
+    assert "no API key that is known here was sent as x-api-key" in findings["inference"]["text"]
+    assert "--api-key" in findings["inference"]["remedy"]
+    findings = examined(scheme + url, capsys, *arguments, "--api-key", KEY)
+    assert {it["mark"] for it in findings.values()} <= {"ok", "warning"}
 
 
 def wrong_only(findings: dict[str, dict]) -> dict[str, dict]:
