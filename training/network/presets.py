@@ -138,7 +138,6 @@ SSD_COMPACT = Preset(
 SSD_COMPACT_ATSS = replace(
     SSD_COMPACT,
     name="ssd_compact_atss",
-    iou_threshold=0.6,
     box_loss="giou",
     box_weight=2.0,
     class_loss="quality",
