@@ -1,4 +1,4 @@
-"""What users have, unchanged, through a gateway to two servers with a canary."""
+"""What users have, unchanged, through the gateway."""
 
 import json
 import shutil
@@ -19,24 +19,16 @@ from client.canary import Canary
 from client.detect.command import run_detect
 from client.detect.settings import Detect
 from serving.fleet.configuration import Address, Server
-from serving.fleet.fleet import Fleet, FleetSettings
+from serving.fleet.fleet import Fleet
 from serving.fleet.gateway import Gateway
 from tests import certificates
 from tests.client.examples.conftest import ENVIRONMENT, MAKERS
 from tests.conftest import wait_until
 from tests.demo.actions import drop_photo
-from tests.demo.conftest import make_trial_repository
 from tests.demo.program import Program
 
 SCHEMES = ("", "http://")
 KEY = "a-key-of-the-tests"
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    repository = make_trial_repository(tmp_path_factory.mktemp("trial"))
-    with Fleet(FleetSettings(port=0, repository=str(repository))) as running:
-        yield running
 
 
 # doctor.
