@@ -82,6 +82,13 @@ class Control:
         each = [model.inference_stats for model in found.model_stats]
         return sum(one.success.count + one.fail.count for one in each)
 
+    def is_live(self, timeout: float = 5.0) -> bool:
+        """Whether the server answers, whatever of its models."""
+        try:
+            return bool(self._client.is_server_live(client_timeout=timeout))
+        except InferenceServerException:
+            return False
+
     def is_ready(self, timeout: float = 2.0) -> bool:
         """Whether the server answers and all its models are ready."""
         try:

@@ -14,6 +14,7 @@ from client.detect import files as photo_files
 from serving.errors import CompareError
 from serving.release.comparison import Comparison, Side, compare_models
 from serving.release.evaluation import read_evaluation
+from serving.release.servers import read_addresses
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class CompareSettings:
     ] = ()
     """Image files and folders; none are needed with --evaluation."""
     url: str = "127.0.0.1:8001"
-    """Host and gRPC port of the running server."""
+    """Host and gRPC port of the running server; a,b,c for several, or @FILE for those in a file,
+    one a line."""
     model: str = "ensemble"
     """The stable ensemble; the canary is the one with _canary behind that name."""
     evaluation: Annotated[
@@ -56,7 +58,8 @@ def compare(settings: CompareSettings) -> int:
     )
     photos = find_photos(settings.photos)
     canary = settings.model + CANARY_SUFFIX
-    found = compare_models(settings.url, settings.model, canary, photos, annotated)
+    url = ",".join(read_addresses(settings.url))
+    found = compare_models(url, settings.model, canary, photos, annotated)
     print(json.dumps(asdict(found), indent=2) if settings.json else describe_comparison(found))
     return 0
 

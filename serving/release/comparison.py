@@ -1,4 +1,4 @@
-"""Two ensembles of one running server, side by side, on the same photos.
+"""Two ensembles of running servers, side by side, on the same photos.
 
 Each photo goes to both, one after the other, so that both run on an equally busy machine. Measured
 are mAP of each where the photos are annotated, how far the two agree in any case, latency and
@@ -25,7 +25,7 @@ from serving.release.evaluation import (
     Metrics,
     score_detections,
 )
-from serving.release.traffic import Traffic, read_defaults, read_traffic
+from serving.release.traffic import Traffic, add_traffic, read_defaults, read_traffic
 
 SCORING: Parameters = {"score_threshold": SCORE_THRESHOLD, "max_detections": MAX_DETECTIONS}
 
@@ -76,13 +76,13 @@ def compare_models(
     evaluation: EvaluationSet | None = None,
     progress: bool = True,
 ) -> Comparison:
-    """Send photos to two ensembles of one server, alternating which is first.
+    """Send photos to two ensembles, alternating which is first; several servers take turns.
 
     With an evaluation set requests ask for everything from a score of 0.01 on, as mAP wants it, and
     the agreement is of those above the server's default: one pass for both.
 
     Args:
-        url: host and port of the server's gRPC protocol.
+        url: host and port of the server's gRPC protocol; several are separated by commas.
         stable: one ensemble's name.
         candidate: the other's.
         photos: image files; those of the evaluation set are sent as well.
@@ -90,7 +90,7 @@ def compare_models(
         progress: show a bar, if on a terminal.
 
     Raises:
-        CompareError: no photos, no such models, or no server there.
+        CompareError: no photos, no such models, or one of the servers is not there.
         EvaluationError: neither model answers with any of the set's labels.
     """
     files = list(dict.fromkeys([*photos, *(evaluation.photos.values() if evaluation else ())]))
@@ -101,8 +101,11 @@ def compare_models(
             Detector(url, model=stable, retries=0) as first,
             Detector(url, model=candidate, retries=0) as second,
         ):
-            traffics = [read_traffic(url, model) for model in (stable, candidate)]
-            defaults = read_defaults(url, stable)
+            traffics = [
+                add_traffic([read_traffic(each, model) for each in url.split(",")])
+                for model in (stable, candidate)
+            ]
+            defaults = read_defaults(url.split(",")[0], stable)
             runs = (Run(first), Run(second))
             send_in_turns(runs, files, SCORING if evaluation else {}, progress)
     except DetectorError as error:

@@ -1,7 +1,9 @@
-"""`serving releases`: the versions of a repository, and what is known of each."""
+"""`serving releases`: the versions of a repository, what is known of each, and who serves them."""
 
 import json
+import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from tritonclient.utils import InferenceServerException
@@ -9,8 +11,9 @@ from tritonclient.utils import InferenceServerException
 from serving.control import Control
 from serving.errors import MissingFileError, PublishError
 from serving.history import FACTS, describe_network, read_record
+from serving.release.servers import read_state
 from serving.release.session import ReleaseSettings, connect
-from serving.repository import Repository, list_tasks, open_repository
+from serving.repository import Repository, State, Task, list_tasks, open_repository
 from serving.store.address import open_store
 
 COLUMNS = (
@@ -42,7 +45,8 @@ class Release:
     Attributes:
         version: its number.
         state: live, canary and its share, or empty.
-        served: whether the running server has it loaded; None where none was asked.
+        served: whether all servers that answered have it loaded; None where none did.
+        servers: what it is on each server: live, canary and its share, loaded, or empty.
         held_by: the ensembles that use it.
         facts: what is known of it.
     """
@@ -50,15 +54,32 @@ class Release:
     version: int
     state: str
     served: bool | None
+    servers: dict[str, str]
     held_by: list[str]
     facts: dict[str, Any]
 
 
-def releases(settings: ReleasesSettings) -> None:
-    """Print what `_list_releases` finds, for each task.
+@dataclass(frozen=True)
+class Served:
+    """What a server serves of a task, and the versions that it has loaded."""
+
+    state: State | None
+    loaded: frozenset[int]
+
+    def describe(self, version: int) -> str:
+        """What a version is there: live, canary and its share, loaded, or empty."""
+        words = _describe_version(version, self.state) if self.state else ""
+        return words or ("loaded" if version in self.loaded else "")
+
+
+def releases(settings: ReleasesSettings) -> int:
+    """Print what `_list_releases` finds, for each task, and which servers serve something else.
+
+    Returns:
+        1 where one does, or does not answer; else 0.
 
     Raises:
-        ServingError: the repository or the server does not answer.
+        ServingError: the repository does not answer, or no server does.
     """
     store = open_store(settings.repository)
     names = [settings.model] if settings.model else list_tasks(store)
@@ -66,37 +87,66 @@ def releases(settings: ReleasesSettings) -> None:
         raise PublishError(
             f"{settings.repository} has no ensemble that takes photos: is it a model repository?"
         )
-    with connect(settings) as control:
+    tasks = [open_repository(store, name) for name in names]
+    with connect(settings) as servers:
+        skew = [f"{url} does not answer" for url in servers.leave_out_silent()]
         try:
-            found = {name: _list_releases(open_repository(store, name), control) for name in names}
+            served = [servers.each(partial(_read_served, task=each.task)) for each in tasks]
         except InferenceServerException as error:
             raise PublishError(
                 f"{settings.url} does not tell what it serves: {error.message()}. Start a server "
                 "with `python -m serving up`, and give the key that it prints with --admin-key"
             ) from None
+    pairs = list(zip(tasks, served, strict=True))
+    found = {each.task.ensemble: _list_releases(each, there) for each, there in pairs}
     if settings.json:
         document = {name: [asdict(row) for row in rows] for name, rows in found.items()}
         print(json.dumps(document, indent=2))
-        return
-    for name, rows in found.items():
-        print(f"{name} in {settings.repository}\n{_format_table(rows)}\n")
+    else:
+        for name, rows in found.items():
+            print(f"{name} in {settings.repository}\n{_format_table(rows)}\n")
+    skew += [line for each, there in pairs for line in _describe_skew(each, there)]
+    for line in skew:
+        print(f"skew: {line}", file=sys.stderr)
+    return int(bool(skew))
 
 
-def _list_releases(repository: Repository, control: Control | None) -> list[Release]:
+def _read_served(control: Control, task: Task) -> Served:
+    """What a server serves of a task."""
+    loaded = control.versions(task.network, "READY")
+    return Served(read_state(control, task), frozenset(map(int, loaded)))
+
+
+def _describe_skew(repository: Repository, served: dict[str, Served]) -> list[str]:
+    """A line for each server that serves something else than the repository says."""
+    says, name = repository.state(), repository.task.ensemble
+    return [
+        f"{url} serves {there.state or 'nothing'} of {name}, {repository.store.address} says {says}"
+        for url, there in served.items()
+        if there.state != says
+    ]
+
+
+def _list_releases(repository: Repository, served: dict[str, Served]) -> list[Release]:
     """The task's versions, the newest first."""
     task, state = repository.task, repository.state()
     record = read_record(repository.store, task.ensemble)
     users = repository.users(state.live)
-    loaded = control.versions(task.network, "READY") if control else None
     found = []
     for version in reversed(repository.versions()):
         facts = record.versions.get(version) or _describe_copied(repository, version)
-        words = "live" if version == state.live else ""
-        if version == state.canary:
-            words = f"canary {state.share:.0%}"
-        served = None if loaded is None else str(version) in loaded
-        found.append(Release(version, words, served, users.get(version, []), facts))
+        words, holders = _describe_version(version, state), users.get(version, [])
+        servers = {url: there.describe(version) for url, there in served.items()}
+        loaded = all(servers.values()) if servers else None
+        found.append(Release(version, words, loaded, servers, holders, facts))
     return found
+
+
+def _describe_version(version: int, state: State) -> str:
+    """What a version is: live, canary and its share, or empty."""
+    if version == state.canary:
+        return f"canary {state.share:.0%}"
+    return "live" if version == state.live else ""
 
 
 def _describe_copied(repository: Repository, version: int) -> dict[str, Any]:
@@ -112,8 +162,9 @@ def _describe_copied(repository: Repository, version: int) -> dict[str, Any]:
 
 def _format_table(rows: list[Release]) -> str:
     """Columns of the same width each."""
-    head = [*COLUMNS, "on the server"] if any(r.served is not None for r in rows) else [*COLUMNS]
-    cells = [head] + [_format_cells(row)[: len(head)] for row in rows]
+    urls = list(rows[0].servers)
+    head = [*COLUMNS, *(["on the server"] if len(urls) == 1 else urls)]
+    cells = [head] + [_format_cells(row) for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -135,7 +186,7 @@ def _format_cells(row: Release) -> list[str]:
         facts.get("published", "-")[:19].replace("T", " "),
         facts.get("by", "-"),
         ", ".join(row.held_by),
-        "loaded" if row.served else "",
+        *(["loaded" if row.served else ""] if len(row.servers) == 1 else row.servers.values()),
     ]
 
 

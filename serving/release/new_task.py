@@ -4,6 +4,7 @@ import re
 import shlex
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from tritonclient.utils import InferenceServerException
@@ -23,7 +24,8 @@ from serving.history import (
 )
 from serving.release.deployment import INFERENCE_SECONDS, wait_until
 from serving.release.private_server import try_new_task
-from serving.release.session import ReleaseSettings, connect
+from serving.release.servers import Servers
+from serving.release.session import ReleaseSettings, check_servers, connect
 from serving.release.trial import TrialSettings
 from serving.repository import list_models, list_tasks
 from serving.store.base import Store
@@ -63,12 +65,13 @@ def make_task(store: Store, artifact: Artifact, settings: TrialSettings) -> None
     _check_new(store, settings, first)
     if settings.evaluation:
         print("no mAP is measured: there is no live version to compare with")
-    if settings.url and settings.private_server:
-        print("trying it in a private Triton", flush=True)
-        try_new_task(artifact, name)
-    store.clean()
-    with connect(settings) as control:
-        _place_and_load(store, artifact, name, control)
+    with connect(settings) as servers:
+        check_servers(servers)
+        if settings.url and settings.private_server:
+            print("trying it in a private Triton", flush=True)
+            try_new_task(artifact, name)
+        store.clean()
+        _place_and_load(store, artifact, name, servers)
     facts = describe_network(artifact.network.read_bytes()) | sign_release()
     write_record(store, name, Record({1: facts}, highest=1, lived=[1]))
     print(f"made {settings.repository}: {name} for {', '.join(artifact.labels)}, version 1")
@@ -103,18 +106,17 @@ def _check_new(store: Store, settings: ReleaseSettings, first: bool) -> None:
         )
 
 
-def _place_and_load(store: Store, artifact: Artifact, name: str, control: Control | None) -> None:
-    """Place a task's models, and have the server load them, if there is one."""
+def _place_and_load(store: Store, artifact: Artifact, name: str, servers: Servers) -> None:
+    """Place a task's models, and have the servers load them."""
     try:
         if list_tasks(store):
-            _take_away(store, name, control)  # what a killed publisher left
+            _take_away(store, name, servers)  # what a killed publisher left
             write_record(store, name, Record(highest=1))  # half made until a version was live
         _place_models(store, artifact, name)
-        if control:
-            control.load(name)
-            control.infer(name, INFERENCE_SECONDS)
+        servers.each(lambda control: control.load(name))
+        servers.each(lambda control: control.infer(name, INFERENCE_SECONDS))
     except BaseException as error:  # Ctrl-C as well
-        _take_away(store, name, control)
+        _take_away(store, name, servers)
         if isinstance(error, InferenceServerException):
             raise PublishError(f"{first_line(error)}; everything is as it was") from None
         raise
@@ -134,16 +136,15 @@ def _place_models(store: Store, artifact: Artifact, name: str) -> None:
             store.place(model, _read_files(rendered / model))
 
 
-def _take_away(store: Store, name: str, control: Control | None) -> None:
+def _take_away(store: Store, name: str, servers: Servers) -> None:
     """Remove the models of a task that is not whole, the ensemble first."""
     for model in reversed(template.name_models(name).values()):
-        if control:
-            _unload(control, model)
+        servers.each(partial(_unload, model))
         store.remove(model)
     write_record(store, name, Record())
 
 
-def _unload(control: Control, model: str) -> None:
+def _unload(model: str, control: Control) -> None:
     """Unload a model, and wait until no version of it runs any more."""
     with suppress(InferenceServerException):  # the user was told why
         control.unload(model)

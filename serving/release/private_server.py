@@ -16,6 +16,7 @@ from serving.release.comparison import Comparison, Side, compare_models
 from serving.release.deployment import Deployment
 from serving.release.evaluation import EvaluationSet
 from serving.release.rollout import Rollout
+from serving.release.servers import Servers
 from serving.repository import Repository, State
 from serving.server.prerequisites import check_machine
 from serving.server.server import EmbeddedServer, ServerSettings
@@ -101,7 +102,7 @@ def _copy_privately(repository: Repository, live: int, artifact: Artifact, folde
     store.fetch(folder, [*network, *others])
     private = Repository(open_store(folder), task)
     with private.store.lock("trial"):
-        rollout = Rollout(Deployment(private, control=None), Record())
+        rollout = Rollout(Deployment(private, Servers({})), Record())
         canary = State(live, canary=rollout.next_number())
         rollout.move(State(live), canary, artifact.network.read_bytes())
 

@@ -69,7 +69,7 @@ def rollback(settings: RollbackSettings) -> None:
         elif version is None:
             rollout.move(before, State(before.live))
             done = f"the canary, version {before.canary}, has ended, version {before.live} is live"
-            print_done(settings, done)
+            print_done(rollout, done)
         else:
             raise PublishError(f"version {before.canary} is a canary: roll back that first")
 
@@ -87,7 +87,7 @@ def _make_live(
     if version == before.live:
         raise PublishError(f"version {version} is live already")
     rollout.move(before, State(version), back=back)
-    print_done(settings, f"version {version} is live, before it {before.live}")
+    print_done(rollout, f"version {version} is live, before it {before.live}")
 
 
 def _find_version_before(rollout: Rollout, live: int) -> int:

@@ -63,7 +63,7 @@ def publish(settings: PublishSettings) -> None:
         with open_session(store, settings) as rollout:
             before = rollout.state()
             number = _release(rollout, artifact, settings, before, share=None)
-            print_done(settings, f"version {number} is live, before it {before.live}")
+            print_done(rollout, f"version {number} is live, before it {before.live}")
             remove_old_versions(rollout, settings.keep)
 
 
@@ -86,7 +86,7 @@ def canary(settings: CanarySettings) -> None:
         else:
             number = _change_share(rollout, settings, before)
         words = f"version {number} is a canary for {settings.share:.0%} of the clients that ask"
-        print_done(settings, f"{words}, version {before.live} stays live")
+        print_done(rollout, f"{words}, version {before.live} stays live")
         remove_old_versions(rollout, settings.keep)
 
 

@@ -10,8 +10,9 @@ Every step leaves a repository that a server can start from and a server that an
 6. the canary's ensemble comes, changes or goes
 7. the network serves the new versions only; the old ones finish their requests
 
-Until step 6 has succeeded everything can be undone, and is. Versions that other ensembles name are
-served all the time. The order rests on what was measured of Triton 2.51: loading a network anew
+Where there are several servers, each step is done on all of them before the next one begins. Until
+step 6 has succeeded everywhere everything can be undone, and is. Versions that other ensembles name
+are served all the time. The order rests on what was measured of Triton 2.51: loading a network anew
 leaves versions that stay untouched; an ensemble is exchanged between two requests, within
 milliseconds; but loading an ensemble first loads what has changed in its models, such as a version
 folder that somebody copied in, so the network's policy goes first.
@@ -20,7 +21,7 @@ folder that somebody copied in, so the network's policy goes first.
 import copy
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from client.versions import NEWEST, pin_of
 from serving.errors import PublishError, ServingError, StoreError, first_line
 from serving.history import Record, Unfinished, read_published, write_record
 from serving.release.deployment import Deployment, compute_scores
+from serving.release.servers import describe_failures
 from serving.repository import State
 from serving.store.base import CONFIG
 
@@ -38,7 +40,7 @@ class Rollout:
     """The steps above, for one task.
 
     Args:
-        deployment: the task's repository, and the server over it.
+        deployment: the task's repository, and the servers over it.
         record: what is known of the task's releases; written as the steps go on.
     """
 
@@ -49,17 +51,15 @@ class Rollout:
         self.record = record
 
     def state(self) -> State:
-        """What is served: by the server where there is one, else by the repository.
+        """What is served: by the servers where there are any, else by the repository.
 
         Somebody may have copied a version in that no server has loaded yet.
         """
-        state, control = self.repository.state(), self.deployment.control
-        if control is None or state.canary is not None:
+        state = self.repository.state()
+        if state.canary is not None:
             return state
-        loaded = control.versions(self.task.network, "READY")
-        if not loaded or str(state.live) in loaded:
-            return state
-        return State(max(map(int, loaded)))
+        loaded = self.deployment.loaded()
+        return State(max(loaded)) if loaded and state.live not in loaded else state
 
     def next_number(self) -> int:
         """The number of the next version: one that was never given."""
@@ -97,29 +97,49 @@ class Rollout:
             self.deployment.say(f"{after}; the next command tidies up, now {first_line(error)}")
 
     def recover(self) -> None:
-        """Undo or finish a release whose publisher was killed.
+        """Undo or finish a release whose publisher was killed, and bring along who missed one.
 
         Raises:
             ServingError: the repository does not allow it.
-            InferenceServerException: the server does not.
+            InferenceServerException: a server does not.
         """
         self.repository.store.clean()
-        if (left := self.record.unfinished) is None:
-            return
-        if left.committed:
+        left = self.record.unfinished
+        if left and left.committed:
             self.deployment.say(f"finishing a release that was interrupted: {left.after}")
-            self.finish(left.after)
-        else:
+            self._bring_along(left.after)
+        elif left:
             self.deployment.say(f"undoing a release that was interrupted: {left.after}")
             self.deployment.say(self._undo(left))
+        if behind := self.deployment.find_behind(state := self.state()):
+            self.deployment.say(f"bringing along what missed a release: {', '.join(behind)}")
+            configs = self._configs_that_change()
+            self._note(Unfinished(state, state, None, "", configs, committed=True))
+            self._bring_along(state)
 
     def finish(self, state: State) -> None:
-        """Step 7: serve nothing but this state, and end the note of the unfinished release."""
-        self.deployment.serve_alone(state)
-        if state.canary is None:
-            newest_served = max(state.versions | self.deployment.held)
-            self.deployment.pin(NEWEST if state.live == newest_served else state.live)
+        """Step 7: serve nothing but this state, and end the note of the unfinished release.
+
+        Raises:
+            ServingError: the repository does not allow it.
+            InferenceServerException: a server does not; the others serve the state.
+        """
+        with self.deployment.servers.going_on() as lost:
+            self.deployment.serve_alone(state)
+            if state.canary is None:
+                newest_served = max(state.versions | self.deployment.held)
+                self.deployment.pin(NEWEST if state.live == newest_served else state.live)
+        if lost:
+            raise InferenceServerException(describe_failures(lost))
         self._note(None)
+
+    def _bring_along(self, state: State) -> None:
+        """Have all servers serve a state, whatever each serves now."""
+        there = self.deployment
+        there.serve(state.versions | there.loaded().intersection(self.repository.versions()))
+        there.pin(state.live)
+        there.set_canary(state)
+        self.finish(state)
 
     def _check_networks(self, before: State, after: State, number: int | None) -> None:
         """What comes to be served are the published files, and run; a new one was tried."""
@@ -135,7 +155,7 @@ class Rollout:
         """Steps 1 to 6; step 2 alone where there is no server and nothing is pinned."""
         there, task = self.deployment, self.task
         pinned = pin_of(self.repository.config(task.ensemble), task.network)
-        by_steps = there.control or before.canary or after.canary or pinned != NEWEST
+        by_steps = bool(there.servers) or before.canary or after.canary or pinned != NEWEST
         if by_steps:
             there.serve(before.versions)
             there.wait_until_unloaded(before)  # else it may keep an old one of the new number
@@ -185,14 +205,14 @@ class Rollout:
         self.record = record
 
     def _undo(self, unfinished: Unfinished) -> str:
-        """Bring the server, then the repository, back to what they were. Returns the outcome."""
-        outcome = "everything is as it was"
-        try:
-            self._undo_on_the_server(unfinished)
-        except InferenceServerException as error:
+        """Bring the servers, then the repository, back to what they were. Returns the outcome."""
+        outcome, servers = "everything is as it was", self.deployment.servers
+        with servers.going_on() as lost:
+            self._undo_on_the_servers(unfinished)
+        if lost:
             outcome = (
                 "the repository is as it was, but the server could not be brought back "
-                f"({first_line(error)}): see whether it runs, else start it anew"
+                f"({describe_failures(lost)}): see whether it runs, else start it anew"
             )
         if (placed := self._find_placed(unfinished)) is not None:
             self.repository.remove_version(placed)
@@ -200,14 +220,13 @@ class Rollout:
             if text is not None:
                 self.repository.store.write(path, text.encode())
         if self.repository.state() == unfinished.before:  # else the server served something else
-            with suppress(InferenceServerException):  # it was told above
-                self.deployment.load(self.task.network)
-                self.deployment.load(self.task.ensemble)
+            with servers.going_on():  # it was told above
+                self.deployment.load()
         self._note(None)
         return outcome
 
-    def _undo_on_the_server(self, unfinished: Unfinished) -> None:
-        """Have the server serve what it served, while the new version's folder is still there."""
+    def _undo_on_the_servers(self, unfinished: Unfinished) -> None:
+        """Have them serve what they served, while the new version's folder is still there."""
         before = unfinished.before
         self.deployment.serve(before.versions | self.repository.named())
         self.deployment.pin(before.live)
@@ -223,8 +242,8 @@ class Rollout:
         Triton forgets such a failure when a good file loads under the same number
         (triton-inference-server/server, ModelLifeCycle keeps the last state of each version).
         """
-        control = self.deployment.control
-        if control is None or not control.failed_to_load(self.task.network, number):
+        network, servers = self.task.network, self.deployment.servers
+        if not any(servers.each(lambda each: each.failed_to_load(network, number)).values()):
             return
         if self._find_placed(unfinished) is not None:
             self.repository.remove_version(number)

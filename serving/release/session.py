@@ -1,8 +1,8 @@
-"""What every release begins with: the lock, the task, the server, the last one's remains."""
+"""What every release begins with: the lock, the task, the servers, the last one's remains."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tritonclient.utils import InferenceServerException
@@ -12,7 +12,8 @@ from serving.errors import PublishError, first_line
 from serving.history import read_record, write_record
 from serving.release.deployment import Deployment
 from serving.release.rollout import Rollout
-from serving.repository import DEFAULT_MODEL, Task, open_repository
+from serving.release.servers import Servers, read_addresses
+from serving.repository import DEFAULT_MODEL, open_repository
 from serving.store.address import open_store
 from serving.store.base import Store
 
@@ -28,10 +29,11 @@ class ReleaseSettings:
     model: str = DEFAULT_MODEL
     """The task's ensemble, the model that takes photos."""
     url: str = ""
-    """Host and gRPC port of the running server, e.g. 127.0.0.1:8001. Without it the change waits
-    for the server's next start, or for `up --watch`."""
+    """Host and gRPC port of the running server, e.g. 127.0.0.1:8001; a,b,c for all that serve the
+    repository, or @FILE for those in a file, one a line. Without it the change waits for their next
+    start, or for `up --watch`."""
     admin_key: str = ""
-    """That server's admin key; empty: the environment variable TRITON_ADMIN_KEY."""
+    """The servers' admin key; empty: the environment variable TRITON_ADMIN_KEY."""
 
 
 @contextmanager
@@ -56,15 +58,14 @@ def open_session(store: Store, settings: ReleaseSettings) -> Iterator[Rollout]:
     """Open the task of a locked repository, connect, and put right what a killed publisher left.
 
     Raises:
-        ServingError: there is no such task, or the repository or the server does not answer.
+        ServingError: there is no such task, or the repository or no server answers.
     """
     repository = open_repository(store, settings.model)
-    record = read_record(store, settings.model)
-    with connect(settings) as control:
-        if control:
-            _check_server(control, settings.url, repository.task)
+    record, task = read_record(store, settings.model), repository.task
+    with connect(settings) as servers:
+        check_servers(servers, {task.network, task.ensemble})
         try:
-            rollout = Rollout(Deployment(repository, control), record)
+            rollout = Rollout(Deployment(repository, servers), record)
             rollout.recover()
             yield rollout
         except InferenceServerException as error:
@@ -72,18 +73,35 @@ def open_session(store: Store, settings: ReleaseSettings) -> Iterator[Rollout]:
 
 
 @contextmanager
-def connect(settings: ReleaseSettings) -> Iterator[Control | None]:
-    """A connection to the named server, None where none is named."""
-    if not settings.url:
-        yield None
-        return
+def connect(settings: ReleaseSettings) -> Iterator[Servers]:
+    """Connections to the named servers.
+
+    Raises:
+        PublishError: an address is malformed.
+    """
+    urls = read_addresses(settings.url) if settings.url else []
     key = settings.admin_key or os.environ.get("TRITON_ADMIN_KEY", "")
-    with Control(settings.url, key) as control:
-        yield control
+    with ExitStack() as stack:
+        yield Servers({url: stack.enter_context(Control(url, key)) for url in urls})
 
 
-def _check_server(control: Control, url: str, task: Task) -> None:
-    """The server answers, accepts the key and has the task's models."""
+def check_servers(servers: Servers, needed: Collection[str] = ()) -> None:
+    """Each accepts the key and has the models. One that is away is named and left out.
+
+    Raises:
+        PublishError: one does not, or none answers. Nothing was changed anywhere.
+    """
+    for url in servers.leave_out_silent():
+        print(
+            f"{url} does not answer and is left out: it serves what the repository says as soon as "
+            "it starts anew, or by itself if it follows the repository (--watch)"
+        )
+    for url, control in servers.controls.items():
+        _check_server(control, url, needed)
+
+
+def _check_server(control: Control, url: str, needed: Collection[str]) -> None:
+    """The server answers, accepts the key and has the models."""
     try:
         ready = control.models("READY")
     except InferenceServerException as error:
@@ -91,7 +109,7 @@ def _check_server(control: Control, url: str, task: Task) -> None:
             f"{url} does not accept this command: {error.message()}. Start a server with "
             "`python -m serving up`, and give the key that it prints with --admin-key"
         ) from None
-    if missing := {task.network, task.ensemble} - set(ready):
+    if missing := set(needed) - set(ready):
         raise PublishError(
             f"{url} serves no model {', '.join(sorted(missing))}, only "
             f"{', '.join(dict.fromkeys(ready)) or 'nothing'}: does it serve this repository?"
@@ -117,11 +135,10 @@ def remove_old_versions(rollout: Rollout, keep: int) -> None:
         print(f"removed: version{'s' if len(old) > 1 else ''} {', '.join(map(str, old))}")
 
 
-def print_done(settings: ReleaseSettings, done: str) -> None:
-    """Say what was done, and whether a server has it."""
-    served = (
-        f"{settings.url} serves it"
-        if settings.url
-        else "a server takes it at its next start, or at once with --watch"
-    )
-    print(f"{settings.model} in {settings.repository}: {done}; {served}")
+def print_done(rollout: Rollout, done: str) -> None:
+    """Say what was done, and which servers have it."""
+    repository, urls = rollout.repository, list(rollout.deployment.servers.controls)
+    served = "a server takes it at its next start, or at once with --watch"
+    if urls:
+        served = f"{', '.join(urls)} serve{'s' if len(urls) == 1 else ''} it"
+    print(f"{repository.task.ensemble} in {repository.store.address}: {done}; {served}")

@@ -1,7 +1,7 @@
 """What a running server tells of an ensemble: how often it was asked, and its defaults."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -72,6 +72,14 @@ def read_traffic(url: str, model: str) -> Traffic:
     failures = sum(version.inference_stats.fail.count for version in answer.model_stats)
     failed = math.ceil(failures / COUNTED)
     return Traffic(answered, failed, nanoseconds / answered / 1e6 if answered else None)
+
+
+def add_traffic(each: Sequence[Traffic]) -> Traffic:
+    """That of several servers together."""
+    answered = sum(one.answered for one in each)
+    total = sum(one.answered * (one.latency_ms or 0.0) for one in each)
+    failed = sum(one.failed for one in each)
+    return Traffic(answered, failed, total / answered if answered else None)
 
 
 def read_defaults(url: str, ensemble: str) -> Defaults:

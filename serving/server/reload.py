@@ -56,9 +56,10 @@ class Reload:
             The file as JSON, to be loaded in the end; empty where nothing was widened.
         """
         try:
-            config, folders = self._watch.config(model), self._watch.versions(model)
-            asked = wanted_versions(config, folders)
+            folders = self._watch.versions(model)
             served = {n for n in folders if self._control.has_version(model, str(n))}
+            config = self._watch.config(model)  # afterwards: a publisher may begin in between
+            asked = wanted_versions(config, folders)
             if served <= asked:
                 return ""
             wide = ModelConfig()

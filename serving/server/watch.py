@@ -1,4 +1,10 @@
-"""Sees which models of a repository changed, once the change has come to rest."""
+"""Sees which models of a repository changed, once the change has come to rest.
+
+While releases.json tells of a release that is under way, nothing counts as changed: its publisher
+tells the server itself what to load, in an order of its own. It counts afterwards, for a server
+that the publisher did not reach; and if the publisher died, once the repository has been at rest
+for a while, because every step of a release leaves a repository that a server can start from.
+"""
 
 import threading
 import time
@@ -7,13 +13,15 @@ from dataclasses import dataclass, field
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from serving.errors import StoreError
+from serving.errors import ServingError, StoreError
+from serving.history import read_records
 from serving.model_config import list_version_numbers, read_config
 from serving.store.base import Store, is_in_repository
 from serving.store.folder import FolderStore
 
 FOLDER_SECONDS = 1.0  # between two listings of a folder
 STORE_SECONDS = 5.0  # between two listings of an object store
+RELEASE_SECONDS = 30.0  # for which a release under way changes nothing until its publisher is dead
 
 Snapshot = dict[str, dict[str, str]]  # by model: the stamps of its files
 
@@ -41,6 +49,8 @@ class Watch:
         self._known: Snapshot = {}
         self._last: Snapshot = {}
         self._trouble = ""
+        self._is_releasing = False
+        self._came_to_rest = 0.0  # when the last listing that differed was seen
         self._next = 0.0
         self._thread: threading.Thread | None = None
         self._answer: Snapshot | StoreError | None = None
@@ -81,7 +91,9 @@ class Watch:
             files = self._store.files()
             if self._known and not files:  # a folder that is not mounted is seen so
                 raise StoreError(f"{self._store.address} is gone or empty")
-            self._answer = _group_by_model(files)
+            found = _group_by_model(files)
+            self._is_releasing = found != self._known and is_releasing(self._store)
+            self._answer = found
         except StoreError as error:
             self._answer = error
 
@@ -91,7 +103,10 @@ class Watch:
             return self._change_of_trouble(str(now))
         changes = self._change_of_trouble("")
         settled, self._last = now == self._last, now
-        if not settled or now == self._known:
+        if not settled:
+            self._came_to_rest = time.monotonic()
+        rest = time.monotonic() - self._came_to_rest
+        if not settled or now == self._known or (self._is_releasing and rest < RELEASE_SECONDS):
             return changes
         known, self._known = self._known, now
         changed = sorted(model for model in now if now[model] != known.get(model))
@@ -107,6 +122,20 @@ class Watch:
         """What is wrong now, if that has changed; empty: nothing is wrong any more."""
         before, self._trouble = self._trouble, trouble
         return Changes(trouble=None if bool(before) == bool(trouble) else trouble)
+
+
+def is_releasing(store: Store) -> bool:
+    """Whether the repository's record tells of a release that has begun and not ended.
+
+    Raises:
+        StoreError: the store is away.
+    """
+    try:
+        return any(record["unfinished"] for record in read_records(store).values())
+    except StoreError:
+        raise
+    except (ServingError, KeyError, TypeError):  # a damaged record; the publisher tells of it
+        return False
 
 
 def _group_by_model(files: Mapping[str, str]) -> Snapshot:

@@ -29,11 +29,16 @@ class Service:
         with lock_store(settings, "test") as store, open_session(store, settings) as rollout:
             yield rollout
 
+    @property
+    def url(self) -> str:
+        """Where its users ask."""
+        return self.server.grpc_url
+
     def where(self) -> dict[str, Any]:
         """The settings that all commands have in common."""
         return {
             "repository": str(self.repository),
-            "url": self.server.grpc_url,
+            "url": self.url,
             "admin_key": self.server.admin_key,
         }
 
@@ -55,7 +60,7 @@ class Service:
 
     def score(self, model: str = "ensemble") -> float:
         """What a photo is answered with."""
-        with Detector(self.server.grpc_url, model=model) as detector:
+        with Detector(self.url, model=model) as detector:
             return round(detector.detect(sample_photo()).detections[0].score, 2)
 
     def is_ready(self) -> bool:
@@ -75,7 +80,7 @@ class Service:
         over, failures, scores = threading.Event(), list[str](), set[float]()
 
         def use(model: str) -> None:
-            with Detector(self.server.grpc_url, model=model, retries=0) as detector:
+            with Detector(self.url, model=model, retries=0) as detector:
                 while not over.wait(0.01):
                     try:
                         answer = detector.detect(sample_photo()).detections

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import obstore
@@ -31,6 +31,7 @@ from tritonclient.utils import InferenceServerException
 from client.versions import pin_of, wanted_versions
 from serving import history, template
 from serving.artifact import Artifact
+from serving.control import Control
 from serving.errors import PublishError
 from serving.model_config import list_version_numbers, read_config
 from serving.release import deployment, new_task, rollout, session
@@ -47,6 +48,7 @@ from serving.release.publish import (
     canary,
     publish,
 )
+from serving.release.servers import Servers
 from serving.repository import NETWORK_FILE, open_repository
 from serving.server.prerequisites import choose_models
 from serving.store.address import open_store
@@ -155,6 +157,10 @@ class Triton:
         self.life.check()
         return set(self.networks.get(model, {}))
 
+    def is_live(self) -> bool:
+        """It answers."""
+        return True
+
     def has_version(self, model: str, version: str) -> bool:
         """Whether it is loaded."""
         return version in self.versions(model)
@@ -226,9 +232,9 @@ class World:
             patch.setattr(module, "connect", self.connect)
 
     @contextmanager
-    def connect(self, _: object) -> Iterator[Triton | None]:
-        """In the place of a connection to a server."""
-        yield self.triton
+    def connect(self, _: object) -> Iterator[Servers]:
+        """In the place of connections to servers."""
+        yield Servers({"here": cast(Control, self.triton)} if self.triton else {})
 
     @property
     def store(self) -> Store:

@@ -116,10 +116,10 @@ def test_interrupted_by_the_user(service: Service, monkeypatch: pytest.MonkeyPat
 def test_loading_takes_too_long(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     before, load, holds = service.files(), Control.load, list[Path]()
 
-    def impatient(control: Control, model: str) -> None:
+    def impatient(control: Control, model: str, **options: Any) -> None:
         new = (service.repository / "ssd" / "2").exists()
         if holds or not new or model != "ssd":
-            return load(control, model)
+            return load(control, model, **options)
         holds.append(service.keep_processes_from_starting())
         try:
             load(control, model, timeout=0.3)

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from serving.history import Record, Unfinished, write_record
 from serving.model_config import list_version_numbers
+from serving.repository import State
 from serving.server import watch as module
 from serving.server.watch import Changes, Watch
 from serving.store.address import open_store
@@ -159,3 +161,29 @@ def test_configuration_is_the_servers_variant(repository: Path) -> None:
     (repository / "one" / "configs" / "mine.pbtxt").write_text('name: "one" max_batch_size: 16')
     assert look(watch) == Changes()
     assert look(watch) == Changes(["one"])
+
+
+def test_nothing_counts_while_a_release_is_under_way(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its publisher tells the server what to load; what he did not tell it, counts afterwards."""
+    watch, store = begin(repository), open_store(repository)
+    unfinished = Unfinished(State(1), State(2), 2, "", {})
+    write_record(store, "ensemble", Record(unfinished=unfinished))
+    (repository / "one" / "config.pbtxt").write_text("# changed by the publisher")
+    assert [look(watch) for _ in range(3)] == [Changes()] * 3
+    write_record(store, "ensemble", Record(highest=2))
+    assert look(watch).changed == ["one"]
+    write_record(store, "ensemble", Record(unfinished=unfinished))
+    (repository / "one" / "config.pbtxt").write_text("# changed by one that dies")
+    assert [look(watch) for _ in range(3)] == [Changes()] * 3
+    monkeypatch.setattr(module, "RELEASE_SECONDS", 0.0)
+    assert look(watch).changed == ["one"]
+
+
+def test_a_damaged_record_holds_nothing_up(repository: Path) -> None:
+    watch = begin(repository)
+    (repository / "releases.json").write_text("{")
+    (repository / "one" / "config.pbtxt").write_text("# changed")
+    assert look(watch) == Changes()
+    assert look(watch).changed == ["one"]
