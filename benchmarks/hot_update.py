@@ -1,11 +1,15 @@
 """Updates, broken artifacts and rollbacks under load: what clients notice of them.
 
     python -m benchmarks.hot_update --output benchmarks/results/hot_update.json
+    python -m benchmarks.hot_update --servers 3 --output benchmarks/results/hot_update_3.json
 
 Eight clients ask the embedded server without a pause. Meanwhile versions are published with
 `serving publish` (explicit model control), then versions are copied into a repository that is
 watched (`up --watch`). Each version's network gives an answer of its own, so each answer tells
 which version gave it, and a mixture of two would show.
+
+Several servers serve one repository and follow it, as a fleet's do; clients ask them in turns, or
+with --gateway the one address in front of them. Versions are published, not copied.
 """
 
 import contextlib
@@ -14,6 +18,7 @@ import io
 import itertools
 import os
 import platform
+import secrets
 import shutil
 import statistics
 import sys
@@ -31,6 +36,7 @@ from benchmarks.contestants.tiny_network import write_artifact
 from benchmarks.load.versions import CLIENTS, STEP, Answer, Load
 from benchmarks.measurement.figures import show_figures
 from serving.errors import ServingError
+from serving.fleet.fleet import Fleet, FleetSettings
 from serving.release.promote import RollbackSettings, rollback
 from serving.release.publish import PublishSettings, publish
 from serving.server.server import EmbeddedServer, ServerSettings
@@ -46,12 +52,26 @@ class Settings:
     """Artifacts and version folders that cannot be served, in each way."""
     rollbacks: int = 5
     """Ways back to the version before, in each way."""
+    servers: int = 1
+    """Over the repository. With several, versions are published only."""
+    gateway: bool = False
+    """Ask the servers through a gateway."""
     private_server: bool = True
     """Try each artifact in a private Triton first, as `serving publish` does."""
     pause: float = 0.0
     """Seconds that each client waits between an answer and its next request."""
     output: Path | None = None
     """JSON file to write the figures to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where versions are published, and where clients ask."""
+
+    folder: Path
+    url: str
+    admin_key: str
+    asked: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,16 +91,16 @@ def _write_version(folder: Path, version: int) -> Path:
 
 
 class Explicit:
-    """`serving publish` and `serving rollback` against a server with explicit model control."""
+    """`serving publish` and `serving rollback` against servers with explicit model control."""
 
     watch = False
 
-    def __init__(self, folder: Path, server: EmbeddedServer, load: Load, private: bool) -> None:
-        self._folder, self._load = folder, load
+    def __init__(self, place: Place, load: Load, private: bool) -> None:
+        self._folder, self._load = place.folder, load
         self._place: dict[str, Any] = {
-            "repository": str(folder / "models"),
-            "url": server.grpc_url,
-            "admin_key": server.admin_key,
+            "repository": str(place.folder / "models"),
+            "url": place.url,
+            "admin_key": place.admin_key,
         }
         self._private = private
 
@@ -118,7 +138,8 @@ class Watched:
 
     watch = True
 
-    def __init__(self, folder: Path, server: EmbeddedServer, load: Load, private: bool) -> None:
+    def __init__(self, place: Place, load: Load, private: bool) -> None:
+        folder = place.folder
         self._folder, self._load = folder, load
         self._network = folder / "models" / "ssd"
 
@@ -170,12 +191,32 @@ def measure_way(way: type[Explicit] | type[Watched], settings: Settings) -> dict
     with tempfile.TemporaryDirectory(prefix="hot-update-") as name:
         folder = Path(name)
         _make_repository(folder)
-        server = EmbeddedServer(ServerSettings(folder / "models", watch=way.watch))
-        with server, Load(server.grpc_url, settings.pause) as load:
+        with (
+            _serve(folder, settings, way.watch) as place,
+            Load(place.asked, settings.pause) as load,
+        ):
             time.sleep(2)
-            events = list(drive(way(folder, server, load, settings.private_server), settings))
+            events = list(drive(way(place, load, settings.private_server), settings))
             time.sleep(1)
     return figures(load, events)
+
+
+@contextlib.contextmanager
+def _serve(folder: Path, settings: Settings, watch: bool) -> Iterator[Place]:
+    """The servers, and in front of them the gateway if it is wanted."""
+    repository, count = str(folder / "models"), settings.servers
+    with contextlib.ExitStack() as stack:
+        if settings.gateway:
+            fleet = stack.enter_context(
+                Fleet(FleetSettings(repository=repository, replicas=count, port=0))
+            )
+            servers, key, asked = fleet.servers, fleet.admin_key, fleet.url
+        else:
+            key = secrets.token_hex(16)
+            one = ServerSettings(repository, watch=watch or count > 1, admin_key=key)
+            servers = [stack.enter_context(EmbeddedServer(one)) for _ in range(count)]
+            asked = ",".join(server.grpc_url for server in servers)
+        yield Place(folder, ",".join(server.grpc_url for server in servers), key, asked)
 
 
 def _make_repository(folder: Path) -> None:
@@ -252,8 +293,11 @@ def summary(values: list[float]) -> dict[str, float]:
 def main(settings: Settings) -> int:
     """Run both ways and print what was found. Exit code 1: a request failed."""
     ways: list[type[Explicit] | type[Watched]] = [Explicit, Watched]
-    found = {way.__name__.lower(): measure_way(way, settings) for way in ways}
+    alone = settings.servers == 1 and not settings.gateway
+    found = {way.__name__.lower(): measure_way(way, settings) for way in ways[: 1 + alone]}
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "clients": CLIENTS}
+    if not alone:
+        machine |= {"servers": settings.servers, "gateway": settings.gateway}
     show_figures({"machine": machine, **found}, settings.output)
     return int(any(result["failed"] for result in found.values()))
 

@@ -74,6 +74,7 @@ class Fleet:
         self.admin_key = given or secrets.token_hex(16)
         one = ServerSettings(
             settings.repository,
+            watch=True,  # one that a release did not reach catches up
             model_config_name=settings.model_config_name,
             admin_key=self.admin_key,
             start_seconds=settings.start_seconds,
