@@ -31,6 +31,7 @@ class Control:
     """
 
     def __init__(self, grpc_url: str, admin_key: str) -> None:
+        self.url = grpc_url
         self._client = grpc_client.InferenceServerClient(grpc_url, channel_args=CHANNEL)
         self._headers = {KEY_HEADER: admin_key}
 

@@ -10,9 +10,16 @@ from typing import Any
 
 from client import Detector, DetectorError
 from serving.control import sample_photo
+from serving.release.promote import RollbackSettings, rollback
+from serving.release.publish import PublishSettings, publish
 from serving.release.rollout import Rollout
+from serving.release.servers import read_state
 from serving.release.session import ReleaseSettings, lock_store, open_session
+from serving.repository import State, open_repository
 from serving.server.server import EmbeddedServer
+from serving.store.address import open_store
+
+UNTRIED: dict[str, Any] = {"private_server": False, "slowdown": 1000.0}
 
 
 class Service:
@@ -98,3 +105,43 @@ class Service:
             for thread in threads:
                 thread.join()
         assert failures == []
+
+
+class Pair(Service):
+    """Two servers over one repository; each test leaves version 1 live on both, score .9."""
+
+    def __init__(self, repository: Path, server: EmbeddedServer, second: EmbeddedServer) -> None:
+        super().__init__(repository, server)
+        self.second = second
+
+    @property
+    def url(self) -> str:
+        return f"{self.server.grpc_url},{self.second.grpc_url}"
+
+    def states(self) -> list[State | None]:
+        """What each serves."""
+        task = open_repository(open_store(self.repository), "ensemble").task
+        with self.server.control() as first, self.second.control() as second:
+            return [read_state(control, task) for control in (first, second)]
+
+    def scores(self) -> list[float]:
+        """What each answers a photo with."""
+        return [Service(self.repository, each).score() for each in (self.server, self.second)]
+
+    def publish(self, artifact: Path, **settings: Any) -> None:
+        """To both, without the trials."""
+        publish(PublishSettings(artifact=artifact, **{**self.where(), **UNTRIED, **settings}))
+
+    def newest(self) -> int:
+        """The repository's newest version."""
+        return max(open_repository(open_store(self.repository), "ensemble").versions())
+
+    def options(self) -> list[str]:
+        """Where a command is to be carried out, for a command line."""
+        return [f"--{name.replace('_', '-')}={value}" for name, value in self.where().items()]
+
+    def go_back(self) -> None:
+        """To version 1."""
+        rollback(RollbackSettings(version=1, **self.where()))
+        assert self.states() == [State(1), State(1)]
+        assert self.scores() == [0.9, 0.9]

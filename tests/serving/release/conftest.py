@@ -15,7 +15,9 @@ from serving.release.evaluation import EvaluationSet, read_evaluation
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from tests.conftest import PROJECT
-from tests.serving.tiny_network import fail_at, network
+from tests.serving.conftest import copy_repository
+from tests.serving.service import Pair
+from tests.serving.tiny_network import fail_at, network, write_artifact
 
 SAMPLES = sorted((PROJECT / "samples").glob("*.jpg"))
 MIDDLE = (0.25, 0.25, 0.75, 0.75)  # what version 1 finds, of the photo
@@ -88,3 +90,18 @@ def annotate(folder: Path, *parts: tuple[float, float, float, float]) -> Evaluat
     }
     (folder / "val.json").write_text(json.dumps(content))
     return read_evaluation(folder / "val.json", PROJECT / "samples")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two servers over one repository with version 1, which each test leaves live."""
+    repository = copy_repository(tmp_path_factory.mktemp("pair") / "models", score=0.9)
+    settings = ServerSettings(repository, admin_key="key-of-two-servers")
+    with EmbeddedServer(settings) as server, EmbeddedServer(settings) as second:
+        yield Pair(repository, server, second)
+
+
+@pytest.fixture
+def better(tmp_path: Path) -> Path:
+    """An artifact that finds its object with the score .8."""
+    return write_artifact(tmp_path / "better", score=0.8)
