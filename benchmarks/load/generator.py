@@ -27,7 +27,7 @@ def _make_generator(setup: dict[str, Any]) -> Callable[[dict[str, Any]], dict[st
 
     Args:
         setup: protocol (grpc or http), address, photos (paths), expected (see Examiner); for gRPC
-            model and tensor; for HTTP path, content_type, field.
+            model, tensor and metadata; for HTTP path, content_type, field.
     """
     photos = [Path(path).read_bytes() for path in setup["photos"]]
     transport = _transport_of(setup, photos)
@@ -63,7 +63,7 @@ def _transport_of(setup: dict[str, Any], photos: Sequence[bytes]) -> Transport:
     """The transport that the setup names."""
     if setup["protocol"] == "grpc":
         bodies = [serialise_request(photo, setup["model"], setup["tensor"]) for photo in photos]
-        return Http2(setup["address"], METHOD, bodies)
+        return Http2(setup["address"], METHOD, bodies, setup.get("metadata", {}))
     host, port = setup["address"].split(":")
     content_type, field = setup.get("content_type", "image/jpeg"), setup.get("field", "")
     requests = [http_request(photo, setup["path"], content_type, field) for photo in photos]

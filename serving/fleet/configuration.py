@@ -24,7 +24,8 @@ TEMPLATES = Path(__file__).parents[2] / "deploy" / "gateway"
 BOOTSTRAP, ROUTES, ENDPOINTS = "envoy.yaml", "routes.yaml", "endpoints.yaml"
 SECRET, CERTIFICATE, CLIENT_CA = "secret.yaml", "certificate", "client_ca"
 MEGABYTE = 2**20
-CHECK_TIMEOUT = 2.0  # seconds
+# Seconds. A check waits behind the requests that a server has, which are not to count as its death.
+CHECK_TIMEOUT = 5.0
 File = Annotated[Path | None, tyro.conf.arg(metavar="FILE", help_behavior_hint="")]
 
 
@@ -49,6 +50,13 @@ class GatewaySettings:
     """Largest request, MiB."""
     request_seconds: float = 30.0
     """How long a request may take, its upload and its answer each, in seconds."""
+    client_requests_per_second: int = 0
+    """Requests a second of each API key, without keys of each address; 0: as many as there is
+    room for."""
+    connections: int = 1000
+    """Connections open at once. What is more is closed at once."""
+    memory_mb: int = 1024
+    """Memory of the gateway, MiB. When it is nearly full, requests are refused."""
     check_seconds: float = 1.0
     """Time between two real inferences that check a server, in seconds."""
     keys_file: File = None

@@ -1,9 +1,11 @@
 """The gateway, from outside: what it passes on, what it refuses, and whom it asks."""
 
+import contextlib
 import os
 import signal
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,14 @@ from tests.conftest import wait_until
 
 @pytest.fixture
 def stub(fleet: Fleet):
+    with stub_of(fleet.url) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def stub_of(url: str) -> Iterator[service_pb2_grpc.GRPCInferenceServiceStub]:
     options = [("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(fleet.url, options=options) as channel:
+    with grpc.insecure_channel(url, options=options) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
