@@ -92,14 +92,23 @@ class Life:
         self.check()
         return result
 
+    def reach(self) -> None:
+        """A moment at which nothing changes in the repository."""
+        self.check()
+        self.changes += 1
+        self.dead = self.changes == self.last
+        self.check()
+
 
 class Triton:
     """Loads what the repository says when it is told to, and answers with what it has loaded."""
 
-    def __init__(self, store: Store, variant: str = "") -> None:
+    def __init__(self, store: Store, variant: str = "", second: bool = False) -> None:
         self.store = store
         self.variant = variant
+        self.second = second  # a publisher may die when this one is told something, too
         self.life = Life()
+        self.configs: dict[str, ModelConfig] = {}
         self.networks: dict[str, dict[str, bytes]] = {}
         self.ensembles: dict[str, tuple[str, int]] = {}
         self.counts: Counter[tuple[str, str]] = Counter()
@@ -109,7 +118,7 @@ class Triton:
 
     def load(self, model: str, timeout: float = 0) -> None:
         """As Triton: an ensemble makes it load its models first."""
-        self.life.check()
+        (self.life.reach if self.second else self.life.check)()
         config = read_config(self.store, model, self.variant)
         if config.ensemble_scheduling.step:
             network = config.ensemble_scheduling.step[1].model_name
@@ -126,6 +135,7 @@ class Triton:
                 for version in map(str, wanted)
             }
         self.others.add(model)
+        self.configs[model] = config
         for ensemble in self.ensembles:
             self.answer(ensemble)
 
@@ -145,7 +155,18 @@ class Triton:
         self.life.check()
         self.networks.pop(model, None)
         self.ensembles.pop(model, None)
+        self.configs.pop(model, None)
         self.others.discard(model)
+
+    def config(self, model: str) -> ModelConfig:
+        """What it runs with."""
+        self.life.check()
+        return self.configs[model]
+
+    def loaded(self) -> list[str]:
+        """All that it has loaded."""
+        self.life.check()
+        return sorted(self.configs)
 
     def models(self, *_: str) -> list[str]:
         """All are ready."""
@@ -208,14 +229,14 @@ def parse_quickly(text: str, config: ModelConfig, **options: Any) -> ModelConfig
 
 
 class World:
-    """A repository, commands over it, and perhaps a server."""
+    """A repository, commands over it, and servers, if there are any."""
 
-    def __init__(self, address: str, folder: Path, patch: pytest.MonkeyPatch, serves: bool) -> None:
+    def __init__(self, address: str, folder: Path, patch: pytest.MonkeyPatch, serves: int) -> None:
         self.address = address
         self.folder = folder
         self.patch = patch
         self.serves = serves
-        self.triton: Triton | None = None
+        self.tritons: list[Triton] = []
         self.published = 0
         self.variant = ""  # of the configurations that the server reads
         patch.setattr(text_format, "Parse", parse_quickly)
@@ -234,7 +255,7 @@ class World:
     @contextmanager
     def connect(self, _: object) -> Iterator[Servers]:
         """In the place of connections to servers."""
-        yield Servers({"here": cast(Control, self.triton)} if self.triton else {})
+        yield Servers({str(n): cast(Control, each) for n, each in enumerate(self.tritons)})
 
     @property
     def store(self) -> Store:
@@ -265,7 +286,9 @@ class World:
             for path, data in files.items():
                 (top / path).parent.mkdir(parents=True, exist_ok=True)
                 (top / path).write_bytes(data)
-        self.triton = Triton(self.store, self.variant) if self.serves and files else None
+        self.tritons = [
+            Triton(self.store, self.variant, second=n > 0) for n in range(self.serves) if files
+        ]
 
     def do(self, command: str) -> None:
         """One command; each artifact is another one."""
@@ -296,13 +319,13 @@ class World:
         with self.patch.context() as patch:
             mortal_folder(life, patch)
             mortal_objects(life, patch)
-            if self.triton:
-                self.triton.life = life
+            for triton in self.tritons:
+                triton.life = life
             with suppress(Killed):
                 self.do(command)
         self.published = number + 1
-        if self.triton:
-            self.triton.life = Life()
+        for triton in self.tritons:
+            triton.life = Life()
         if life.dead and isinstance(self.store, ObjectStore):
             obstore.delete(self.store._bucket._client, LOCK)  # its lease has run out
         return not life.dead
@@ -421,10 +444,18 @@ def test_killed_at_every_step_with_variants(
     kill_at_every_step(scenario, "tuned", True, objects, tmp_path, monkeypatch)
 
 
+@pytest.mark.parametrize("scenario", VARIED)
+def test_killed_at_every_step_of_two_servers(
+    scenario: str, objects: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when one of them has been told to load, and the other has not."""
+    kill_at_every_step(scenario, "", 2, objects, tmp_path, monkeypatch)
+
+
 def kill_at_every_step(
     scenario: str,
     variant: str,
-    serves: bool,
+    serves: int,
     address: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -473,11 +504,11 @@ def test_new_task_that_fails_is_taken_away(
     with pytest.raises((PublishError, KeyboardInterrupt)):
         world.do("publish road")
     assert world.files() == before
-    assert world.triton
-    assert world.triton.models() == Triton(world.store).models()
+    (triton,) = world.tritons
+    assert triton.models() == Triton(world.store).models()
     monkeypatch.setattr(Triton, "infer", lambda *_: None)
     world.do("publish road")
-    assert world.triton.answer("road") == f"network {world.published}".encode()
+    assert triton.answer("road") == f"network {world.published}".encode()
 
 
 def add_variants(store: Store, name: str) -> None:
@@ -505,8 +536,8 @@ def check_whole(world: World, answers: list[bytes | None]) -> None:
         return
     assert Triton(store).answer("ensemble") in answers
     assert Triton(store, world.variant).answer("ensemble") in answers
-    if world.triton:
-        assert world.triton.answer("ensemble") in answers
+    for triton in world.tritons:
+        assert triton.answer("ensemble") in answers
 
 
 def check_cleaned(world: World, ends: list[dict[str, bytes]], command: str) -> None:
@@ -531,6 +562,6 @@ def check_cleaned(world: World, ends: list[dict[str, bytes]], command: str) -> N
     newest = f"network {world.published}".encode()
     if not with_canary:
         assert fresh.answer("road" if "road" in command else "ensemble") == newest
-    if world.triton:
-        assert world.triton.networks == fresh.networks
-        assert world.triton.ensembles == fresh.ensembles
+    for triton in world.tritons:
+        assert triton.networks == fresh.networks
+        assert triton.ensembles == fresh.ensembles
