@@ -1,3 +1,4 @@
+import re
 import subprocess
 from pathlib import Path
 
@@ -5,7 +6,9 @@ import pytest
 
 from serving.errors import PrerequisiteError
 from serving.fleet.certificates import read_authorities, read_pair
+from serving.fleet.keys import read_keys
 from tests import certificates
+from tests.conftest import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +79,16 @@ def test_authorities(folder: Path) -> None:
 def test_authorities_that_are_none(folder: Path, file: str, said: str) -> None:
     with pytest.raises(PrerequisiteError, match=said):
         read_authorities(folder / file)
+
+
+def test_the_commands_of_the_page_make_keys_and_certificates(tmp_path: Path) -> None:
+    page = (PROJECT / "docs" / "gateway.md").read_text()
+    for commands in re.findall(r"```sh\n(.*?)```", page, re.DOTALL):
+        subprocess.run(["sh", "-e"], input=commands, text=True, cwd=tmp_path, check=True)
+    assert [*read_keys(tmp_path / "keys.txt").values()] == ["camera-1"]
+    read_pair(tmp_path / "gateway.pem", tmp_path / "gateway.key")
+    read_authorities(tmp_path / "ca.pem")
+    verify = "verify -CAfile ca.pem"
+    openssl(tmp_path, f"{verify} -purpose sslserver -verify_hostname localhost gateway.pem")
+    openssl(tmp_path, f"{verify} -purpose sslclient camera-1.pem")
+    assert [path.name for path in tmp_path.iterdir() if path.stat().st_mode & 0o077] == []
