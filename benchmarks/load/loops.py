@@ -66,8 +66,8 @@ def open_loop(
 
     Returns:
         As `closed_loop`, counted are all answers, their latency is from the time a request was
-        meant to go out; `lateness_ms`: by how much later each did go out; `sent`: how many a
-        second.
+        meant to go out; `failed_ms`: that of the other requests; `lateness_ms`: by how much later
+        each did go out; `sent`: how many a second.
     """
     transport.wait(0)
     cpu = time.process_time()
@@ -86,7 +86,11 @@ def open_loop(
     good = [answer for answer in answers if answer.status == "OK"]
     verdicts = Counter(examine(answer) for answer in answers)
     sent = len(times) / times[-1] if times and times[-1] else 0.0
-    return outcome(good, verdicts, ended - began, cpu) | {"lateness_ms": lateness, "sent": sent}
+    return outcome(good, verdicts, ended - began, cpu) | {
+        "failed_ms": [1000 * (a.ended - a.began) for a in answers if a.status != "OK"],
+        "lateness_ms": lateness,
+        "sent": sent,
+    }
 
 
 def _send_next(transport: Transport, turn: Iterator[int]) -> bool:

@@ -44,8 +44,9 @@ class GatewaySettings:
     interactive_requests: int = 16
     """Requests under way at once for each server. What is more is refused at once, for it could
     only wait."""
-    bulk_requests: int = 8
-    """As many of them that say that they are bulk work, beside the others."""
+    bulk_requests: int = 4
+    """As many of them that say that they are bulk work, beside the others: twice a server's
+    cores keep it busy."""
     request_mb: int = 64
     """Largest request, MiB."""
     request_seconds: float = 30.0

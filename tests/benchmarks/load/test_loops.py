@@ -37,6 +37,13 @@ class Slow:
         self.waiting.clear()
 
 
+class Refusing(Slow):
+    """Answers nothing but refusals."""
+
+    def wait(self, seconds: float) -> list[Answer]:
+        return [answer._replace(status="UNAVAILABLE") for answer in super().wait(seconds)]
+
+
 class Stuck(Slow):
     """Its very sending takes long: the generator itself falls behind."""
 
@@ -79,6 +86,12 @@ def test_open_loop_does_not_hide_that_the_generator_is_late() -> None:
     assert min(found["latencies_ms"]) >= 50
     assert max(found["latencies_ms"]) >= 140
     assert max(found["lateness_ms"]) >= 140
+
+
+def test_open_loop_tells_when_failures_came() -> None:
+    found = open_loop(Refusing(0.02), itertools.count(), ok, [0.0] * 2)
+    assert found["latencies_ms"] == []
+    assert min(found["failed_ms"]) >= 20
 
 
 def test_open_loop_of_no_requests() -> None:

@@ -1,12 +1,13 @@
 """What one who sends too much, too slowly, or gives up can do: little."""
 
 import os
+import select
 import signal
 import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import httpcore2
@@ -72,12 +73,18 @@ class Caller(http2.Http2):
             stream = self.begin()
             self._socket.sendall(http2.frame(http2.RST_STREAM, 0, stream, struct.pack(">I", 8)))
 
-    def statuses(self, count: int = 1) -> Counter[str]:
+    def go_on(self, stream: int) -> None:
+        """Send one byte more."""
+        self._socket.sendall(http2.frame(http2.DATA, 0, stream, b"x"))
+
+    def statuses(self, count: int, meanwhile: Callable[[], object] = lambda: None) -> Counter[str]:
         """How the first so many requests ended."""
         found: Counter[str] = Counter()
         deadline = time.monotonic() + PATIENCE
         while found.total() < count and time.monotonic() < deadline:
             found.update(answer.status for answer in self.wait(0.1))
+            if not found:
+                meanwhile()
         return found
 
 
@@ -87,15 +94,22 @@ def test_headers_that_come_slowly(fleet: Fleet) -> None:
 
 
 def test_a_body_that_comes_slowly(strict: Gateway) -> None:
-    answer = exchange(strict.url, INFER + b"Content-Length: 1000\r\n\r\nhalf")
+    """Something comes all the time, so that nothing is idle."""
+    with connect(strict.url) as connection:
+        connection.sendall(INFER + b"Content-Length: 100000\r\n\r\n")
+        deadline = time.monotonic() + PATIENCE
+        while not select.select([connection], [], [], 0.2)[0] and time.monotonic() < deadline:
+            connection.sendall(b"x")
+        answer = connection.recv(2**16)
     assert answer.startswith(b"HTTP/1.1 408")
     assert answer.endswith(LATE)
 
 
 def test_a_message_that_comes_slowly(strict: Gateway) -> None:
     caller = Caller(strict.url)
-    caller.begin()
-    assert caller.statuses() == {"DEADLINE_EXCEEDED": 1}
+    stream = caller.begin()
+    found = caller.statuses(1, lambda: caller.go_on(stream))
+    assert found == {"DEADLINE_EXCEEDED": 1}
     caller.close()
 
 
