@@ -247,7 +247,9 @@ def _before_training_on(settings: Settings) -> dict[str, dict[str, float]]:
             pruned, narrow = prune.prune_network(
                 network, preset, len(labels), traced, scores, widths
             )
-            step = detection_step(model.Detector(pruned, narrow), narrow.iou_threshold)
+            step = detection_step(
+                model.Detector(pruned, narrow), narrow.iou_threshold, narrow.voting_iou
+            )
             detected = detect_objects(step, val, preset.input_size, preset.resize)
             metrics = score.score_detections(read_truth(val), detected, labels)
             found[f"{name}, {share}"] = {"mAP@0.5": metrics.map50, "mAP@[.5:.95]": metrics.map}

@@ -18,6 +18,7 @@ from onnx.external_data_helper import uses_external_data
 from serving.errors import PublishError, first_line
 
 RESIZES = ("stretch", "letterbox")  # as in model_repository/preprocess
+SHARES = ("iou_threshold", "voting_iou")
 TYPES = {"images": "tensor(uint8)", "boxes": "tensor(float)", "scores": "tensor(float)"}
 
 
@@ -39,6 +40,7 @@ class Artifact:
     labels: tuple[str, ...]
     signature: Signature
     iou_threshold: float = 0.45  # of NMS, as the network was measured
+    voting_iou: float = 0.0  # of box voting; 0: none
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -57,8 +59,8 @@ def read_artifact(folder: Path) -> Artifact:
     resize = _read_resize(folder / "card.json", card)
     signature = _read_signature(session, len(labels), resize)
     _try_network(session, signature)
-    iou_threshold = _read_iou_threshold(folder / "card.json", card)
-    return Artifact(folder / "model.onnx", labels, signature, iou_threshold)
+    numbers = [_read_share(folder / "card.json", card, name) for name in SHARES]
+    return Artifact(folder / "model.onnx", labels, signature, *numbers)
 
 
 def _remedy(folder: Path) -> str:
@@ -69,7 +71,7 @@ def _remedy(folder: Path) -> str:
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """The card: for people, except the network's sha256, `resize` and `iou_threshold`."""
+    """The card: for people, except the network's sha256, `resize` and SHARES."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -100,11 +102,11 @@ def _read_resize(path: Path, card: dict[str, Any]) -> str:
     return resize
 
 
-def _read_iou_threshold(path: Path, card: dict[str, Any]) -> float:
-    """Which boxes NMS takes for one object. Cards of older artifacts do not say."""
-    found = card.get("iou_threshold", Artifact.iou_threshold)
+def _read_share(path: Path, card: dict[str, Any], name: str) -> float:
+    """Which boxes are taken for those of one object. Cards of older artifacts do not say."""
+    found = card.get(name, getattr(Artifact, name))
     if type(found) not in (int, float) or not 0 <= found <= 1:
-        raise PublishError(f"{path}: iou_threshold must be a number from 0 to 1, found {found!r}")
+        raise PublishError(f"{path}: {name} must be a number from 0 to 1, found {found!r}")
     return float(found)
 
 

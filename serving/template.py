@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from client.versions import NEWEST
-from serving.artifact import Artifact
+from serving.artifact import SHARES, Artifact
 from serving.model_config import parse_config
 from serving.repository import DEFAULT_MODEL, NETWORK_FILE
 from serving.store.base import CONFIG, variant_path
@@ -60,7 +60,8 @@ def _fit_config(config: ModelConfig, artifact: Artifact, names: dict[str, str]) 
     for step in config.ensemble_scheduling.step:
         step.model_name = names[step.model_name]
         step.model_version = NEWEST
-    wanted = {"resize": artifact.signature.resize, "iou_threshold": f"{artifact.iou_threshold:g}"}
+    wanted = {"resize": artifact.signature.resize}
+    wanted |= {name: f"{getattr(artifact, name):g}" for name in SHARES}
     for key, value in wanted.items():
         if key in config.parameters:
             config.parameters[key].string_value = value

@@ -27,7 +27,9 @@ class Validation:
     ) -> None:
         self.output, self.val, self.truth = settings.output, val, truth
         self.preset, self.trained_on = preset, trained_on
-        self.detect = measure.detection_step(Detector(network, preset), preset.iou_threshold)
+        self.detect = measure.detection_step(
+            Detector(network, preset), preset.iou_threshold, preset.voting_iou
+        )
 
     def measure(self) -> Findings:
         """What the network detects now. Every worker does it, because reading a mirrored variable

@@ -203,7 +203,7 @@ class Hosts:
         self._ports = choose_ports(places)
 
     def _server(self, name: str, repository: str) -> Process:
-        options = ["--repository", repository, "--admin-key", KEY]
+        options = ["--repository", repository, "--watch", "--admin-key", KEY]
         for kind in ("grpc", "http", "metrics"):
             options += [f"--{kind}-port", self._port(name, kind)]
         for kind in ("grpc", "http"):

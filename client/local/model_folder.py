@@ -19,7 +19,7 @@ from client.versions import live_version
 
 SHIPPED = Path(__file__).parents[2] / "model_repository"
 CONFIG, NETWORK, LABELS, CARD = "config.pbtxt", "model.onnx", "labels.txt", "card.json"
-CARRIED = ("resize", "iou_threshold")  # from a card into the steps' configurations
+CARRIED = ("resize", "iou_threshold", "voting_iou")  # from a card into the steps' configurations
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,9 @@ class Postprocess:
         self.settings = self.code.SettingsReader(
             self.code.parse_settings(step.parameters), rows, step.parameters["ignored_parameters"]
         )
-        self.options = _resize_option(step, self.code)
+        self.options: dict[str, Any] = _resize_option(step, self.code)
+        if "voting_iou" in step.parameters:
+            self.options["voting_iou"] = self.code.parse_voting_iou(step.parameters)
 
     def __call__(
         self, boxes: np.ndarray, scores: np.ndarray, size: np.ndarray, parameters: dict[str, Any]

@@ -144,12 +144,15 @@ def test_output_that_is_not_finite(make_artifact: Callable[..., Path]) -> None:
         read_artifact(make_artifact(score=float("nan")))
 
 
-def test_which_boxes_are_one_object(make_artifact: Callable[..., Path]) -> None:
+@pytest.mark.parametrize(("name", "before"), [("iou_threshold", 0.45), ("voting_iou", 0.0)])
+def test_which_boxes_are_one_object(
+    make_artifact: Callable[..., Path], name: str, before: float
+) -> None:
     folder = make_artifact()
-    (folder / "card.json").write_text('{"iou_threshold": 0.6}')
-    assert read_artifact(folder).iou_threshold == 0.6
+    (folder / "card.json").write_text(f'{{"{name}": 0.6}}')
+    assert getattr(read_artifact(folder), name) == 0.6
     (folder / "card.json").write_text("{}")  # of before cards said
-    assert read_artifact(folder).iou_threshold == 0.45
-    (folder / "card.json").write_text('{"iou_threshold": 1.5}')
+    assert getattr(read_artifact(folder), name) == before
+    (folder / "card.json").write_text(f'{{"{name}": 1.5}}')
     with pytest.raises(PublishError, match="must be a number from 0 to 1, found 1"):
         read_artifact(folder)

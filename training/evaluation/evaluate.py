@@ -97,7 +97,7 @@ def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[
     manifest.check_labels(settings.run, labels)
     if (iou_threshold := settings.iou_threshold) is None:
         iou_threshold = preset.iou_threshold
-    step = measure.detection_step(Detector(network, preset), iou_threshold)
+    step = measure.detection_step(Detector(network, preset), iou_threshold, preset.voting_iou)
     return measure.detect_objects(step, manifest, preset.input_size, preset.resize, True)
 
 

@@ -3,6 +3,7 @@
 The NMS is the one that the served model gets, at COCO's number of detections.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -50,12 +51,18 @@ def _truth(example: dict[str, Any]) -> Truth:
 
 
 def detection_step(
-    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]], iou_threshold: float
+    detector: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+    iou_threshold: float,
+    voting_iou: float = 0.0,
 ) -> DetectionStep:
-    """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once."""
+    """Images uint8 [B, S, S, 3] -> boxes, scores, classes, counts after NMS, traced once.
+
+    iou_threshold, voting_iou: as a preset has them.
+    """
     images = tf.TensorSpec([None, None, None, 3], tf.uint8)  # a smaller last batch is no new trace
     return tf.function(
-        lambda images: _suppress(detector(images), iou_threshold), input_signature=[images]
+        lambda images: _suppress(detector(images), iou_threshold, voting_iou),
+        input_signature=[images],
     )
 
 
@@ -63,7 +70,7 @@ def onnx_step(network: OnnxNetwork, iou_threshold: float | None = None) -> Detec
     """As `detection_step`, with ONNX Runtime; no threshold: the network's own."""
     if iou_threshold is None:
         iou_threshold = network.iou_threshold
-    return lambda images: _suppress(network(images.numpy()), iou_threshold)
+    return lambda images: _suppress(network(images.numpy()), iou_threshold, network.voting_iou)
 
 
 def measure_network(network: OnnxNetwork, manifest: records.Manifest) -> Metrics:
@@ -111,8 +118,10 @@ def detect_objects(
     return detected
 
 
-def _suppress(outputs: dict[str, Any], iou_threshold: float) -> tuple[tf.Tensor, ...]:
-    return tf.image.combined_non_max_suppression(
+def _suppress(
+    outputs: dict[str, Any], iou_threshold: float, voting_iou: float
+) -> tuple[tf.Tensor, ...]:
+    boxes, scores, classes, counts = tf.image.combined_non_max_suppression(
         outputs["boxes"][:, :, None],
         outputs["scores"],
         max_output_size_per_class=MAX_DETECTIONS,
@@ -120,6 +129,23 @@ def _suppress(outputs: dict[str, Any], iou_threshold: float) -> tuple[tf.Tensor,
         iou_threshold=iou_threshold,
         score_threshold=SCORE_THRESHOLD,
     )
+    if voting_iou:
+        given = [boxes, classes, outputs["boxes"], outputs["scores"]]
+        vote = functools.partial(_vote, voting_iou=voting_iou)
+        boxes = tf.numpy_function(vote, given, tf.float32)
+    return boxes, scores, classes, counts
+
+
+def _vote(
+    kept: np.ndarray,
+    classes: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    voting_iou: float,
+) -> np.ndarray:
+    """Box voting as it is served, for each image of a batch: [B, N, 4]."""
+    images = zip(kept, classes.astype(int), boxes, scores, strict=True)
+    return np.stack([_postprocessing.vote(*image, voting_iou) for image in images])
 
 
 def _unpack(

@@ -174,6 +174,7 @@ def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int)
         "input_size": preset.input_size,
         "resize": preset.resize,
         "iou_threshold": preset.iou_threshold,
+        "voting_iou": preset.voting_iou,
         "keep": keep,
         "labels": list(labels),
         "step": run_folder.newest_step(folder),

@@ -24,6 +24,7 @@ class OnnxNetwork:
     trained_on: TrainedOn
     resize: Resize = "stretch"
     iou_threshold: float = Preset.iou_threshold  # of NMS
+    voting_iou: float = Preset.voting_iou
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 [B, S, S, 3] -> `boxes` float32 [B, K, 4], xyxy, 0..1; `scores` [B, K, C]."""
@@ -50,8 +51,9 @@ def load_onnx(network: Path | bytes) -> OnnxNetwork:
         facts = session.get_modelmeta().custom_metadata_map
         labels = tuple(json.loads(facts["labels"]))
         size, resize = session.get_inputs()[0].shape[1], facts.get("resize", "stretch")
-        iou_threshold = float(facts.get("iou_threshold", Preset.iou_threshold))
-        return OnnxNetwork(session, labels, size, of_facts(facts), resize, iou_threshold)
+        shares = ("iou_threshold", "voting_iou")
+        numbers = [float(facts.get(name, getattr(Preset, name))) for name in shares]
+        return OnnxNetwork(session, labels, size, of_facts(facts), resize, *numbers)
     except Exception as error:  # onnxruntime raises many types of its own
         raise TrainingError(
             f"{name} is no model.onnx of `training export`: {str(error).splitlines()[0]}"

@@ -50,6 +50,7 @@ class Preset:
     final_rate: float = 0.0  # learning rate of the last step, a fraction of the peak
     photometric: bool = True  # distort colours in augmentation
     iou_threshold: float = 0.45  # of NMS: of two boxes of a class that overlap more, one stays
+    voting_iou: float = 0.0  # of box voting after NMS: boxes that overlap so much; 0 is none
     matching_iou: float = 0.5  # from here on a default box belongs to an object
     head_norm: bool = True  # batch normalisation in the head; ssd_compact only
     box_loss: Literal["smooth_l1", "giou"] = "smooth_l1"
@@ -138,6 +139,7 @@ SSD_COMPACT = Preset(
 SSD_COMPACT_ATSS = replace(
     SSD_COMPACT,
     name="ssd_compact_atss",
+    voting_iou=0.85,
     box_loss="giou",
     box_weight=2.0,
     class_loss="quality",
@@ -164,6 +166,7 @@ SSD_LITE0 = Preset(
     zoom_out=2.0,
     smallest_crop=0.5,
     iou_threshold=0.6,
+    voting_iou=0.8,
     box_loss="giou",
     box_weight=2.0,
     class_loss="quality",

@@ -33,6 +33,7 @@ class TritonPythonModel:
         self.labels = read_labels(Path(__file__).parent.parent / "labels.txt", classes)
         texts = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self.resize = postprocessing.parse_resize(texts)
+        self.voting_iou = postprocessing.parse_voting_iou(texts)
         self.settings = postprocessing.SettingsReader(
             postprocessing.parse_settings(texts), self.rows, texts["ignored_parameters"]
         )
@@ -62,7 +63,9 @@ class TritonPythonModel:
         postprocessing.check_sizes(inputs[2])
         outputs = self.empty_outputs(len(inputs[0]))
         for index, (boxes, scores, size) in enumerate(zip(*inputs, strict=True)):
-            found = postprocessing.detect(boxes, scores, size, settings, self.resize)
+            found = postprocessing.detect(
+                boxes, scores, size, settings, self.resize, self.voting_iou
+            )
             self.fill(outputs, index, found)
         return [pb_utils.Tensor(name, array) for name, array in outputs.items()]
 

@@ -107,6 +107,22 @@ def parse_resize(texts: Mapping[str, str]) -> str:
     return resize
 
 
+def parse_voting_iou(texts: Mapping[str, str]) -> float:
+    """From which IoU on boxes of a class vote; a configuration of before says nothing: 0, none do.
+
+    Raises:
+        RequestError: it is no number from 0 to 1.
+    """
+    text = texts.get("voting_iou", "0")
+    try:
+        voting_iou = float(text)
+    except ValueError:
+        voting_iou = -1.0
+    if not 0 <= voting_iou <= 1:
+        raise RequestError(f"voting_iou is {text!r:.40}, a number from 0 to 1 expected")
+    return voting_iou
+
+
 def check_sizes(sizes: np.ndarray) -> None:
     """Raise RequestError unless each image has a height and a width.
 
@@ -128,6 +144,7 @@ def detect(
     image_size: np.ndarray,
     settings: Settings,
     resize: str = "stretch",
+    voting_iou: float = 0.0,
 ) -> Detections:
     """The detections of one image.
 
@@ -138,18 +155,58 @@ def detect(
         image_size: height, width of the upright original, pixels.
         settings: the request's.
         resize: one of RESIZES, how preprocess made the input of the photo.
+        voting_iou: as for `vote`; 0: boxes stay as the network gave them.
     """
+    network = boxes_xyxy, scores
     good = np.flatnonzero(scores > settings.score_threshold)
     rows, classes = np.divmod(good, scores.shape[1])  # [candidates]
     boxes_xyxy, scores = np.clip(boxes_xyxy[rows], 0, 1), scores[rows, classes]
     sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
     boxes_xyxy, scores, classes = boxes_xyxy[sound], scores[sound], classes[sound]
     kept = suppress(boxes_xyxy, scores, classes, settings)
-    boxes_xyxy = to_pixels(boxes_xyxy[kept], image_size, resize)
+    boxes_xyxy = boxes_xyxy[kept]
+    if voting_iou and len(kept):
+        boxes_xyxy = vote(boxes_xyxy, classes[kept], *network, voting_iou)
+    boxes_xyxy = to_pixels(boxes_xyxy, image_size, resize)
     seen = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)  # not what lies in the grey alone
     boxes_xyxy, kept = boxes_xyxy[seen], kept[seen]
     found = Detections(boxes_xyxy, scores[kept], classes[kept].astype(np.int32))
     return Detections(*(part[: settings.max_detections] for part in found))
+
+
+def vote(
+    kept_xyxy: np.ndarray,
+    classes: np.ndarray,
+    boxes_xyxy: np.ndarray,
+    scores: np.ndarray,
+    voting_iou: float,
+) -> np.ndarray:
+    """Box voting (arXiv 1505.01749, section 4.3): boxes around one object lie more surely together.
+
+    Args:
+        kept_xyxy: float32 [N, 4], 0..1, what non-maximum suppression kept.
+        classes: int [N].
+        boxes_xyxy: float32 [K, 4], all that the network gave, whatever their scores, so that what
+            a request's threshold leaves out changes no box.
+        scores: float32 [K, C].
+        voting_iou: above 0; a box votes that overlaps a kept one by this at least.
+
+    Returns:
+        float32 [N, 4]: of each the mean of the boxes that vote, weighted by their scores of its
+        class.
+    """
+    boxes_xyxy = np.clip(boxes_xyxy, 0, 1)
+    sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
+    boxes_xyxy, scores = boxes_xyxy[sound], np.nan_to_num(scores[sound])
+    low = np.maximum(kept_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
+    high = np.minimum(kept_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
+    common = np.clip(high - low, 0, None).prod(axis=-1)  # [N, K]
+    areas = [(each[:, 2:] - each[:, :2]).prod(axis=-1) for each in (kept_xyxy, boxes_xyxy)]
+    near = common >= voting_iou * (areas[0][:, None] + areas[1][None] - common)
+    weights = np.where(near, scores[:, classes].T, 0)
+    total = weights.sum(axis=1, keepdims=True)
+    means = weights @ boxes_xyxy / np.where(total > 0, total, 1)
+    return np.where(total > 0, means, kept_xyxy).astype(np.float32)
 
 
 def to_pixels(boxes_xyxy: np.ndarray, image_size: np.ndarray, resize: str) -> np.ndarray:

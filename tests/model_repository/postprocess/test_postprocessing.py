@@ -108,6 +108,51 @@ def test_as_the_reference(postprocessing, seed: int, grid: int) -> None:
     np.testing.assert_allclose(found.boxes_xyxy, boxes[rows] * [200, 100, 200, 100], rtol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(15))
+def test_boxes_vote_as_the_reference(postprocessing, seed: int) -> None:
+    boxes, scores = random_case(seed)
+    boxes = np.concatenate([boxes, np.clip(boxes + floats([0.01, -0.01, 0.02, 0]), 0, 1)])
+    scores = np.concatenate([scores, scores * floats(0.9)])
+    settings = postprocessing.Settings(0.3, 0.45, 1000)
+    plain = postprocessing.detect(boxes, scores, SIZE, settings)
+    found = postprocessing.detect(boxes, scores, SIZE, settings, voting_iou=0.7)
+
+    np.testing.assert_array_equal(found.scores, plain.scores)
+    np.testing.assert_array_equal(found.classes, plain.classes)
+    for box, before, kind in zip(found.boxes_xyxy, plain.boxes_xyxy, found.classes, strict=True):
+        kept = before / [200, 100, 200, 100]
+        votes = [row for row in range(len(boxes)) if iou(kept, boxes[row]) >= 0.7]
+        weights = scores[votes, kind].astype(float)
+        mean = (boxes[votes] * weights[:, None]).sum(axis=0) / weights.sum()
+        np.testing.assert_allclose(box, mean * [200, 100, 200, 100], rtol=1e-4)
+    assert (found.boxes_xyxy != plain.boxes_xyxy).any()
+
+
+def test_a_requests_threshold_changes_no_box(postprocessing) -> None:
+    """What it leaves out still votes."""
+    boxes, scores = random_case(3)
+    all_of_them = postprocessing.Settings(0.0, 0.45, 1000)
+    found = postprocessing.detect(boxes, scores, SIZE, all_of_them, voting_iou=0.5)
+    few = postprocessing.detect(
+        boxes, scores, SIZE, replace(all_of_them, score_threshold=0.8), voting_iou=0.5
+    )
+    np.testing.assert_array_equal(few.boxes_xyxy, found.boxes_xyxy[: len(few.scores)])
+
+
+def test_boxes_that_are_none_do_not_vote(postprocessing, settings) -> None:
+    boxes = floats([[0, 0, 0.5, 0.5], [0.4, 0.4, 0.1, 0.1], [np.nan, 0, 1, 1], [0, 0, 0.5, 0.5]])
+    scores = floats([[0.9], [0.9], [0.9], [np.nan]])
+    found = postprocessing.detect(boxes, scores, SIZE, settings, voting_iou=0.1)
+    np.testing.assert_allclose(found.boxes_xyxy, [[0, 0, 100, 50]])
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.1", "half", "nan", ""])
+def test_a_voting_iou_out_of_range(postprocessing, text: str) -> None:
+    with pytest.raises(postprocessing.RequestError, match=r"voting_iou is .* expected"):
+        postprocessing.parse_voting_iou({"voting_iou": text})
+    assert postprocessing.parse_voting_iou({}) == 0
+
+
 def test_identical_boxes(postprocessing, settings) -> None:
     boxes = np.tile(floats([0.1, 0.1, 0.5, 0.5]), (5, 1))
     scores = floats([[0.6, 0], [0.9, 0.7], [0.8, 0.7], [0.9, 0], [0, 0.6]])

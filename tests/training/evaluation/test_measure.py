@@ -29,6 +29,16 @@ def test_detections_of_a_split(records_folder: Path, iou_threshold: float, kept:
     np.testing.assert_allclose(detected[0].boxes_xyxy[0], [0, 0, 0.4 * 640, 0.4 * 480])
 
 
+def test_boxes_vote_as_when_they_are_served(records_folder: Path) -> None:
+    """Both boxes overlap by half: the better one becomes their mean, weighted by 0.9 and 0.8."""
+    manifest = records.load_manifest(records_folder, "train")
+    step = measure.detection_step(_two_boxes, 0.45, voting_iou=0.49)
+    [first, *_] = measure.detect_objects(step, manifest, 32)
+    lower = (0.9 * 0.4 + 0.8 * 0.8) / 1.7
+    np.testing.assert_allclose(first.boxes_xyxy, [[0, 0, 0.4 * 640, lower * 480]], rtol=1e-6)
+    assert first.scores.tolist() == [np.float32(0.9)]
+
+
 def test_boxes_come_back_from_a_letterboxed_photo(records_folder: Path) -> None:
     """640x480: 80 pixels of the canvas are grey above the photo."""
     manifest = records.load_manifest(records_folder, "val")

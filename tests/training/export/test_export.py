@@ -84,6 +84,7 @@ def test_a_lone_onnx_file_explains_itself(artifact: Path) -> None:
     assert json.loads(metadata["labels"]) == LABELS
     assert metadata["preset"] == "ssd_compact"
     assert metadata["iou_threshold"] == "0.45"
+    assert metadata["voting_iou"] == "0.0"
 
 
 @pytest.mark.parametrize("batch", [1, 3])
