@@ -72,7 +72,7 @@ class FollowedFiles:
             self._take(self._read())
         except ServingError as error:
             return f"{error}; what held before still holds"
-        return f"{', '.join(map(str, self._files))} changed, and holds now"
+        return f"{', '.join(map(str, self._files))} changed, and is taken"
 
     def _contents(self) -> list[bytes]:
         return [_read_bytes(file) for file in self._files]

@@ -222,6 +222,8 @@ class Gateway:
                     f"{START_SECONDS:.0f} s: see whether they run, and their ports"
                 )
             time.sleep(TICK)
+        for why in self.envoy.refusals():  # which by now it has said
+            raise StartError(f"Envoy refuses the gateway's configuration: {why}")
         self._ready.set()
 
     def _listens(self) -> bool:
@@ -257,9 +259,7 @@ class Gateway:
     def _look_around(self, envoy: EnvoyProcess) -> None:
         """Take what people have changed, tell what Envoy refuses, and see to its log."""
         told = [files.look() for files in self._followed]
-        for why in envoy.refusals():
-            if not self._ready.is_set():
-                self._failure = StartError(f"Envoy refuses the gateway's configuration: {why}")
+        for why in envoy.refusals() if self._ready.is_set() else ():
             told.append(f"Envoy refuses a change: {why}; what held before still holds")
         for line in filter(None, told):
             self._report(line)

@@ -3,6 +3,7 @@
 import json
 import socket
 import ssl
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from client import Detector, Security, ServerError, ServerUnavailable
+from serving.errors import StartError
 from serving.fleet.configuration import GatewaySettings, Server
 from serving.fleet.gateway import Gateway
 from serving.fleet.servers import parse_address
@@ -74,7 +76,7 @@ class Guarded:
         finally:
             count = len(self.told)
             write_all(before)
-            wait_until(lambda: any("holds now" in line for line in self.told[count:]))
+            wait_until(lambda: any("is taken" in line for line in self.told[count:]))
 
     def wait_for(self, words: str) -> None:
         wait_until(lambda: any(words in line for line in self.told))
@@ -237,6 +239,34 @@ def test_a_pair_that_does_not_match_is_told_and_changes_nothing(
     with guarded.exchanged(server_pem=before[:200]):
         guarded.wait_for("one of them is damaged, or the key wants a password; what held before")
         assert shown(guarded) == before
+
+
+def test_a_kind_of_key_that_envoy_does_not_take_changes_nothing(guarded: Guarded) -> None:
+    before = shown(guarded)
+    certificate, key = odd_pair(guarded.folder)
+    with guarded.exchanged(server_pem=certificate.read_text(), server_key=key.read_text()):
+        guarded.wait_for("Envoy refuses a change: Failed to load certificate chain")
+        assert shown(guarded) == before
+
+
+def test_a_kind_of_key_that_envoy_does_not_take_is_told_at_the_start(
+    recorder: Recorder, tmp_path: Path
+) -> None:
+    certificate, key = odd_pair(tmp_path)
+    settings = GatewaySettings(port=0, certificate=certificate, key=key)
+    gateway = Gateway(settings, [Server(recorder.address, recorder.address)])
+    with pytest.raises(StartError, match="Envoy refuses the gateway's configuration: Failed to"):
+        gateway.start()
+    assert gateway.envoy.exit_code() is not None
+
+
+def odd_pair(folder: Path) -> tuple[Path, Path]:
+    """A certificate that OpenSSL takes, and Envoy's BoringSSL does not."""
+    certificate, key = folder / "odd.pem", folder / "odd.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ed448", "-nodes", "-subj", "/CN=odd"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
 
 
 def test_whose_clients_are_let_in_is_exchanged_too(

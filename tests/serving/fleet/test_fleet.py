@@ -166,6 +166,6 @@ def test_the_list_of_servers_is_followed(servers: Path, recorder: Recorder) -> N
         told = read_until(process, str(servers))[-1]
         assert re.search("line 1: expected the addresses .*; what held before still holds", told)
         servers.write_text(f"# again\n{text}")
-        assert read_until(process, str(servers))[-1] == f"{servers} changed, and holds now"
+        assert read_until(process, str(servers))[-1] == f"{servers} changed, and is taken"
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)

@@ -55,7 +55,7 @@ def test_a_change_is_taken_once_it_rests(
     assert followed.look() == ""
     file.write_text("23")  # it was half written
     assert followed.look() == ""
-    assert followed.look() == f"{file} changed, and holds now"
+    assert followed.look() == f"{file} changed, and is taken"
     assert followed.look() == ""
     assert taken == [1, 23]
 
