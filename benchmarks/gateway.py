@@ -76,6 +76,9 @@ class Way:
         addresses: of each generator.
         photos: what is sent.
         metadata: of each request.
+
+    Attributes:
+        sent: requests so far.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Way:
             Worker("benchmarks.load.generator", setup | {"address": address})
             for address in addresses
         ]
+        self.sent = 0
 
     def __enter__(self) -> "Way":
         return self
@@ -101,7 +105,9 @@ class Way:
         """What came of the same load from each generator."""
         for worker in self._workers:
             worker.send(command)
-        return [worker.receive() for worker in self._workers]
+        found = [worker.receive() for worker in self._workers]
+        self.sent += sum(each["total"] for each in found)
+        return found
 
     def throughput(self, concurrency: int, seconds: float) -> float:
         """Photos a second in a closed loop, so many under way from each generator."""
@@ -110,9 +116,9 @@ class Way:
 
     def one_at_a_time(self, requests: int) -> float:
         """The median of so many photos' milliseconds; infinite when one was refused."""
-        worker = self._workers[0]
-        found = worker.ask({"concurrency": 1, "requests": requests})
-        all_came = found["completed"] == found["total"]
+        found = self._workers[0].ask({"concurrency": 1, "requests": requests})
+        self.sent += requests
+        all_came = found["completed"] == requests
         return figures.percentile(found["latencies_ms"], 0.5) if all_came else float("inf")
 
     def send_at(self, rate: float, seconds: float) -> list[dict[str, Any]]:
@@ -120,15 +126,19 @@ class Way:
         return self.ask(rate=rate / len(self._workers), seconds=seconds)
 
 
-def _measure_cost(s: Settings, direct: Way, through: Way) -> dict[str, Any]:
+def _measure_cost(s: Settings, direct: Way, through: Way, envoy: int) -> dict[str, Any]:
     """One server with and without a gateway: each turn stands beside its two neighbours."""
+    process = psutil.Process(envoy)
+    before = sum(process.cpu_times()[:2])
     throughputs: list[list[float]] = [[], []]
     medians: list[list[float]] = [[], []]
     for _ in tqdm(range(s.turns), desc="cost", disable=None):
         for found, alone, way in zip(throughputs, medians, (direct, through), strict=True):
             found.append(way.throughput(s.concurrency, 2.0))
             alone.append(way.one_at_a_time(40))
+    spent = sum(process.cpu_times()[:2]) - before
     return {
+        "CPU of the gateway, ms a photo": 1000 * spent / through.sent,
         "throughput": {
             "direct": figures.spread(throughputs[0]),
             "through the gateway": figures.spread(throughputs[1]),
@@ -248,7 +258,7 @@ def _measure(s: Settings) -> Iterator[tuple[str, Any]]:
         bulk, others = Way([fleet.url], photos, BULK), Way([fleet.url], photos)
         for way in (*ways.values(), direct, through, bulk, others):
             stack.enter_context(way)
-        yield "cost", _measure_cost(s, direct, through)
+        yield "cost", _measure_cost(s, direct, through, one.envoy.pid)
         yield "priorities", _measure_priorities(s, bulk, others)
         for share in s.shares:
             for name, way in ways.items():
