@@ -19,6 +19,7 @@ from serving.fleet.files import FilesSettings, write_gateway_files
 from serving.fleet.servers import parse_address
 from serving.server.prerequisites import choose_ports
 from serving.server.server import EmbeddedServer
+from tests import certificates
 
 
 def test_servers_are_found_by_a_name(server: EmbeddedServer, smear: Path, tmp_path: Path) -> None:
@@ -42,3 +43,29 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ServingError, match="cannot be written to: Not a directory"):
         write_gateway_files(FilesSettings(output=tmp_path / "file" / "folder"))
+
+
+def test_keys_and_certificates_stand_in_the_files(tmp_path: Path) -> None:
+    certificates.write(tmp_path)
+    (tmp_path / "keys.txt").write_text("camera-1 0123456789abcdef\n")
+    settings = FilesSettings(
+        output=tmp_path / "gateway",
+        folder=tmp_path / "gateway",
+        private_folder=tmp_path,
+        keys_file=tmp_path / "keys.txt",
+        certificate=tmp_path / "server.pem",
+        key=tmp_path / "server.key",
+        client_ca=tmp_path / "ca.pem",
+    )
+    write_gateway_files(settings)
+    validate(find_envoy(), settings.output / BOOTSTRAP)
+    names = {"envoy.yaml", "routes.yaml", "certificate.yaml", "client_ca.yaml"}
+    assert {path.name for path in settings.output.iterdir()} == names
+    assert "0123456789abcdef" in (settings.output / ROUTES).read_text()
+
+
+def test_values_that_make_no_sense_are_not_written(tmp_path: Path) -> None:
+    settings = FilesSettings(output=tmp_path / "gateway", request_mb=0)
+    with pytest.raises(ServingError, match="--request-mb must be from 1 to 1024, found 0"):
+        write_gateway_files(settings)
+    assert not settings.output.exists()

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.server import shared_memory
 from tests.conftest import wait_until
 from tests.serving.fleet.conftest import Recorder
+from tests.serving.server.test_up import read_until
 
 SERVING = [sys.executable, "-m", "serving"]
 FREE = ["--port=0"]
@@ -48,24 +48,13 @@ def running(*command: str, folder: Path, **variables: str) -> Iterator[subproces
 
 def fail(*command: str, folder: Path, **variables: str) -> str:
     """What is said by a command that fails, which leaves nothing behind."""
-    before = leftovers()
     with running(*command, folder=folder, **variables) as process:
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert list(folder.glob("ssd-on-triton*")) == []
-    assert leftovers() <= before
     assert errors.startswith("error: ")
     assert "Traceback" not in errors
     return errors
-
-
-def leftovers() -> set[str]:
-    """Locks of ours in shared memory that no living process holds."""
-    return {str(p) for p in shared_memory.FOLDER.glob("ssd-on-triton-*-lock") if is_free(p)}
-
-
-def is_free(lock: Path) -> bool:
-    return shared_memory._is_free(lock)
 
 
 @pytest.mark.parametrize(
@@ -113,17 +102,6 @@ def test_a_server_of_the_fleet_that_does_not_start(repository: Path, tmp_path: P
     folder.mkdir()
     errors = fail("fleet", *FREE, f"--repository={repository}", folder=folder)
     assert "tritonserver did not start" in errors
-
-
-def read_until(process: subprocess.Popen[str], start: str) -> list[str]:
-    """The lines up to the one that starts so."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line.rstrip())
-        if line.startswith(start):
-            return lines
-    raise AssertionError(f"no line starts with {start!r}: {lines} {process.communicate()[1]}")
 
 
 def test_its_log_on_standard_output_and_its_end(servers: Path) -> None:
