@@ -12,6 +12,7 @@ servers' queues, photos and all: that is sent for a shorter time, and answered a
 """
 
 import contextlib
+import itertools
 import statistics
 import sys
 import threading
@@ -57,6 +58,8 @@ class Settings:
     """Turns of each in what the gateway costs."""
     shares: tuple[float, ...] = (3.0, 5.0)
     """Times the servers' capacity that is sent."""
+    rounds: int = 1
+    """Times that each overload is measured: more and shorter ones on a machine that others use."""
     seconds: float = 180.0
     """How long through the gateway."""
     bare_seconds: float = 15.0
@@ -218,7 +221,7 @@ def summarise_memory(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[s
     return {
         role: {
             "first": samples[0][role],
-            "after a fifth": samples[len(samples) // 5][role],
+            "after a fifth": samples[len(samples) // 5].get(role, 0.0),
             "largest": max(each.get(role, 0.0) for each in samples),
             "last": samples[-1].get(role, 0.0),
         }
@@ -260,10 +263,11 @@ def _measure(s: Settings) -> Iterator[tuple[str, Any]]:
             stack.enter_context(way)
         yield "cost", _measure_cost(s, direct, through, one.envoy.pid)
         yield "priorities", _measure_priorities(s, bulk, others)
-        for share in s.shares:
+        for number, share in itertools.product(range(1, s.rounds + 1), s.shares):
             for name, way in ways.items():
                 seconds = s.seconds if name == "through the gateway" else s.bare_seconds
-                yield f"{share:g} times, {name}", _measure_overload(s, way, share, seconds)
+                found = _measure_overload(s, way, share, seconds)
+                yield f"{share:g} times, {name}, round {number}", found
 
 
 def main(settings: Settings) -> None:
