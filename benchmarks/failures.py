@@ -26,9 +26,11 @@ from benchmarks import ROOT
 from benchmarks.load.steady import Steady, measure_capacity
 from benchmarks.measurement.figures import show_figures
 from benchmarks.measurement.hosts import Hosts
+from serving.fleet.configuration import CHECK_TIMEOUT
 
 Scenario = Callable[["Service", int], None]
 RECOVERY_SECONDS = 120.0
+SEEN_SECONDS = CHECK_TIMEOUT + 2  # after which the gateway has seen what froze
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +203,7 @@ def _observe(service: Service, load: Steady, number: int, run: Scenario) -> dict
     began = time.monotonic()
     run(service, number)
     done = time.monotonic()
-    time.sleep(2)  # until the gateway has seen it
+    time.sleep(SEEN_SECONDS)
     service.hosts.wait_until_healthy(RECOVERY_SECONDS)
     healthy = time.monotonic()
     load.settle()

@@ -1,6 +1,7 @@
 """The gateway, from outside: what it passes on, what it refuses, and whom it asks."""
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -50,7 +51,7 @@ def test_one_address_takes_grpc_and_rest(fleet: Fleet, smear: Path) -> None:
         assert by_grpc.detect(smear) == by_rest.detect(smear)
 
 
-def test_each_request_of_one_connection_finds_the_idlest_server(fleet: Fleet, smear: Path) -> None:
+def test_each_request_of_one_connection_finds_the_less_busy_server(fleet: Fleet, smear: Path) -> None:
     before = [answered(server) for server in fleet.servers]
     with Detector(fleet.url) as detector:
         list(detector.detect_many([smear] * 40, concurrency=8))
@@ -154,6 +155,19 @@ def test_a_frozen_server_is_left_out_and_nobody_notices(fleet: Fleet, smear: Pat
             os.kill(frozen.process.pid, signal.SIGCONT)
         assert len(results) == 30
     wait_until(lambda: len(gateway.healthy()) == 2)
+
+
+def test_a_killed_server_is_left_out_and_nobody_notices(fleet: Fleet, smear: Path) -> None:
+    """It refuses connections at once, so it is the one with the fewest requests under way."""
+    killed = fleet.servers[1]
+    photos = iter(lambda: smear, None)
+    with Detector(fleet.url, retries=0, timeout=30) as detector:
+        answers = detector.detect_many(photos, concurrency=12)
+        for _ in range(20):
+            next(answers)
+        killed.process.kill()
+        assert sum(1 for _ in itertools.islice(answers, 150)) == 150
+    wait_until(lambda: len(fleet.gateway.healthy()) == 2)
 
 
 def test_envoy_that_was_killed_is_started_again(fleet: Fleet, smear: Path) -> None:
