@@ -51,7 +51,7 @@ def test_one_address_takes_grpc_and_rest(fleet: Fleet, smear: Path) -> None:
         assert by_grpc.detect(smear) == by_rest.detect(smear)
 
 
-def test_each_request_of_one_connection_finds_the_less_busy_server(fleet: Fleet, smear: Path) -> None:
+def test_each_request_of_a_connection_finds_the_less_busy_server(fleet: Fleet, smear: Path) -> None:
     before = [answered(server) for server in fleet.servers]
     with Detector(fleet.url) as detector:
         list(detector.detect_many([smear] * 40, concurrency=8))
