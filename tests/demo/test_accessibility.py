@@ -53,9 +53,9 @@ def test_a_class_is_chosen_with_the_keyboard_and_keeps_the_focus(page: Page, sme
 def test_it_has_names_for_those_who_do_not_see_it(page: Page, smear: Path) -> None:
     drop_photo(page, "smear.jpg", smear.read_bytes())
     result = page.locator("#photos-result")
-    expect(result.get_by_role("status").first).to_contain_text("smear.jpg: 17 RBC, 1 WBC")
+    expect(result.get_by_role("status").first).to_contain_text("smear.jpg: 18 RBC, 1 WBC")
     expect(result.get_by_role("application")).to_have_accessible_name(
-        "smear.jpg: 17 RBC, 1 WBC, 1 Platelets. Arrow keys go from box to box."
+        "smear.jpg: 18 RBC, 1 WBC, 1 Platelets. Arrow keys go from box to box."
     )
     table = result.get_by_role("table")
     expect(table).to_have_accessible_name("Detections, best first; edges of the boxes in pixels")

@@ -203,9 +203,11 @@ def vote(
     common = np.clip(high - low, 0, None).prod(axis=-1)  # [N, K]
     areas = [(each[:, 2:] - each[:, :2]).prod(axis=-1) for each in (kept_xyxy, boxes_xyxy)]
     near = common >= voting_iou * (areas[0][:, None] + areas[1][None] - common)
-    weights = np.where(near, scores[:, classes].T, 0)
+    weights = np.ascontiguousarray(np.where(near, scores[:, classes].T, 0))
     total = weights.sum(axis=1, keepdims=True)
-    means = weights @ boxes_xyxy / np.where(total > 0, total, 1)
+    # Not a product of matrices, whose rounding depends on how many boxes are kept.
+    sums = (weights[:, :, None] * boxes_xyxy).sum(axis=1)
+    means = sums / np.where(total > 0, total, 1)
     return np.where(total > 0, means, kept_xyxy).astype(np.float32)
 
 
