@@ -22,6 +22,7 @@ REPOSITORY = ROOT / "model_repository"
 LABELS = tuple((REPOSITORY / "postprocess" / "labels.txt").read_text().splitlines())
 MAX_PIXELS = 64_000_000
 THRESHOLD = 0.5  # the ensemble's default
+VOTING_IOU = 0.85  # likewise
 ROWS = 100  # most detections a photo
 
 for step in ("preprocess", "postprocess"):
@@ -59,7 +60,8 @@ class Pipeline:
 
     def postprocess(self, boxes: np.ndarray, scores: np.ndarray, sizes: np.ndarray) -> Any:
         """postprocessing's Detections, as the model postprocess makes them."""
-        return postprocessing.detect(boxes[0], scores[0], sizes[0], self.settings)
+        given = boxes[0], scores[0], sizes[0], self.settings
+        return postprocessing.detect(*given, voting_iou=VOTING_IOU)
 
     def preprocess(self, file: bytes) -> tuple[np.ndarray, np.ndarray]:
         """uint8 [1, H, W, 3] and int32 [1, 2], as the model preprocess makes them."""

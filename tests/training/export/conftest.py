@@ -10,7 +10,7 @@ from tests.conftest import PROJECT
 from training.export import export
 from training.network import model
 from training.network.lite0_weights import load_lite0
-from training.network.presets import SSD_LITE0
+from training.network.presets import SSD_COMPACT, SSD_LITE0
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +21,21 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lite0")
     detector = model.Detector(network, SSD_LITE0, 50)
     export.write_artifact(folder, detector, SSD_LITE0, ("a", "b"), {"preset": "ssd_lite0"})
+    return folder / "model.onnx"
+
+
+@pytest.fixture(scope="session")
+def as_converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of a ssd_compact as tf2onnx writes it, before it is simplified."""
+    network = model.build_network(SSD_COMPACT, 2)
+    noise = np.random.default_rng(0)
+    for variable in network.weights:  # no two alike, as after a training
+        variable.assign(variable + noise.normal(0, 0.01, variable.shape))
+    folder = tmp_path_factory.mktemp("as_converted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "simplify", lambda graph: None)
+        detector = model.Detector(network, SSD_COMPACT, 50)
+        export.write_artifact(folder, detector, SSD_COMPACT, ("a", "b"), {"preset": "ssd_compact"})
     return folder / "model.onnx"
 
 
