@@ -10,14 +10,15 @@ PYTHON := $(shell for p in python3.12 python3.11 python3; do \
 	2>/dev/null && echo $$p && break; done)
 endif
 BIN := .venv/bin
-# What fails beside three other runs is asked once more by itself; failing again counts.
+# What fails beside four other runs is asked once more by itself; failing again counts.
 PYTEST = once() { $(BIN)/python -m pytest --durations=40 -o cache_dir=.pytest_cache/$@ "$$@"; }; \
 	again() { once "$$@" || { test $$? = 1 && echo "Once more:" && \
 	once "$$@" --last-failed --last-failed-no-failures=none; }; }; again
 COMPUTING := tests/training tests/benchmarks tests/model_repository
 RELEASES := tests/serving/release
+GATEWAY := tests/serving/fleet tests/gateway
 
-.PHONY: demo check test lint test-computing test-servers test-releases test-others
+.PHONY: demo check test lint test-computing test-servers test-releases test-gateway test-others
 
 demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
@@ -29,9 +30,9 @@ check: lint
 # Most tests of servers wait, those of training compute: so they run beside each other, the longest
 # first.
 test: .venv/.test
-	@echo "Lint and four runs of tests beside each other, each printed when it ends"
-	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=4 \
-		test-computing test-releases test-servers lint test-others
+	@echo "Lint and five runs of tests beside each other, each printed when it ends"
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=5 \
+		test-computing test-releases test-gateway test-servers lint test-others
 
 test-computing: .venv/.test
 	$(PYTEST) $(COMPUTING)
@@ -40,10 +41,13 @@ test-releases: .venv/.test
 	$(PYTEST) $(RELEASES)
 
 test-servers: .venv/.test
-	$(PYTEST) tests/serving --ignore=$(RELEASES)
+	$(PYTEST) tests/serving $(addprefix --ignore=,$(RELEASES) $(GATEWAY))
+
+test-gateway: .venv/.test
+	$(PYTEST) $(GATEWAY)
 
 test-others: .venv/.test
-	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving)
+	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving $(GATEWAY))
 
 lint: .venv/.test
 	$(BIN)/ruff check .
