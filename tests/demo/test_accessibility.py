@@ -60,7 +60,7 @@ def test_it_has_names_for_those_who_do_not_see_it(page: Page, smear: Path) -> No
     table = result.get_by_role("table")
     expect(table).to_have_accessible_name("Detections, best first; edges of the boxes in pixels")
     expect(table.get_by_role("columnheader")).to_have_count(7)
-    expect(table.get_by_role("rowheader")).to_have_count(19)
+    expect(table.get_by_role("rowheader")).to_have_count(20)
     unnamed = page.locator(":is(button, input, video, img:not([alt])):visible").evaluate_all(
         """all => all.filter(one => !(one.ariaLabel || one.title || one.innerText
             || one.labels?.length || one.hasAttribute('aria-labelledby')))
