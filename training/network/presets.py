@@ -107,7 +107,9 @@ def set_input_size(preset: Preset, size: int) -> Preset:
     if preset.name.startswith("ssd_compact"):
         maps = (*maps, maps[-1] - 2)
     sized = replace(preset, input_size=size, feature_maps=maps)
-    return replace(sized, box_shapes=_square_shapes(maps)) if preset.box_shapes else sized
+    if preset.matching == "adaptive":
+        return replace(sized, box_shapes=_square_shapes(maps))
+    return sized
 
 
 def _square_shapes(feature_maps: tuple[int, ...]) -> BoxShapes:
@@ -166,7 +168,6 @@ SSD_LITE0 = Preset(
     zoom_out=2.0,
     smallest_crop=0.5,
     iou_threshold=0.6,
-    voting_iou=0.8,
     box_loss="giou",
     box_weight=2.0,
     class_loss="quality",

@@ -36,6 +36,10 @@ def test_the_networks_maps_follow(preset: Preset, size: int) -> None:
     assert network.get_layer("offsets").output.shape == (None, sum(boxes_per_map(sized)), 4)
 
 
+def test_boxes_vote_only_where_it_was_measured_to_pay() -> None:
+    assert {name for name, preset in PRESETS.items() if preset.voting_iou} == {"ssd_compact_atss"}
+
+
 @pytest.mark.parametrize("size", [300, 384])
 def test_compact_atss_has_one_square_a_cell(size: int) -> None:
     sized = set_input_size(SSD_COMPACT_ATSS, size)
