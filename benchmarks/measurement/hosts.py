@@ -69,6 +69,10 @@ class Process:
         self._wait()
 
     @property
+    def is_started(self) -> bool:
+        return self._process is not None
+
+    @property
     def pid(self) -> int:
         assert self._process
         return self._process.pid
@@ -134,7 +138,7 @@ class Hosts:
         self.servers = [self._server(f"server{n + 1}", repository) for n in range(SERVERS)]
         lines = [f"{self._at(s.name, 'grpc')} {self._at(s.name, 'http')}" for s in self.servers]
         (folder / "servers.txt").write_text("\n".join(lines) + "\n")
-        seconds = "1" if check else "100000"
+        seconds = "1" if check else "86400"
         self.gateways = [
             self._gateway(name, seconds) for name in self._names[-2:] if machines or name[-1] == "1"
         ]
@@ -158,7 +162,7 @@ class Hosts:
 
     def __exit__(self, *_: object) -> None:
         for process in [*self.gateways, *self.servers, *filter(None, [self._store])]:
-            if process._process:
+            if process.is_started:
                 process.end()
         if self.machines:
             self._remove_namespaces()

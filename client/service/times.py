@@ -46,8 +46,10 @@ def totals(client: InferenceServerClient, seconds: float = SECONDS) -> Totals | 
 
     Through a gateway it is not: the next answer may be another server's count.
     """
-    if find_gateway(client, seconds):
-        return None
+    return None if find_gateway(client, seconds) else _count(client, seconds)
+
+
+def _count(client: InferenceServerClient, seconds: float) -> Totals | None:
     try:
         answer = client.get_inference_statistics(client_timeout=seconds)
     except InferenceServerException:
@@ -72,8 +74,10 @@ def step_times(
         steps: of `Service.answered`.
         seconds: that a question to the server may take.
     """
+    if before is None or find_gateway(client, seconds):
+        return ()
     late = time.monotonic() + LATE_SECONDS
-    while before is not None and (after := totals(client, seconds)) is not None:
+    while (after := _count(client, seconds)) is not None:
         times = _times(before, after, steps)
         if len(times) == len(steps) or time.monotonic() > late:
             return times

@@ -29,8 +29,11 @@ RANGES = {
 }
 
 
-def check_settings(settings: GatewaySettings) -> None:
+def check_settings(settings: GatewaySettings) -> dict[str, int]:
     """Check all that can be known before anything is started.
+
+    Returns:
+        The gateway's free ports, by option name.
 
     Raises:
         PrerequisiteError: the first thing that makes no sense, or is missing.
@@ -39,7 +42,7 @@ def check_settings(settings: GatewaySettings) -> None:
     check_values(settings)
     if settings.access_log not in ("", "-"):
         _check_log(Path(settings.access_log))
-    find_ports(settings)
+    return _find_ports(settings)
 
 
 def check_values(settings: GatewaySettings) -> None:
@@ -59,12 +62,7 @@ def check_values(settings: GatewaySettings) -> None:
     _check_files(settings)
 
 
-def find_ports(settings: GatewaySettings) -> dict[str, int]:
-    """The gateway's free ports, by option name.
-
-    Raises:
-        PrerequisiteError: one is in use.
-    """
+def _find_ports(settings: GatewaySettings) -> dict[str, int]:
     places = {
         "--port": (settings.address, settings.port),
         "--gateway-metrics-port": (LOOPBACK, settings.gateway_metrics_port),

@@ -11,13 +11,13 @@ from typing import Annotated
 
 import tyro
 
-from serving.errors import PrerequisiteError, ServingError
+from serving.errors import ServingError
 from serving.fleet.checks import check_settings
 from serving.fleet.configuration import GatewaySettings, Server
 from serving.fleet.gateway import Gateway
 from serving.fleet.servers import format_servers, parse_address, read_servers
 from serving.server.server import EmbeddedServer, ServerSettings
-from serving.server.up import Signals, say
+from serving.server.up import Signals, say, wait_until
 
 POLL = 0.1  # seconds between two looks for signals
 
@@ -59,16 +59,11 @@ class Fleet:
     Args:
         settings: how they run.
         report: takes a line for each thing worth knowing that happens while they run.
-
-    Raises:
-        PrerequisiteError: no fleet has so few servers.
     """
 
     def __init__(
         self, settings: FleetSettings, report: Callable[[str], None] = lambda line: None
     ) -> None:
-        if settings.replicas < 1:
-            raise PrerequisiteError(f"--replicas must be 1 or more, found {settings.replicas}")
         self.settings = settings
         given = settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")
         self.admin_key = given or secrets.token_hex(16)
@@ -165,7 +160,7 @@ def fleet(settings: FleetSettings) -> None:
     try:
         if started:
             _describe(whole)
-            _wait(signals)
+            wait_until(lambda: signals.count > 0)
     finally:
         whole.stop(lambda: signals.count > 1)
         if settings.servers_file:
@@ -188,7 +183,7 @@ def gateway(settings: StandAloneSettings) -> None:
     running.start()
     try:
         say(f"ready: {running.describe()}; metrics {running.metrics_url}/metrics")
-        _wait(signals)
+        wait_until(lambda: signals.count > 0)
     finally:
         running.stop(settings.drain_seconds, lambda: signals.count > 1)
     say("stopped")
@@ -215,8 +210,3 @@ def _describe(whole: Fleet) -> None:
 
 def _report_server(report: Callable[[str], None], number: int, line: str) -> None:
     report(f"server {number}: {line}")
-
-
-def _wait(signals: Signals) -> None:
-    while not signals.count:
-        time.sleep(POLL)

@@ -14,7 +14,7 @@ from typing import Any
 from serving.backoff import Backoff
 from serving.errors import ServingError, StartError
 from serving.fleet.certificates import Pair, read_authorities, read_pair
-from serving.fleet.checks import check_servers, check_settings, find_ports
+from serving.fleet.checks import check_servers, check_settings
 from serving.fleet.configuration import (
     BOOTSTRAP,
     ROUTES,
@@ -109,8 +109,7 @@ class Gateway:
             PrerequisiteError: Envoy is missing, a port is in use, a setting or a file is of no use.
             StartError: Envoy refuses the configuration, or finds no server healthy.
         """
-        check_settings(self.settings)
-        ports = find_ports(self.settings)
+        ports = check_settings(self.settings)
         self.settings = replace(
             self.settings,
             port=ports["--port"],

@@ -41,10 +41,10 @@ def up(settings: ServerSettings) -> None:
     server = EmbeddedServer(settings, say)
     server.launch()
     say(f"starting tritonserver over {settings.repository}" + _describe_log(server))
-    _wait_until(lambda: server.is_ready or server.has_ended or signals.count > 0)
+    wait_until(lambda: server.is_ready or server.has_ended or signals.count > 0)
     if server.is_ready:
         describe_server(server)
-    _wait_until(lambda: server.has_ended or signals.count > 0)
+    wait_until(lambda: server.has_ended or signals.count > 0)
     if not server.has_ended:
         _drain_server(server, signals)
     server.stop()
@@ -88,11 +88,11 @@ def _drain_server(server: EmbeddedServer, signals: Signals) -> None:
     """Drain; a further signal cuts that short."""
     say(f"stopping: requests in flight have up to {server.settings.drain_seconds:.0f} s")
     server.request_stop()
-    _wait_until(lambda: server.has_ended or signals.count > 1)
+    wait_until(lambda: server.has_ended or signals.count > 1)
     server.request_stop()
 
 
-def _wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Look again and again: unlike a lock this lets signal handlers run at once."""
     while not condition():
         time.sleep(POLL)

@@ -198,15 +198,19 @@ def vote(
     boxes_xyxy = np.clip(boxes_xyxy, 0, 1)
     sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)
     boxes_xyxy, scores = boxes_xyxy[sound], np.nan_to_num(scores[sound])
-    low = np.maximum(kept_xyxy[:, None, :2], boxes_xyxy[None, :, :2])
-    high = np.minimum(kept_xyxy[:, None, 2:], boxes_xyxy[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=-1)  # [N, K]
+    # [N, K]; one side at a time: reductions over an axis of two are slow in numpy.
+    sides = [
+        np.minimum(kept_xyxy[:, None, edge + 2], boxes_xyxy[:, edge + 2])
+        - np.maximum(kept_xyxy[:, None, edge], boxes_xyxy[:, edge])
+        for edge in (0, 1)
+    ]
+    common = np.maximum(sides[0], 0) * np.maximum(sides[1], 0)
     areas = [(each[:, 2:] - each[:, :2]).prod(axis=-1) for each in (kept_xyxy, boxes_xyxy)]
     near = common >= voting_iou * (areas[0][:, None] + areas[1][None] - common)
     weights = np.ascontiguousarray(np.where(near, scores[:, classes].T, 0))
     total = weights.sum(axis=1, keepdims=True)
     # Not a product of matrices, whose rounding depends on how many boxes are kept.
-    sums = (weights[:, :, None] * boxes_xyxy).sum(axis=1)
+    sums = np.einsum("nk,kc->nc", weights, boxes_xyxy)
     means = sums / np.where(total > 0, total, 1)
     return np.where(total > 0, means, kept_xyxy).astype(np.float32)
 
