@@ -22,6 +22,8 @@ from client.errors import (
 )
 from client.images import DEFAULT_LIMIT, LARGEST_LIMIT, Image, encoded, name_of
 from client.runtime import Runtime
+from client.telemetry.audience import observe_image
+from client.telemetry.observation import Observation
 from client.tensors import result_of
 from client.transports.addresses import parse_addresses
 from client.transports.base import Request
@@ -44,6 +46,7 @@ class Call:
     data: bytes = field(repr=False)
     parameters: dict[str, float | int]
     deadline: Deadline
+    seen: Observation
 
 
 class BaseDetector:
@@ -125,10 +128,17 @@ class BaseDetector:
     async def _detect(
         self, image: Image, parameters: dict[str, float | int], canary_key: str | None
     ) -> Result:
-        deadline = Deadline(self.timeout)
-        data = await self._runtime.run(encoded, image, self._max_bytes)
-        call = Call(name_of(image), data, parameters, deadline)
-        model = await self._model_for(canary_key, deadline)
+        with observe_image(self.model) as seen:
+            deadline = Deadline(self.timeout)
+            data = await self._runtime.run(encoded, image, self._max_bytes)
+            seen.note_size(len(data))
+            call = Call(name_of(image), data, parameters, deadline, seen)
+            result = await self._ask(call, canary_key)
+            seen.note_result(result)
+            return result
+
+    async def _ask(self, call: Call, canary_key: str | None) -> Result:
+        model = await self._model_for(canary_key, call.deadline)
         if model != self.model:
             try:
                 return await self._send(call, model)
@@ -160,14 +170,16 @@ class BaseDetector:
                 )
                 if pause is None:
                     raise
+                call.seen.note_retry(error)
             await self._runtime.sleep(pause)
         raise DetectorError("this detector is closed")
 
     async def _try(self, call: Call, model: str, server: Server) -> Result:
-        request = Request(model, call.data, call.parameters)
         try:
-            answer = await server.transport.infer(request, call.deadline.left())
-            result = result_of(answer.tensors, model=answer.model, server=str(server.address))
+            with call.seen.observe_try(server.address, model) as headers:
+                request = Request(model, call.data, call.parameters, headers)
+                answer = await server.transport.infer(request, call.deadline.left())
+                result = result_of(answer.tensors, model=answer.model, server=str(server.address))
         except (Refused, ServerError) as failure:
             error = self._explained(failure, call, server)
             if model == self.model:  # a canary's failure is not the server's

@@ -1,6 +1,7 @@
 """Detector: images in, results out, for programs with threads or none."""
 
 from collections.abc import Iterable, Iterator
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Literal, Self, Unpack, overload
 
@@ -105,7 +106,10 @@ class Detector(BaseDetector):
         """
         given = request_parameters(**parameters)
         key_of = canary_key if callable(canary_key) else lambda _: canary_key
-        tasks = (partial(self._task, image, given, key_of(image)) for image in images)
+        # A thread begins without the context of whoever wants the results, such as its trace.
+        tasks = (
+            partial(copy_context().run, self._task, image, given, key_of(image)) for image in images
+        )
         return in_order(tasks, concurrency, errors)
 
     def _task(self, image: Image, parameters: dict[str, float | int], key: str | None) -> Result:

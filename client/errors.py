@@ -54,7 +54,10 @@ class Refused(Exception):
         status: such as UNAVAILABLE.
         said: by the server, or by what failed before it.
         retry_after: seconds after which the server asks to be tried again, None: it does not ask.
+        http_status: of the answer, None: there was none, or it came by gRPC.
     """
+
+    http_status: int | None = None
 
     def __init__(self, status: str, said: str, retry_after: float | None = None) -> None:
         super().__init__(status, said)

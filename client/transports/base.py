@@ -1,5 +1,6 @@
 """What carries requests to one server, whatever the protocol, for threads or for tasks."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +14,7 @@ class Request:
     model: str
     image: bytes = field(repr=False)
     parameters: dict[str, float | int]
+    headers: Mapping[str, str] = field(default_factory=dict)  # beside those of the connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from client.transports.base import Answer, Request, Transport
 from client.transports.retries import read_hint
 from client.transports.security import Security
 
+Metadata = tuple[tuple[str, str], ...]
+Reply = tuple[Any, dict[str, str]]  # the response, and its headers
 CONNECT_MS = 3000  # how long one attempt to connect may take; gRPC itself would give it 20 s
 
 
@@ -28,11 +30,12 @@ class Grpc(Transport):
     def __init__(self, address: Address, security: Security, headers: Mapping[str, str]) -> None:
         self._address = address
         self._credentials = security.credentials() if address.is_encrypted else None
-        self._metadata = tuple(headers.items())
+        self._metadata: Metadata = tuple(headers.items())
 
     async def infer(self, request: Request, seconds: float) -> Answer:
         """See Transport."""
-        response, _ = await self._call("ModelInfer", _message(request, seconds), seconds)
+        message, more = _message(request, seconds), tuple(request.headers.items())
+        response, _ = await self._call("ModelInfer", message, seconds, more)
         raw = response.raw_output_contents
         outputs = (
             Output(tensor.name, tensor.datatype, tensor.shape, data)
@@ -52,8 +55,8 @@ class Grpc(Transport):
         return headers
 
     @abstractmethod
-    async def _call(self, method: str, message: Any, seconds: float) -> tuple[Any, dict[str, str]]:
-        """Return the response to one message, and its headers."""
+    async def _call(self, method: str, message: Any, seconds: float, more: Metadata = ()) -> Reply:
+        """Send one message, with `more` metadata than each has."""
 
     def _channel(self, kind: Any) -> Any:
         """Return a channel of grpc or of grpc.aio."""
@@ -75,10 +78,10 @@ class BlockingGrpc(Grpc):
         """See Transport."""
         self._opened.close()
 
-    async def _call(self, method: str, message: Any, seconds: float) -> tuple[Any, dict[str, str]]:
+    async def _call(self, method: str, message: Any, seconds: float, more: Metadata = ()) -> Reply:
         send = getattr(self._stub, method).with_call
         try:
-            response, call = send(message, timeout=seconds, metadata=self._metadata)
+            response, call = send(message, timeout=seconds, metadata=self._metadata + more)
             return response, dict(call.initial_metadata())
         except grpc.RpcError as error:
             raise _refused(error) from None
@@ -101,13 +104,13 @@ class AsyncGrpc(Grpc):
         if self._opened is not None:
             await self._opened.close()
 
-    async def _call(self, method: str, message: Any, seconds: float) -> tuple[Any, dict[str, str]]:
+    async def _call(self, method: str, message: Any, seconds: float, more: Metadata = ()) -> Reply:
         if self._opened is None:
             self._opened = self._channel(grpc.aio)
             self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._opened)
         send = getattr(self._stub, method)
         try:
-            call = send(message, timeout=seconds, metadata=self._metadata)
+            call = send(message, timeout=seconds, metadata=self._metadata + more)
             return await call, dict(await call.initial_metadata())
         except grpc.RpcError as error:
             raise _refused(error) from None

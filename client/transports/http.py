@@ -65,6 +65,7 @@ class Http(Transport):
     async def infer(self, request: Request, seconds: float) -> Answer:
         """See Transport."""
         headers, body = _message(request, seconds)
+        headers.update(request.headers.items())
         response = await self._exchange(
             "POST", f"{model_path(request.model)}/infer", headers, body, seconds
         )
@@ -114,7 +115,9 @@ class Http(Transport):
         except (httpcore2.NetworkError, httpcore2.RemoteProtocolError, OSError) as error:
             raise Refused("UNAVAILABLE", _connection(error)) from None
         if response.status != 200:
-            raise _refused(response)
+            refused = _refused(response)
+            refused.http_status = response.status
+            raise refused
         return response
 
     @abstractmethod

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 HEAVY = ["cv2", "tyro", "tqdm", "PIL", "onnxruntime", "httpcore2", "tensorflow", "gradio"]
-HEAVY += ["training", "serving"]
+HEAVY += ["training", "serving", "opentelemetry"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""What a detector tells OpenTelemetry, where the program has it."""
