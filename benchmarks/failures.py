@@ -7,15 +7,20 @@
 Three `serving up` and one `serving gateway` as processes, under a steady load of a share of the
 capacity that was measured just before. No client tries anything twice. With --machines each server,
 the gateways, the store and the clients have a network namespace of their own, joined by a bridge: a
-link that is cut says nothing, as between real machines.
+link that is cut says nothing, as between real machines. There versions are published, too, while a
+server is cut off, or one is cut off at a random moment of a release: in the end all must serve one
+version, or the benchmark fails.
 """
 
+import contextlib
 import dataclasses
+import io
 import random
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +28,14 @@ import tyro
 from tqdm import tqdm
 
 from benchmarks import ROOT
+from benchmarks.contestants.tiny_network import write_artifact
 from benchmarks.load.steady import Steady, measure_capacity
 from benchmarks.measurement.figures import show_figures
-from benchmarks.measurement.hosts import Hosts
+from benchmarks.measurement.hosts import KEY, Hosts
+from serving.control import Control
+from serving.errors import ServingError
 from serving.fleet.configuration import CHECK_TIMEOUT
+from serving.release.publish import PublishSettings, publish
 
 Scenario = Callable[["Service", int], None]
 RECOVERY_SECONDS = 120.0
@@ -60,6 +69,8 @@ class Service:
 
     def __init__(self, hosts: Hosts, settings: Settings) -> None:
         self.hosts, self.settings = hosts, settings
+        self.refused: list[str] = []  # what was not published, and why
+        self._random = random.Random(settings.seed)
 
     def kill(self, number: int) -> None:
         """A whole server, as by a power cut, and a new start."""
@@ -95,13 +106,10 @@ class Service:
 
     def cut_store(self, number: int) -> None:
         """The store's link, for long, while a stub dies."""
-        self.hosts.set_link("store", up=False)
-        try:
+        with self._link_cut("store"):
             time.sleep(1)
             self.kill_stub(number)
             time.sleep(12 * self.settings.away_seconds)
-        finally:
-            self.hosts.set_link("store", up=True)
 
     def cut_gateway(self, number: int) -> None:
         """One of the two gateways: clients have both on their list."""
@@ -112,10 +120,58 @@ class Service:
         self.hosts.gateways[0].kill()
         self.hosts.gateways[0].start()
 
+    def publish_without(self, number: int) -> None:
+        """A version, while the link of a server is cut."""
+        with self._link_cut(self.hosts.servers[number].name):
+            self._publish()
+        self._wait_until_one_version_is_served()
+
+    def cut_in_mid_release(self, number: int) -> None:
+        """The link of a server, at a random moment of a release."""
+        publisher = threading.Thread(target=self._publish)
+        publisher.start()
+        time.sleep(self._random.uniform(0, 3))
+        self._cut(self.hosts.servers[number].name, self.settings.away_seconds)
+        publisher.join()
+        self._wait_until_one_version_is_served()
+
+    def _publish(self) -> None:
+        """A network whose answer nobody looks at: the load counts failures."""
+        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+            score = self._random.uniform(0.6, 0.9)
+            settings = PublishSettings(
+                artifact=write_artifact(Path(folder) / "tiny", score=score),
+                repository=self.hosts.repository,
+                url=",".join(self.hosts.grpc_urls),
+                admin_key=KEY,
+                private_server=False,
+                slowdown=100.0,
+            )
+            try:
+                publish(settings)
+            except ServingError as error:
+                self.refused.append(str(error))
+
+    def _wait_until_one_version_is_served(self) -> None:
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while len(served := {self._versions(url) for url in self.hosts.grpc_urls}) > 1:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the servers serve versions {served}")
+            time.sleep(0.2)
+
+    def _versions(self, url: str) -> tuple[str, ...]:
+        with Control(url, KEY) as control:
+            return tuple(sorted(control.versions("ssd", "READY")))
+
     def _cut(self, name: str, seconds: float) -> None:
+        with self._link_cut(name):
+            time.sleep(seconds)
+
+    @contextlib.contextmanager
+    def _link_cut(self, name: str) -> Iterator[None]:
         self.hosts.set_link(name, up=False)
         try:
-            time.sleep(seconds)
+            yield
         finally:
             self.hosts.set_link(name, up=True)
 
@@ -129,7 +185,12 @@ EACH: dict[str, Scenario] = {
     "stub frozen": Service.freeze_stub,
 }
 ONCE: dict[str, Scenario] = {"Envoy killed": Service.kill_envoy}
-EACH_MACHINE: dict[str, Scenario] = {"server killed": Service.kill, "link cut": Service.cut}
+EACH_MACHINE: dict[str, Scenario] = {
+    "server killed": Service.kill,
+    "link cut": Service.cut,
+    "released while cut off": Service.publish_without,
+    "cut off in mid-release": Service.cut_in_mid_release,
+}
 ONCE_MACHINE: dict[str, Scenario] = {
     "gateway killed": Service.kill_gateway,
     "gateway cut off": Service.cut_gateway,
@@ -158,6 +219,7 @@ def main(settings: Settings) -> int:
         "capacity_photos_per_second": round(capacity, 1),
         "load_photos_per_second": round(settings.share * capacity, 1),
         "left_behind": left,
+        "releases_refused": service.refused,
         "rows": rows,
     }
     show_figures(found, settings.output)

@@ -129,13 +129,14 @@ class Hosts:
         self._store: Process | None = None
         if not machines:
             self._choose_ports()
-        repository = (
+        self.repository = (
             f"s3://{SUBNET}.1:9000/{BUCKET}/{PREFIX}" if machines else str(folder / "models")
         )
         if not machines:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / "model_repository", folder / "models", ignore=ignore)
-        self.servers = [self._server(f"server{n + 1}", repository) for n in range(SERVERS)]
+        self.servers = [self._server(f"server{n + 1}", self.repository) for n in range(SERVERS)]
+        self.grpc_urls = [self._at(server.name, "grpc") for server in self.servers]
         lines = [f"{self._at(s.name, 'grpc')} {self._at(s.name, 'http')}" for s in self.servers]
         (folder / "servers.txt").write_text("\n".join(lines) + "\n")
         seconds = "1" if check else "86400"
