@@ -13,8 +13,10 @@ servers' queues, photos and all: that is sent for a shorter time, and answered a
 
 import contextlib
 import itertools
+import json
 import statistics
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -42,6 +44,7 @@ MEMORY_EVERY = 2.0  # seconds
 NORMAL = 2.0  # times the time of a photo on idle servers
 PATIENCE = 300.0  # seconds until servers are given up that are not normal again
 BULK = {"priority": "u=7"}
+OVERFLOW = "UO"  # Envoy's flag of a request beyond the limit of those under way
 
 
 @dataclass(frozen=True)
@@ -161,8 +164,11 @@ def _ratios(direct: Sequence[float], through: Sequence[float]) -> list[float]:
     return [figures.ratio(value, before, after) for before, value, after in neighbours]
 
 
-def _measure_overload(s: Settings, way: Way, share: float, seconds: float) -> dict[str, Any]:
+def _measure_overload(
+    s: Settings, way: Way, share: float, seconds: float, log: Path
+) -> dict[str, Any]:
     """Several times the capacity, which is measured before and after."""
+    read = log.stat().st_size
     quiet_ms = way.one_at_a_time(20)
     before = way.throughput(s.concurrency, 5.0)
     with _memory() as samples:
@@ -180,11 +186,21 @@ def _measure_overload(s: Settings, way: Way, share: float, seconds: float) -> di
         "useful, of the capacity": useful / capacity,
         "answered, ms": figures.latency(answers),
         "refused, ms": figures.latency([ms for each in found for ms in each["failed_ms"]]),
+        "refused, by the gateway's clock, ms": figures.latency(_refused_ms(log, read)),
         "generator late, ms": figures.latency([ms for each in found for ms in each["lateness_ms"]]),
         "verdicts": dict(sum((Counter(each["verdicts"]) for each in found), Counter())),
         "normal after, s": normal_after,
         "memory, MiB": summarise_memory(samples),
     }
+
+
+def _refused_ms(log: Path, begin: int) -> list[float]:
+    """From the first byte of each refused request to the last of its answer, in whole milliseconds;
+    of the access log's entries from a byte on."""
+    with log.open() as lines:
+        lines.seek(begin)
+        entries = (json.loads(line) for line in lines if line.endswith("\n"))
+        return [float(entry["milliseconds"]) for entry in entries if entry["flags"] == OVERFLOW]
 
 
 def _wait_until_normal(way: Way, limit_ms: float) -> float:
@@ -249,8 +265,13 @@ def _ask(way: Way, rate: float, seconds: float) -> dict[str, Any]:
 
 def _measure(s: Settings) -> Iterator[tuple[str, Any]]:
     photos = find_photos(s.photos)
-    fleet = Fleet(FleetSettings(port=0, repository=str(s.repository), replicas=s.replicas))
     with contextlib.ExitStack() as stack:
+        log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "access.log"
+        fleet = Fleet(
+            FleetSettings(
+                port=0, repository=str(s.repository), replicas=s.replicas, access_log=str(log)
+            )
+        )
         servers = stack.enter_context(fleet).servers
         one = stack.enter_context(Gateway(GatewaySettings(port=0), fleet.addresses()[:1]))
         ways = {
@@ -266,7 +287,7 @@ def _measure(s: Settings) -> Iterator[tuple[str, Any]]:
         for number, share in itertools.product(range(1, s.rounds + 1), s.shares):
             for name, way in ways.items():
                 seconds = s.seconds if name == "through the gateway" else s.bare_seconds
-                found = _measure_overload(s, way, share, seconds)
+                found = _measure_overload(s, way, share, seconds, log)
                 yield f"{share:g} times, {name}, round {number}", found
 
 
