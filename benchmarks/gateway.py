@@ -270,7 +270,8 @@ def _measure(s: Settings) -> Iterator[tuple[str, Any]]:
         fleet = Fleet(
             FleetSettings(
                 port=0, repository=str(s.repository), replicas=s.replicas, access_log=str(log)
-            )
+            ),
+            _tell,
         )
         servers = stack.enter_context(fleet).servers
         one = stack.enter_context(Gateway(GatewaySettings(port=0), fleet.addresses()[:1]))
@@ -289,6 +290,10 @@ def _measure(s: Settings) -> Iterator[tuple[str, Any]]:
                 seconds = s.seconds if name == "through the gateway" else s.bare_seconds
                 found = _measure_overload(s, way, share, seconds, log)
                 yield f"{share:g} times, {name}, round {number}", found
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def main(settings: Settings) -> None:
