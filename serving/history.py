@@ -5,6 +5,7 @@ It stands beside the models, where Triton ignores it. For each task:
     versions    facts of each version: when and by whom it was published, mAP, data fingerprint, ...
     highest     the highest number ever given, so that none is given twice
     lived       the versions that were live, in order; the last one is, rollback goes back
+    since       when what is served last changed, a canary's coming and going as well (UTC)
     unfinished  a release that is under way: how to undo or finish it, if its publisher was killed
 
 Versions that somebody copied in by hand are not in it; what is known of those stands in the
@@ -59,6 +60,7 @@ class Record:
     highest: int = 0
     lived: list[int] = field(default_factory=list)
     unfinished: Unfinished | None = None
+    since: str = ""  # empty in a file of before
 
     def becomes_live(self, version: int, back: bool = False) -> None:
         """Note that a version is live now.
@@ -99,6 +101,7 @@ def read_record(store: Store, ensemble: str) -> Record:
             )
             if unfinished
             else None,
+            str(entry.get("since", "")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PublishError(
@@ -211,8 +214,12 @@ def read_trained_on(network: bytes) -> set[str]:
 
 def sign_release() -> dict[str, str]:
     """The facts of who publishes, and when (UTC)."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"published": now, "by": user_and_host()}
+    return {"published": tell_time(), "by": user_and_host()}
+
+
+def tell_time() -> str:
+    """The time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _read_metadata(network: bytes) -> dict[str, str]:

@@ -29,7 +29,7 @@ from tritonclient.utils import InferenceServerException
 
 from client.versions import NEWEST, pin_of
 from serving.errors import PublishError, ServingError, StoreError, first_line
-from serving.history import Record, Unfinished, read_published, write_record
+from serving.history import Record, Unfinished, read_published, tell_time, write_record
 from serving.release.deployment import Deployment, compute_scores
 from serving.release.servers import describe_failures
 from serving.repository import State
@@ -200,6 +200,7 @@ class Rollout:
         record.becomes_live(before)
         if after != before:
             record.becomes_live(after, back)
+        record.since = tell_time()
         record.unfinished = replace(unfinished, committed=True)
         write_record(self.repository.store, self.task.ensemble, record)
         self.record = record

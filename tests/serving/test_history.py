@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ from tests.serving.tiny_network import network
 UNFINISHED = Unfinished(
     State(1), State(1, 2, 0.25), 2, "abc", {"ssd/config.pbtxt": "x", "e_canary/config.pbtxt": None}
 )
-RECORD = Record({1: {"by": "me", "mAP@0.5": 0.9}}, highest=1, lived=[1], unfinished=UNFINISHED)
+RECORD = Record(
+    {1: {"by": "me", "mAP@0.5": 0.9}},
+    highest=1,
+    lived=[1],
+    unfinished=UNFINISHED,
+    since="2026-11-27T07:00:00+00:00",
+)
 
 
 @pytest.fixture
@@ -89,6 +96,14 @@ def test_the_order_of_lives() -> None:
     for version, left in ((3, [1, 2, 3]), (1, [1]), (7, [7])):
         record.becomes_live(version, back=True)
         assert record.lived == left
+
+
+def test_a_record_of_before_does_not_say_since_when(store: FolderStore) -> None:
+    history.write_record(store, "ensemble", RECORD)
+    document = json.loads(store.read(history.FILE))
+    del document["tasks"]["ensemble"]["since"]
+    store.write(history.FILE, json.dumps(document).encode())
+    assert history.read_record(store, "ensemble") == replace(RECORD, since="")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import pytest
 
 from serving.__main__ import main
 from serving.errors import DamagedFileError, PublishError
+from serving.history import read_record
 from serving.model_config import list_configs, parse_config
+from serving.release import rollout
 from serving.release.promote import (
     PromoteSettings,
     RollbackSettings,
@@ -89,6 +91,28 @@ def test_the_order_of_what_was_live(commands: Releases) -> None:
     assert commands.publish() == State(5)
     assert commands.rollback() == State(4)
     assert commands.versions() == [1, 2, 3, 4, 5]
+
+
+def test_each_change_of_what_is_served_notes_when(
+    commands: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A canary's coming and going too: figures of before are other versions'."""
+    clock = iter("abcde")
+    monkeypatch.setattr(rollout, "tell_time", lambda: next(clock))
+    changes = [
+        commands.publish,
+        commands.rollback,
+        commands.canary,
+        commands.rollback,  # of the canary: the live version stays
+        lambda: commands.promote(2),
+    ]
+    seen = []
+    for change in changes:
+        change()
+        seen.append(read_record(open_store(commands.repository), "ensemble").since)
+        with pytest.raises(PublishError):
+            commands.promote(99)
+    assert "".join(seen) == "abcde"
 
 
 def test_a_live_version_that_is_not_the_newest_stays_so(commands: Releases) -> None:
