@@ -10,6 +10,7 @@ import tyro
 from serving.errors import ServingError
 from serving.fleet.files import FilesSettings, write_gateway_files
 from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gateway
+from serving.monitoring.drift import DriftSettings, drift
 from serving.release.compare import CompareSettings, compare
 from serving.release.listing import ReleasesSettings, releases
 from serving.release.promote import (
@@ -59,6 +60,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "promote": (PromoteSettings, promote),
     "rollback": (RollbackSettings, rollback),
     "releases": (ReleasesSettings, releases),
+    "drift": (DriftSettings, drift),
 }
 
 

@@ -8,6 +8,8 @@ ServingError
 ├── EvaluationError     an evaluation set cannot be used
 ├── CompareError        nothing to compare: no such model, no server, no photos
 ├── TuneError           no settings found: no photos, a target that none meets
+├── DriftError          Prometheus, or a reference, does not give figures to judge
+│   └── UntoldError         they are too few to tell, or not to be compared
 └── StoreError          the place where a model repository lies did not do what was asked
     ├── MissingFileError    it has no such file
     ├── DamagedFileError    a network is not the one that was published
@@ -47,6 +49,14 @@ class CompareError(ServingError):
 
 class TuneError(ServingError):
     """No settings were found: no photos, or a target that none meets. Nothing was written."""
+
+
+class DriftError(ServingError):
+    """The figures to judge cannot be had: from Prometheus, or of the reference."""
+
+
+class UntoldError(DriftError):
+    """Nothing can be told from the figures, neither a drift nor that there is none."""
 
 
 class StoreError(ServingError):

@@ -44,6 +44,11 @@ def test_commands_do_without_the_backend_in_python() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_commands_start_without_what_drift_alone_needs() -> None:
+    program = "import sys, serving.__main__; sys.exit('scipy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_refusal_is_one_line_and_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--repository", str(tmp_path / "absent")]) == 1
     assert capsys.readouterr().err == (

@@ -1,0 +1,1 @@
+"""What the world sends: live figures from Prometheus, judged beside a version's reference."""
