@@ -1,7 +1,9 @@
 """Talks to a running tritonserver over gRPC: a real inference, loading and unloading."""
 
+import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,6 +11,8 @@ import numpy as np
 import tritonclient.grpc as grpc_client
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
+
+from serving.errors import PrerequisiteError
 
 # Of its own, so that failed attempts before a restart do not delay the first one after it.
 CHANNEL = [
@@ -18,6 +22,24 @@ CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 KEY_HEADER = "triton-grpc-protocol-admin-key"
+
+
+def find_admin_key(given: str) -> str:
+    """The key that was given, else TRITON_ADMIN_KEY, else what TRITON_ADMIN_KEY_FILE holds.
+
+    Empty where there is none.
+
+    Raises:
+        PrerequisiteError: the file cannot be read.
+    """
+    file = os.environ.get("TRITON_ADMIN_KEY_FILE", "")
+    key = given or os.environ.get("TRITON_ADMIN_KEY", "")
+    if key or not file:
+        return key
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise PrerequisiteError(f"TRITON_ADMIN_KEY_FILE is {file}: {error}") from None
 
 
 class Control:

@@ -1,5 +1,6 @@
 """The servers over one repository: what a release does, it does on all of them at once."""
 
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from serving.repository import State, Task
 
 T = TypeVar("T")
 LIST = "@"  # before the name of a file of addresses
+DNS = "dns:"  # before a name that stands for several
 
 
 class Servers:
@@ -93,14 +95,16 @@ def describe_failures(lost: Mapping[str, Exception]) -> str:
 
 
 def read_addresses(text: str) -> list[str]:
-    """The gRPC addresses in the option --url: a,b,c, or @FILE for those in a file.
+    """The gRPC addresses in the option --url: a,b,c, @FILE for those in a file, or dns:HOST:PORT.
 
     In the file each line begins with one, as in the list that a fleet writes; what stands behind a
-    # is left out.
+    # is left out. A name is looked up once, and stands for all addresses that it has.
 
     Raises:
         PublishError: there are none, one is malformed or there twice, or the file cannot be read.
     """
+    if text.startswith(DNS):
+        return _look_up(text.removeprefix(DNS))
     listed = text.split(",")
     if text.startswith(LIST):
         try:
@@ -120,6 +124,20 @@ def read_addresses(text: str) -> list[str]:
     if twice := [authority for authority, count in counts.items() if count > 1]:
         raise PublishError(f"--url {text}: {twice[0]} is there {counts[twice[0]]} times")
     return list(counts)
+
+
+def _look_up(place: str) -> list[str]:
+    """All addresses of a name, with its port, in their order."""
+    host, _, port = place.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except (OSError, ValueError) as error:
+        raise PublishError(
+            f"--url {DNS}{place}: no address is known of it ({error}): expected HOST:PORT, a name "
+            "of servers that are ready"
+        ) from None
+    hosts = sorted({str(address[0]) for *_, address in found})
+    return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts]
 
 
 def read_state(control: Control, task: Task) -> State | None:

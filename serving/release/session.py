@@ -1,13 +1,12 @@
 """What every release begins with: the lock, the task, the servers, the last one's remains."""
 
-import os
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tritonclient.utils import InferenceServerException
 
-from serving.control import Control
+from serving.control import Control, find_admin_key
 from serving.errors import PublishError, first_line
 from serving.history import read_record, write_record
 from serving.release.deployment import Deployment
@@ -30,10 +29,11 @@ class ReleaseSettings:
     """The task's ensemble, the model that takes photos."""
     url: str = ""
     """Host and gRPC port of the running server, e.g. 127.0.0.1:8001; a,b,c for all that serve the
-    repository, or @FILE for those in a file, one a line. Without it the change waits for their next
-    start, or for `up --watch`."""
+    repository, @FILE for those in a file, one a line, or dns:HOST:PORT for all addresses of a name.
+    Without it the change waits for their next start, or for `up --watch`."""
     admin_key: str = ""
-    """The servers' admin key; empty: the environment variable TRITON_ADMIN_KEY."""
+    """The servers' admin key; empty: the environment variable TRITON_ADMIN_KEY, else the content of
+    the file TRITON_ADMIN_KEY_FILE."""
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def connect(settings: ReleaseSettings) -> Iterator[Servers]:
         PublishError: an address is malformed.
     """
     urls = read_addresses(settings.url) if settings.url else []
-    key = settings.admin_key or os.environ.get("TRITON_ADMIN_KEY", "")
+    key = find_admin_key(settings.admin_key)
     with ExitStack() as stack:
         yield Servers({url: stack.enter_context(Control(url, key)) for url in urls})
 

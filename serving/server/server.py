@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from serving.control import Control
+from serving.control import Control, find_admin_key
 from serving.errors import (
     PrerequisiteError,
     ServingError,
@@ -66,9 +66,7 @@ class EmbeddedServer:
         self._report = report
         self._store = open_store(settings.repository)
         self._watch = Watch(self._store, settings.model_config_name) if settings.watch else None
-        self.admin_key = (
-            settings.admin_key or os.environ.get("TRITON_ADMIN_KEY") or secrets.token_hex(16)
-        )
+        self.admin_key = find_admin_key(settings.admin_key) or secrets.token_hex(16)
         self._ports: dict[str, int] = {}
         self._region = shared_memory.Region()
         self._source: Source | None = None  # of the repository, for tritonserver

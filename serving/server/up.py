@@ -1,6 +1,5 @@
 """`serving up`: runs the embedded server in the foreground until a signal ends it."""
 
-import os
 import signal
 import sys
 import time
@@ -9,6 +8,7 @@ from contextlib import suppress
 
 from tritonclient.utils import InferenceServerException
 
+from serving.control import find_admin_key
 from serving.cores import usable_cores
 from serving.errors import first_line
 from serving.server.server import EmbeddedServer, ServerSettings, SlowStartError
@@ -68,7 +68,7 @@ def describe_server(server: EmbeddedServer) -> None:
     say(f"  gRPC     {server.grpc_url}")
     say(f"  HTTP     http://{server.http_url}")
     say(f"  metrics  http://{server.metrics_url}/metrics")
-    if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
+    if not find_admin_key(settings.admin_key):
         say(f"  admin key for loading and unloading models: {server.admin_key}")
     if settings.model_config_name:
         say(f"  variant  {settings.model_config_name}")

@@ -3,12 +3,14 @@
 S3 and what speaks its protocol, Google, Azure. One PUT is atomic.
 """
 
+import configparser
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import obstore
@@ -21,14 +23,15 @@ from obstore.exceptions import (
 )
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from serving.errors import MissingFileError, StoreError
+from serving.errors import MissingFileError, StoreError, first_line
 
 CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN where it is needed, and "
-    "AWS_DEFAULT_REGION",
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN where it is needed, or the "
+    "file AWS_SHARED_CREDENTIALS_FILE, and AWS_DEFAULT_REGION",
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "as": "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
 }
+KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 PATIENCE = 15  # seconds until a store that is away or does not answer is given up, at most
 CONNECT_SECONDS = 4  # each is tried twice
 ANSWER_SECONDS = 6
@@ -122,9 +125,10 @@ class Bucket:
                 key = os.environ.get("AZURE_STORAGE_KEY")
                 account = {"account_name": place.account} | ({"account_key": key} if key else {})
                 return AzureStore(place.bucket, config=account, **common)  # type: ignore[arg-type]
+            common["config"] = _read_aws_file()
             if place.host:
                 endpoint = (place.scheme or "http://") + place.host
-                common["config"] = {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+                common["config"] |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
             return S3Store(place.bucket, **common)
 
     @contextmanager
@@ -172,6 +176,23 @@ class Bucket:
         """The server, for the begin of a sentence."""
         names = {"s3": "Amazon S3", "gs": "Google Cloud Storage", "as": "Azure Storage"}
         return f"the store {self._place.host}" if self._place.host else names[self._place.kind]
+
+
+def _read_aws_file() -> dict[str, str]:
+    """The keys in Amazon's own file, which obstore does not read; none where others are set."""
+    file = os.environ.get("AWS_SHARED_CREDENTIALS_FILE")
+    if not file or "AWS_ACCESS_KEY_ID" in os.environ:
+        return {}
+    profile = os.environ.get("AWS_PROFILE", "default")
+    parsed = configparser.ConfigParser(interpolation=None)
+    try:
+        parsed.read_string(Path(file).read_text(encoding="utf-8"))
+        return {name: value for name, value in parsed[profile].items() if name in KEYS}
+    except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
+        raise StoreError(
+            f"AWS_SHARED_CREDENTIALS_FILE is {file}, where [{profile}] with aws_access_key_id and "
+            f"aws_secret_access_key is expected: {first_line(error)}"
+        ) from None
 
 
 def _find_cause(text: str) -> str:

@@ -1,9 +1,12 @@
 """What the server is asked and told, on the real one."""
 
+from pathlib import Path
+
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from serving.control import Control, sample_photo
+from serving.control import Control, find_admin_key, sample_photo
+from serving.errors import PrerequisiteError
 from serving.server.server import EmbeddedServer
 
 
@@ -12,6 +15,20 @@ def test_nobody_there() -> None:
         assert not control.is_ready()
         with pytest.raises(InferenceServerException):
             control.infer("ensemble", 1.0)
+
+
+def test_the_admin_keys_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_ADMIN_KEY", raising=False)
+    monkeypatch.delenv("TRITON_ADMIN_KEY_FILE", raising=False)
+    assert find_admin_key("") == ""
+    monkeypatch.setenv("TRITON_ADMIN_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(PrerequisiteError, match=r"TRITON_ADMIN_KEY_FILE is .*No such file"):
+        find_admin_key("")
+    (tmp_path / "key").write_text("of the file\n")
+    assert find_admin_key("") == "of the file"
+    monkeypatch.setenv("TRITON_ADMIN_KEY", "of the environment")
+    assert find_admin_key("") == "of the environment"
+    assert find_admin_key("given") == "given"
 
 
 def test_wrong_key(server: EmbeddedServer) -> None:

@@ -25,6 +25,15 @@ def test_addresses(tmp_path: Path) -> None:
     assert read_addresses("a:1, b:2,[::1]:3") == ["a:1", "b:2", "[::1]:3"]
     (tmp_path / "fleet").write_text("# two\na:1 a:2\n\nb:2  # the other\n")
     assert read_addresses(f"@{tmp_path}/fleet") == ["a:1", "b:2"]
+    assert "127.0.0.1:1" in read_addresses("dns:localhost:1")
+    assert read_addresses("dns:::1:1") == ["[::1]:1"]
+
+
+def test_a_name_stands_for_all_servers_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", (host, 8001)) for host in ("10.0.0.9", "10.0.0.2", "fd00::1")]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    expected = ["10.0.0.2:8001", "10.0.0.9:8001", "[fd00::1]:8001"]
+    assert read_addresses("dns:ssd-triton:8001") == expected
 
 
 @pytest.mark.parametrize(
@@ -35,6 +44,8 @@ def test_addresses(tmp_path: Path) -> None:
         ("a:1,http://b:2", "--url a:1,http://b:2: must be host:port of gRPC, found http://b:2"),
         ("a:1,b:2,a:1", "--url a:1,b:2,a:1: a:1 is there 2 times"),
         ("@absent", "--url @absent: the file cannot be read: .*No such file"),
+        ("dns:ssd-triton.invalid:1", "dns:ssd-triton.invalid:1: no address is known of it"),
+        ("dns:localhost", "dns:localhost: no address is known of it .*expected HOST:PORT"),
         ("@{empty}", "the file is empty, expected an address on each line"),
     ],
 )

@@ -349,6 +349,20 @@ def test_denied_access(refusing: Callable[[int, str], str], status: int, code: s
     expect(f"s3://{host}/bucket/models", sentence)
 
 
+def test_keys_in_amazons_own_file(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    words = f"AWS_SHARED_CREDENTIALS_FILE is {file}, where .*default.* is expected: "
+    expect_of(lambda: open_store(s3), f"{words}.*No such file")
+    file.write_text("[other]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    expect_of(lambda: open_store(s3), f"{words}'default'")
+    monkeypatch.setenv("AWS_PROFILE", "other")
+    open_store(s3).write("releases.json", b"{}")
+    assert open_store(s3).read("releases.json") == b"{}"
+
+
 @pytest.mark.usefixtures("moto_server")
 def test_a_store_in_trouble(refusing: Callable[[int, str], str]) -> None:
     host = refusing(503, "SlowDown")
