@@ -4,10 +4,12 @@
 #
 #   TRITON_ADMIN_KEY         required; only requests that carry it may load and unload models,
 #                            register shared memory, or change tracing and logging
+#   TRITON_ADMIN_KEY_FILE    a file that holds it, where it is not set itself
 #   TRITON_MODEL_REPOSITORY  a folder or an s3:// address; /models where it is not set
 #   TRITON_MODEL_CONFIG_NAME a variant: models that have configs/NAME.pbtxt run with that
 #   AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_DEFAULT_REGION, AWS_SESSION_TOKEN
-#                            for such an address; Triton reads them itself
+#                            for such an address, or AWS_SHARED_CREDENTIALS_FILE, or who the
+#                            container is to its cloud; Triton reads them itself
 set -eu
 
 refuse() {
@@ -16,6 +18,10 @@ refuse() {
 }
 
 key=${TRITON_ADMIN_KEY:-}
+file=${TRITON_ADMIN_KEY_FILE:-}
+if [ -z "$key" ] && [ -n "$file" ]; then
+    key=$(cat "$file" 2>/dev/null) || refuse "TRITON_ADMIN_KEY_FILE is $file, which cannot be read"
+fi
 case $key in
     '') refuse 'TRITON_ADMIN_KEY is not set, and there is no default' ;;
     *[!A-Za-z0-9_.-]*) refuse 'TRITON_ADMIN_KEY may hold letters, digits, dots, - and _ only' ;;

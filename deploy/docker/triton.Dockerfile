@@ -13,7 +13,7 @@ COPY constraints.txt ./
 RUN python3 -m pip install --no-cache-dir --break-system-packages --constraint constraints.txt \
         numpy opencv-python-headless pillow
 
-COPY deploy/docker/serve.sh deploy/docker/healthcheck.py ./
+COPY deploy/docker/serve.sh deploy/docker/healthcheck.py deploy/docker/drain.py ./
 COPY model_repository /models
 
 # The C library keeps up to 32 MiB that it freed: with its own limits the memory of each photo goes

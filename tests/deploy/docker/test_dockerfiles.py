@@ -27,7 +27,8 @@ from tests.conftest import PROJECT, wait_until
 
 TRITON = PROJECT / "deploy" / "docker" / "triton.Dockerfile"
 APP = PROJECT / "deploy" / "docker" / "app.Dockerfile"
-FILES = pytest.mark.parametrize("file", [TRITON, APP], ids=lambda file: file.name)
+SERVING = PROJECT / "deploy" / "docker" / "serving.Dockerfile"
+FILES = pytest.mark.parametrize("file", [TRITON, APP, SERVING], ids=lambda file: file.name)
 
 
 class Server(Protocol):
@@ -123,6 +124,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Image:
     return build(APP, tmp_path_factory.mktemp("app"))
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return build(SERVING, tmp_path_factory.mktemp("serving"))
+
+
 @FILES
 def test_passes_the_linter(file: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
@@ -146,6 +152,7 @@ def test_context_holds_what_the_images_need_and_nothing_else() -> None:
         "deploy",
         "model_repository",
         "pyproject.toml",
+        "serving",
     }
     assert {name.split("/")[0] for name in files} <= tops | {"samples", ".dockerignore"}
     assert not [name for name in files if ".env" in name]
@@ -209,6 +216,24 @@ def test_app_image_serves_the_page(app: Image, server: Server, tmp_path: Path) -
         page.terminate()
         page.wait(30)
     assert subprocess.run([app.python, *health], check=False, timeout=10).returncode == 1
+
+
+def test_serving_image_runs_every_command(serving: Image, tmp_path: Path) -> None:
+    program, *arguments = serving.command
+    assert program == "python"
+    variables = {"PATH": os.defpath} | serving.variables | {"HOME": str(tmp_path)}
+
+    def run(*words: str) -> str:
+        command = [str(serving.python), *words]
+        return subprocess.run(
+            command, cwd=serving.folder, env=variables, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "publish" in run(*arguments)
+    assert "envoy.yaml" in run("-m", "serving", "gateway-files", str(tmp_path / "gateway"))
+    assert "ensemble in model_repository" in run(
+        "-m", "serving", "releases", "--repository", "model_repository"
+    )
 
 
 def free_port() -> int:

@@ -1,4 +1,4 @@
-"""What the Docker tests share: a server started by the image's own script."""
+"""What the tests of images and of the chart share: a server started by the image's own script."""
 
 import os
 import subprocess

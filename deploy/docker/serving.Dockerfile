@@ -1,0 +1,19 @@
+# The commands of `python -m serving`, for releases and checks in a cluster. Built from the
+# project's root:
+#
+#   docker build -f deploy/docker/serving.Dockerfile -t ssd-on-triton/serving .
+FROM python:3.12-slim
+
+# Packages first: this layer is built again only when they change.
+WORKDIR /app
+COPY pyproject.toml constraints.txt ./
+RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[serving]"
+
+COPY client client
+COPY serving serving
+COPY deploy/gateway deploy/gateway
+COPY model_repository model_repository
+
+ENV PYTHONUNBUFFERED=1 HOME=/tmp
+USER 1000:1000
+CMD ["python", "-m", "serving", "--help"]
