@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import pytest
 import yaml
 
+from benchmarks.autoscaling import DOWN, STABILIZATION, UP
 from client import Detector
 from serving.server.prerequisites import choose_ports
 from tests.conftest import wait_until
@@ -131,6 +132,17 @@ def test_the_adapter_asks_what_keda_asks(triggers: dict[str, Any], render: Rende
     assert triggers["requests-under-way"]["metadata"]["threshold"] == "2"
     assert targets[1] == {"type": "Value", "value": "50m"}
     assert triggers["queue-seconds"]["metadata"]["threshold"] == "0.05"
+
+
+def test_the_simulation_changes_as_fast_as_the_chart(render: Render) -> None:
+    scaler = find(render(autoscaling__enabled="true"), "HorizontalPodAutoscaler", "ssd-triton")
+    behavior = scaler["spec"]["behavior"]
+    for side, simulated in (("scaleUp", UP), ("scaleDown", DOWN)):
+        policies = behavior[side]["policies"]
+        assert behavior[side]["selectPolicy"] == "Max"
+        assert {each["type"].lower(): each["value"] for each in policies} == simulated
+        assert {each["periodSeconds"] for each in policies} == {60}
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == STABILIZATION
 
 
 @pytest.mark.parametrize("kind", ["hpa", "keda"])
