@@ -51,6 +51,28 @@ def test_refuses_a_key_that_protects_nothing(key: str | None, complaint: str) ->
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "TRITON_ADMIN_KEY_FILE is {file}, which cannot be read"),
+        ("short\n", "has 5 characters, 16 or more expected"),
+        ("k" * 16, ""),
+        ("k" * 16 + "\n", ""),
+    ],
+)
+def test_the_key_may_stand_in_a_file(tmp_path: Path, content: str | None, told: str) -> None:
+    program, file = tmp_path / "tritonserver", tmp_path / "key"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    program.chmod(0o755)
+    if content is not None:
+        file.write_text(content)
+    variables = {"PATH": f"{tmp_path}:/usr/bin:/bin", "TRITON_ADMIN_KEY_FILE": str(file)}
+    done = subprocess.run(["sh", SERVE], env=variables, capture_output=True, text=True, check=False)
+    assert told.format(file=file) in done.stderr
+    assert ("admin-key=kkkkkkkkkkkkkkkk\n" in done.stdout) == (not told)
+    assert len(done.stderr.splitlines()) == bool(told)
+
+
 @pytest.mark.parametrize(("cores", "variant", "told"), [(2, "", 0), (8, "", 1), (8, "large", 0)])
 def test_more_cores_than_the_configurations_suit(
     cores: int, variant: str, told: int, tmp_path: Path
