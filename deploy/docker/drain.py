@@ -3,9 +3,9 @@
 Exit code 0: nothing is under way any more, 1: something is, or the server does not say, 2: wrong
 usage. Triton itself, once told to end, refuses the next step of each request that is inside an
 ensemble. So first clients get time to learn that this server is leaving, and are served meanwhile.
-Then the ensembles are unloaded: they refuse new requests with NOT_FOUND, which the gateway asks of
-another server, finish the old ones, and only then count as unloaded. Standard library only;
-Kubernetes runs it before it sends SIGTERM.
+Then the ensembles are unloaded: they refuse new requests, which the gateway asks of another server,
+finish the old ones, and only then count as unloaded. Standard library only; Kubernetes runs it
+before it sends SIGTERM.
 
     python3 drain.py [HOST:PORT] [--wait 5] [--seconds 30]
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ import pytest
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.conftest import PROJECT
 from tests.deploy.kubernetes.conftest import Render, container, find, pod
+from tests.serving.conftest import copy_repository
 from tests.serving.store.refusing import refusing_store
+from tests.serving.tiny_network import LABELS, write_artifact
 
 PUBLISHING = {
     "repository__claim": "models",
@@ -43,37 +44,26 @@ def execute(
     )
 
 
-@pytest.fixture
-def served(tiny_repository: Path) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer(ServerSettings(repository=tiny_repository)) as server:
-        yield server
-
-
-def test_it_publishes_to_every_server_and_compares_them(
-    render: Render,
-    served: EmbeddedServer,
-    tiny_repository: Path,
-    make_artifact: Callable[..., Path],
-    tmp_path: Path,
-) -> None:
-    artifact = make_artifact(["RBC", "WBC", "Platelets"])
+def test_it_publishes_to_every_server_and_compares_them(render: Render, tmp_path: Path) -> None:
+    repository = copy_repository(tmp_path / "models", score=0.9)
+    artifact = write_artifact(tmp_path / "artifact", LABELS)
     quick = {"release__arguments": "{--no-private-server,--slowdown=1000}"}
-    objects = render(**PUBLISHING, **quick)
-    (tmp_path / "key").write_text(f"{served.admin_key}\n")
-    places = {
-        "/artifacts/mine/int8": str(artifact),
-        "/models": str(tiny_repository),
-        "/etc/ssd/admin/key": str(tmp_path / "key"),
-        "dns:ssd-triton:8001": f"dns:localhost:{served.grpc_url.partition(':')[2]}",
-    }
-    release = pod(objects, "ssd-publish-first", "Job")
+    release = pod(render(**PUBLISHING, **quick), "ssd-publish-first", "Job")
     [publish], [compare] = release["initContainers"], release["containers"]
-    done = execute(publish, places)
-    assert done.returncode == 0, done.stderr
-    assert "version 2 is live" in done.stdout
-    done = execute(compare, places)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "skew" not in done.stdout
+    with EmbeddedServer(ServerSettings(repository=repository)) as served:
+        (tmp_path / "key").write_text(f"{served.admin_key}\n")
+        places = {
+            "/artifacts/mine/int8": str(artifact),
+            "/models": str(repository),
+            "/etc/ssd/admin/key": str(tmp_path / "key"),
+            "dns:ssd-triton:8001": f"dns:{served.grpc_url}",
+        }
+        done = execute(publish, places)
+        assert done.returncode == 0, done.stderr
+        assert "version 2 is live" in done.stdout
+        done = execute(compare, places)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "skew" not in done.stdout
 
 
 def test_where_no_server_is_ready_it_says_so(render: Render, tmp_path: Path) -> None:

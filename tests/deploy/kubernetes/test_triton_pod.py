@@ -149,7 +149,7 @@ def test_it_answers_all_that_it_has_and_then_no_more(
         assert done.returncode == 0, done.stdout
         assert done.stdout.startswith("drained: all was answered")
         for each in asking:
-            assert "not found" in each.result(120)
+            assert "takes no requests now" in each.result(120)
     probe = execute(one["readinessProbe"]["exec"]["command"], ending)
     assert probe.returncode == 1
 

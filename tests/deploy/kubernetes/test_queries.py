@@ -1,6 +1,7 @@
-"""By what servers are added: the queries, asked of a real Prometheus over real metrics."""
+"""By what servers are added and a canary is judged: asked of a real Prometheus, of real metrics."""
 
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -108,6 +109,19 @@ def test_waiting_is_counted_by_the_photo(prometheus: Ask, triggers: dict[str, An
     misleading = f"sum(rate(nv_inference_queue_duration_us{{{LABELS}}}[1m])) / 1e6 / {whole}"
     wait_until(lambda: (prometheus(query) or 0) > 0)
     wait_until(lambda: abs((prometheus(f"({query}) / ({misleading})") or 0) - 4) < 0.2)
+
+
+@pytest.mark.usefixtures("busy")
+def test_a_version_is_as_good_as_itself(prometheus: Ask, render: Render) -> None:
+    template = find(render(options=THERE, **ALL), "AnalysisTemplate", "ssd-canary")["spec"]
+    asked = {}
+    for metric in template["metrics"]:
+        query = metric["provider"]["prometheus"]["query"]
+        asked[metric["name"]] = re.sub(r"{{args\.(canary|live)}}", "ensemble", query)
+    assert {each["name"] for each in template["args"]} == {"canary", "live"}
+    wait_until(lambda: (prometheus(asked["enough"]) or 0) > 0)
+    assert prometheus(asked["failures"]) == 0
+    assert prometheus(asked["slowdown"]) == 1
 
 
 def test_nobody_waits_where_nobody_asks(prometheus: Ask, triggers: dict[str, Any]) -> None:
