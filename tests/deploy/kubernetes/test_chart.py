@@ -3,6 +3,8 @@
 Values that make no sense are refused in words before anything is applied.
 """
 
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +161,35 @@ def test_no_image_comes_from_a_registry_that_nobody_named() -> None:
     )
     assert images.pop("gateway") == compose["services"]["gateway"]["image"]
     assert set(images.values()) == {""}
+
+
+def commands(text: str) -> list[list[str]]:
+    """The words of each command line of helm, in a page or in the head of a file."""
+    lines = re.sub(r"\\\n#? *", "", text).splitlines()
+    told = [line.lstrip("# ") for line in lines if re.match(r"#? *helm .*deploy/kubernetes", line)]
+    return [shlex.split(line, comments=True) for line in told]
+
+
+@pytest.mark.parametrize(
+    "file", [PROJECT / "docs" / "kubernetes.md", *CHART.glob("*.yaml")], ids=lambda file: file.name
+)
+def test_commands_that_are_told_are_right(helm: Helm, file: Path) -> None:
+    told = commands(file.read_text().replace("$registry", "r"))
+    assert told or file.name in ("Chart.yaml", "values.yaml", "prometheus-adapter.yaml")
+    for program, *words in told:
+        assert program == "helm"
+        verb = next(word for word in words if word in ("install", "upgrade"))
+        words[words.index(verb)] = "template"
+        before = {}
+        if "--reset-then-reuse-values" in words:
+            words.remove("--reset-then-reuse-values")
+            before = IMAGES | {"repository.claim": "models"}
+        elif words[-2:] == ["--set", "..."]:
+            words[-2:] = []
+            before = IMAGES
+        words += [f"--set={key}={value}" for key, value in before.items()]
+        done = helm(*words, cwd=PROJECT)
+        assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
 @everything
