@@ -109,7 +109,8 @@ class ImageSpan(Observation):
             set_status_on_exception=False,
         ) as span:
             headers: dict[str, str] = {}
-            W3C.inject(headers)
+            if span.get_span_context().trace_flags.sampled:  # Triton 2.51 would trace the others
+                W3C.inject(headers)
             try:
                 yield headers
             except BaseException as error:
@@ -142,10 +143,11 @@ def _status_of(address: Address, status: str, http_status: int | None) -> Facts:
 
 
 def _note_failure(span: Span, address: Address, error: BaseException) -> None:
+    kind = type(error).__name__
     if isinstance(error, Refused):
+        kind = str(error.http_status or error.status)
         span.set_attributes(_status_of(address, error.status, error.http_status))
         if error.retry_after is not None:
             _refusals.add(1, _server_of(address))
-    kind = error.status if isinstance(error, Refused) else type(error).__name__
     span.set_attribute("error.type", kind)
     span.set_status(StatusCode.ERROR)

@@ -9,6 +9,7 @@ from serving.fleet.certificates import read_authorities, read_pair
 from serving.fleet.configuration import GatewaySettings, Server
 from serving.fleet.envoy import find_envoy
 from serving.fleet.keys import read_keys
+from serving.otlp import parse_receiver
 from serving.server.prerequisites import MODEL_NAME, choose_ports
 from serving.server.settings import LOOPBACK
 
@@ -26,6 +27,7 @@ RANGES = {
     "check_seconds": (0.1, DAY),
     "start_seconds": (0.0, DAY),
     "drain_seconds": (0.0, DAY),
+    "trace_share": (0.0, 1.0),
 }
 
 
@@ -60,6 +62,10 @@ def check_values(settings: GatewaySettings) -> None:
             f"{settings.address!r}"
         )
     _check_files(settings)
+    if settings.otlp_endpoint:
+        parse_receiver(settings.otlp_endpoint)
+    elif settings.trace_share is not None:
+        raise PrerequisiteError("--trace-share is of use only with --otlp-endpoint")
 
 
 def _find_ports(settings: GatewaySettings) -> dict[str, int]:
@@ -83,8 +89,8 @@ def check_servers(servers: Iterable[Server]) -> None:
 
 def _check_ranges(settings: GatewaySettings) -> None:
     for name, (least, most) in RANGES.items():
-        found = getattr(settings, name, least)
-        if not least <= found <= most:  # nor is nan
+        found = getattr(settings, name, None)
+        if found is not None and not least <= found <= most:  # nor is nan
             option = "--" + name.replace("_", "-")
             raise PrerequisiteError(f"{option} must be from {least} to {most:.0f}, found {found}")
 

@@ -17,6 +17,7 @@ import tyro
 from client.tensors import packed
 from client.transports.security_options import Pem
 from serving.control import sample_photo
+from serving.otlp import TRACES, parse_receiver
 from serving.repository import DEFAULT_MODEL
 from serving.server.settings import LOOPBACK
 
@@ -71,6 +72,13 @@ class GatewaySettings:
     """Authorities: only clients with a certificate of theirs are let in (mTLS)."""
     access_log: str = ""
     """File that takes a line of JSON for each request; - is the standard output."""
+    otlp_endpoint: Annotated[str, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = ""
+    """Receiver of traces, such as http://127.0.0.1:4318; without it there are none."""
+    trace_share: Annotated[float | None, tyro.conf.arg(metavar="SHARE", help_behavior_hint="")] = (
+        None
+    )
+    """Share of all requests that are traced, 0 to 1, whatever clients ask for. Without it those are
+    traced whose clients ask for it."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,8 @@ def render_bootstrap(
         "max_request_bytes": settings.request_mb * MEGABYTE,
         "probe": _make_probe(),
         "check_timeout": CHECK_TIMEOUT,
+        "receiver": parse_receiver(settings.otlp_endpoint) if settings.otlp_endpoint else None,
+        "traces_path": TRACES,
     }
     return _render(BOOTSTRAP, **(asdict(settings) | values))
 

@@ -72,6 +72,7 @@ class Fleet:
             watch=True,  # one that a release did not reach catches up
             model_config_name=settings.model_config_name,
             admin_key=self.admin_key,
+            otlp_endpoint=settings.otlp_endpoint,
             start_seconds=settings.start_seconds,
             drain_seconds=settings.drain_seconds,
         )

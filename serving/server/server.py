@@ -16,6 +16,7 @@ from serving.errors import (
     StoreError,
 )
 from serving.history import check_served_networks
+from serving.otlp import make_trace_options, parse_receiver
 from serving.server import log, shared_memory, tritonserver
 from serving.server.plan import Plan
 from serving.server.prerequisites import (
@@ -160,6 +161,8 @@ class EmbeddedServer:
         choose_models(self._store.address, files)
         check_variant(self._store.address, files, self.settings.model_config_name)
         check_admin_key(self.admin_key)
+        if self.settings.otlp_endpoint:
+            parse_receiver(self.settings.otlp_endpoint)
         check_served_networks(self._store)
         self._ports = choose_ports(self._places())
         shared_memory.remove_leftovers()
@@ -273,6 +276,7 @@ class EmbeddedServer:
             f"--grpc-restricted-protocol={RESTRICTED}:admin-key={self.admin_key}",
             f"--http-restricted-api={RESTRICTED}:admin-key={self.admin_key}",
             *([f"--model-config-name={s.model_config_name}"] if s.model_config_name else []),
+            *(make_trace_options(s.otlp_endpoint, self.grpc_url) if s.otlp_endpoint else []),
             *s.arguments,
         ]
 

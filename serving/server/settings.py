@@ -37,6 +37,8 @@ class ServerSettings:
     """How long requests in flight may take at the end, in seconds."""
     probe_seconds: float = 5.0
     """Time between two real inferences that check the server, in seconds."""
+    otlp_endpoint: Annotated[str, tyro.conf.arg(metavar="URL", help_behavior_hint="")] = ""
+    """Receiver of traces, such as http://127.0.0.1:4318; without it there are none."""
     verbose: bool = False
     """Show tritonserver's own log instead of writing it to a file."""
     arguments: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()

@@ -55,3 +55,11 @@ def test_without_a_provider_nothing_is_sent(service: Service) -> None:
 def test_a_provider_is_enough(service: Service) -> None:
     assert detect(service, PROVIDER) == str(NAMES)
     assert service.headers[-1]["traceparent"].startswith("00-")
+
+
+@pytest.mark.slow
+def test_what_is_not_sampled_sends_nothing(service: Service) -> None:
+    """Triton 2.51 would trace a request with a traceparent, whatever it says of sampling."""
+    never = PROVIDER.replace("TracerProvider()", "TracerProvider(sampler=sampling.ALWAYS_OFF)")
+    detect(service, "from opentelemetry.sdk.trace import sampling" + never)
+    assert "traceparent" not in service.headers[-1]

@@ -40,6 +40,12 @@ def test_what_is_there_from_the_start_makes_sense() -> None:
         ),
         ({"keys_file": Path("a.txt")}, "a.txt cannot be read: No such file or directory"),
         ({"access_log": "/"}, "--access-log / cannot be written: Is a directory"),
+        ({"otlp_endpoint": "https://a:1"}, "--otlp-endpoint must be the URL of one receiver"),
+        ({"trace_share": 0.1}, "--trace-share is of use only with --otlp-endpoint"),
+        (
+            {"trace_share": 1.5, "otlp_endpoint": "http://a:1"},
+            "--trace-share must be from 0.0 to 1, found 1.5",
+        ),
     ],
 )
 def test_values_that_make_no_sense(values: dict[str, Any], said: str) -> None:

@@ -1,5 +1,6 @@
 """The files for an Envoy that somebody else starts, in one that we start: servers by a DNS name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,12 @@ def test_values_that_make_no_sense_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match="--request-mb must be from 1 to 1024, found 0"):
         write_gateway_files(settings)
     assert not settings.output.exists()
+
+
+def test_traces_are_in_the_files_where_a_receiver_is_named(tmp_path: Path) -> None:
+    settings = FilesSettings(output=tmp_path, folder=tmp_path, private_folder=tmp_path)
+    write_gateway_files(settings)
+    assert "tracing" not in (tmp_path / BOOTSTRAP).read_text()
+    write_gateway_files(replace(settings, otlp_endpoint="http://collector:4318", trace_share=0.01))
+    assert "http://collector:4318/v1/traces" in (tmp_path / BOOTSTRAP).read_text()
+    validate(find_envoy(), tmp_path / BOOTSTRAP)

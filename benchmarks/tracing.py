@@ -1,0 +1,161 @@
+"""What traces cost: photos a second through a gateway and a server, traced or not, in turns.
+
+    python -m benchmarks.tracing --output benchmarks/results/tracing.json
+
+Each way is a gateway and a server of its own over the same photos; the gateway decides what is
+traced. A genuine collector on the same machine takes the spans and drops them; the last way's
+collector has gone. Each turn stands beside the untraced ones before and after it.
+"""
+
+import contextlib
+import subprocess
+import sys
+import timeit
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import tyro
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from tqdm import tqdm
+
+from benchmarks import ROOT
+from benchmarks.contestants.worker import WorkerError
+from benchmarks.gateway import Way
+from benchmarks.measurement import figures, machine
+from benchmarks.measurement.photos import find_photos
+from client import Result
+from client.telemetry.audience import observe_image
+from client.transports.addresses import parse_addresses
+from serving.errors import ServingError
+from serving.fleet.fleet import Fleet, FleetSettings
+from serving.server.prerequisites import choose_ports
+from serving.server.settings import LOOPBACK
+
+SHARES = {"1%": 0.01, "100%": 1.0, "100%, collector gone": 1.0}
+IMAGES = 5000  # of which each mean of the client's is
+ADDRESS = parse_addresses("127.0.0.1:8001")[0]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Measure what traces cost."""
+
+    photos: Path = ROOT / "samples"
+    """Folder of JPEGs, or COCO file as `training coco` writes it."""
+    repository: Path = ROOT / "model_repository"
+    """Model repository."""
+    turns: int = 21
+    """Turns of each."""
+    seconds: float = 2.0
+    """Of each turn."""
+    concurrency: int = 8
+    """Requests under way at once."""
+    output: Path | None = None
+    """JSON file to write the figures to."""
+
+
+@contextlib.contextmanager
+def _collecting() -> Iterator[str]:
+    """Run a collector that drops what it is sent. Gives its URL."""
+    spec = find_spec("rotel")
+    if spec is None or spec.origin is None:
+        raise ServingError("the package rotel, which carries a collector, is not installed")
+    ports = choose_ports(
+        {"--otlp-http-endpoint": (LOOPBACK, 0), "--otlp-grpc-endpoint": (LOOPBACK, 0)}
+    )
+    command = [str(Path(spec.origin).with_name("rotel-agent")), "start", "--exporter=blackhole"]
+    command += [f"{option}={LOOPBACK}:{port}" for option, port in ports.items()]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield f"http://{LOOPBACK}:{ports['--otlp-http-endpoint']}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _measure_ways(s: Settings, ways: dict[str, Way]) -> dict[str, Any]:
+    """Photos a second of each way, and what that is of the untraced turns around it."""
+    plain = ways["not traced"]
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    ratios: dict[str, list[float]] = {name: [] for name in ways if name != "not traced"}
+    for way in ways.values():
+        way.throughput(s.concurrency, s.seconds)
+    before = plain.throughput(s.concurrency, s.seconds)
+    for _ in tqdm(range(s.turns), disable=None):
+        for name in ratios:
+            value = ways[name].throughput(s.concurrency, s.seconds)
+            after = plain.throughput(s.concurrency, s.seconds)
+            ratios[name].append(figures.ratio(value, before, after))
+            found[name].append(value)
+            found["not traced"].append(after)
+            before = after
+    return {
+        "photos a second": {name: figures.spread(values) for name, values in found.items()},
+        "of not traced": {name: figures.spread(values) for name, values in ratios.items()},
+    }
+
+
+def _measure_client() -> dict[str, float]:
+    """Microseconds that an image takes longer in the client; the provider stays in this process."""
+    found = {"no provider": _time_image()}
+    metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
+    trace.set_tracer_provider(TracerProvider())
+    found["traced"] = _time_image()
+    unsampled = trace.SpanContext(trace_id=1, span_id=1, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(unsampled)):
+        found["not sampled"] = _time_image()
+    return found
+
+
+def _time_image() -> float:
+    times = timeit.repeat(_observe_image, number=IMAGES, repeat=5)
+    return 1e6 * min(times) / IMAGES
+
+
+def _observe_image() -> None:
+    with observe_image("ensemble") as seen:
+        seen.note_size(1)
+        with seen.observe_try(ADDRESS, "ensemble"):
+            pass
+        seen.note_result(Result((), 1, 1, model="ensemble"))
+
+
+def _measure_traces(s: Settings) -> dict[str, Any]:
+    """Figures of the client, and of servers behind gateways."""
+    photos = find_photos(s.photos)
+    gone = {"100%, collector gone": "http://127.0.0.1:1"}
+    with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(_collecting())
+        settings = {"not traced": _make_settings(s)} | {
+            name: _make_settings(s, otlp_endpoint=gone.get(name, endpoint), trace_share=share)
+            for name, share in SHARES.items()
+        }
+        fleets = {name: stack.enter_context(Fleet(each)) for name, each in settings.items()}
+        ways = {name: stack.enter_context(Way([f.url], photos)) for name, f in fleets.items()}
+        return {
+            "machine": machine.describe_machine(),
+            **_measure_ways(s, ways),
+            "microseconds an image in the client": _measure_client(),
+        }
+
+
+def _make_settings(s: Settings, **tracing: Any) -> FleetSettings:
+    return FleetSettings(port=0, repository=str(s.repository), replicas=1, **tracing)
+
+
+def main(settings: Settings) -> None:
+    """Measure and print."""
+    figures.show_figures(_measure_traces(settings), settings.output)
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Settings))
+    except (ServingError, WorkerError) as error:
+        sys.exit(f"error: {error}")
