@@ -16,12 +16,12 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import cv2
 import gradio as gr
@@ -32,6 +32,7 @@ from gradio.exceptions import ServerFailedToStartError
 from starlette.middleware import Middleware
 
 from client import Detector, DetectorError, InvalidParameter
+from client.service.supervision import read_metrics
 from client.transports.security_options import SecurityOptions
 from demo import page as pages
 from demo import uploads, views
@@ -51,6 +52,7 @@ START_ALONE = (
     "and when it is ready, the page without --embedded."
 )
 SHOWN = (".jpg", ".jpeg", ".png", ".webp")  # photos to click on, whose thumbnails browsers show
+METRICS_SECONDS = 1.0  # that asking for metrics may take
 MOST_VISITORS = 500  # of the last hour; what an earlier one was answered for is forgotten
 
 
@@ -80,6 +82,9 @@ class AppSettings:
     """The embedded server's gRPC port; 0 takes a free one."""
     metrics_port: int = 8002
     """The embedded server's metrics port; 0 takes a free one."""
+    metrics_url: str = ""
+    """Where `serving up` tells its metrics, such as http://127.0.0.1:8003/metrics: the page then
+    shows since when which version is live. Not needed with --embedded."""
     corrections: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
     """Folder for photos whose boxes people corrected on the page, as Pascal VOC to train with; none
     given: nothing can be corrected, and nothing is stored."""
@@ -97,11 +102,19 @@ class AppError(Exception):
     """The page cannot be served; the text says why and what to do."""
 
 
+class Triton(NamedTuple):
+    """A server: where its requests go, and what gives the metrics of its supervision if any do."""
+
+    url: str
+    metrics: Callable[[], str] | None
+
+
 @contextlib.contextmanager
-def triton(settings: AppSettings) -> Iterator[str]:
-    """host:port of Triton's gRPC endpoint; with --embedded, of a server that lives as long."""
+def triton(settings: AppSettings) -> Iterator[Triton]:
+    """The server that the settings name; with --embedded, one that lives as long."""
     if not settings.embedded:
-        yield settings.url
+        asked = partial(read_metrics, settings.metrics_url, METRICS_SECONDS)
+        yield Triton(settings.url, asked if settings.metrics_url else None)
         return
     # Only here: a page for a server elsewhere needs neither these packages nor Linux.
     from serving.server.server import (
@@ -125,7 +138,7 @@ def triton(settings: AppSettings) -> Iterator[str]:
             raise AppError(f"{error}. {START_ALONE}") from error
         except ServingError as error:
             raise AppError(str(error)) from error
-        yield running.grpc_url
+        yield Triton(running.grpc_url, running.metrics.text)
 
 
 def with_artifact(settings: AppSettings, repository: Path) -> AppSettings:
@@ -257,12 +270,14 @@ def serve_page(settings: AppSettings) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
         os.environ["GRADIO_TEMP_DIR"] = folder  # photos people drop do not outlive the program
         uploads.limit = settings.visitors.uploads_limit * uploads.MEGABYTE
-        url = stack.enter_context(triton(settings))
+        server = stack.enter_context(triton(settings))
         security = settings.security.read()
-        detector = stack.enter_context(Detector(url, timeout=settings.timeout, security=security))
+        detector = stack.enter_context(
+            Detector(server.url, timeout=settings.timeout, security=security)
+        )
         labels = served_labels(settings) if settings.artifact else []
         photos = [path for path in sorted(samples.glob("*")) if path.suffix.lower() in SHOWN]
-        page = pages.build_page(detector, photos, mount_editor, labels)
+        page = pages.build_page(detector, photos, mount_editor, labels, server.metrics)
         address = stack.enter_context(served(page, settings, samples))
         print(f"{first_inference(detector)}\nDemo: {address}  (Ctrl-C stops it)", flush=True)
         threading.Event().wait()

@@ -1,11 +1,13 @@
 """Which server and which versions answered, and where the time of an answer went."""
 
-from collections.abc import Mapping
+import html
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from client import Detector, Result
+from client import Detector, DetectorError, Result
 from client.server_api import connect
 from client.service import Totals, describe, step_times, totals
+from client.service.supervision import parse_supervision
 from client.transports.addresses import parse_addresses
 
 SECONDS = 1.0  # that asking may take, beside a request that may take longer
@@ -66,6 +68,20 @@ class Facts:
     def has(self, model: str) -> bool:
         """Whether all servers have it; where one cannot be asked, the request itself tells more."""
         return all(_has(client, model) for client in self._clients.values())
+
+
+def describe_supervision(metrics: Callable[[], str]) -> str:
+    """A line of HTML about what `serving up` knows of the server; empty where that is not told.
+
+    Args:
+        metrics: gives its metrics; may raise DetectorError.
+    """
+    try:
+        told = parse_supervision(metrics())
+    except DetectorError:
+        return ""
+    trouble = f"{told.trouble()}; " if told.trouble() else ""
+    return f"<p>{html.escape(f'{trouble}{told}')}</p>"
 
 
 def _has(client: Any, model: str) -> bool:

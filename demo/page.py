@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from client import Detector, Result, canary
 from demo.api import detection_by
 from demo.camera import frames_to
 from demo.compare import comparison
-from demo.facts import Facts
+from demo.facts import Facts, describe_supervision
 from demo.photos import FLOOR, Found, answers, drawing, filtered
 from demo.pictures import PHOTO_LIMIT
 from demo.video import VIDEO_LIMIT, WAITING, annotated
@@ -61,6 +62,7 @@ def build_page(
     samples: list[Path],
     mount_editor: MountEditor | None = None,
     labels: Sequence[str] = (),
+    metrics: Callable[[], str] | None = None,
 ) -> gr.Blocks:
     """The page around one detector, which all visitors share (it is thread-safe).
 
@@ -69,11 +71,15 @@ def build_page(
         samples: photos to click on.
         mount_editor: puts the editor of corrections below a photo; None: there is none.
         labels: what the model finds, to be told; none: it is told of the model that is shipped.
+        metrics: gives those of `serving up`, of which a line is shown; None: there are none.
     """
     facts = Facts(detector)
     sliders = threshold_sliders(facts.iou_threshold(IOU))
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gr.HTML(HEADER.format(title=TITLE, purpose=purpose(labels) if labels else SHIPPED))
+        if metrics:
+            line = gr.HTML(elem_id="supervision")
+            page.load(partial(describe_supervision, metrics), None, line, **QUIETLY)
         with gr.Row(elem_id="page"):
             with gr.Column(elem_id="input"), gr.Tabs():
                 with tab("photos"):

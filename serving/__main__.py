@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import tyro
@@ -10,6 +10,7 @@ import tyro
 from serving.errors import ServingError
 from serving.fleet.files import FilesSettings, write_gateway_files
 from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gateway
+from serving.lines import Line, write_line
 from serving.monitoring.drift import DriftSettings, drift
 from serving.release.compare import CompareSettings, compare
 from serving.release.listing import ReleasesSettings, releases
@@ -25,27 +26,8 @@ from serving.release.publish import (
     canary,
     publish,
 )
-from serving.server.server import ServerSettings
-from serving.server.up import up
+from serving.server.up import UpSettings, up
 from serving.tuning.tune import TuneSettings, tune
-
-
-@dataclass(frozen=True)
-class UpSettings(ServerSettings):
-    """Run a real Triton server here, without Docker, until Ctrl-C.
-
-    Arguments after -- go to tritonserver as they are.
-    """
-
-    repository: str = "model_repository"
-    """Model repository: a folder, or an address such as s3://bucket/models."""
-    http_port: int = 8000
-    """Port of Triton's HTTP protocol; 0 chooses a free one."""
-    grpc_port: int = 8001
-    """Port of Triton's gRPC protocol; 0 chooses a free one."""
-    metrics_port: int = 8002
-    """Port of the Prometheus metrics, on 127.0.0.1 always; 0 chooses a free one."""
-
 
 # command: (its settings, what runs it)
 COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
@@ -82,7 +64,8 @@ def main(arguments: list[str]) -> int:
     try:
         return run(settings) or 0
     except ServingError as error:
-        print(f"error: {error}", file=sys.stderr)
+        told = Line(f"error: {error}", level="error", message=str(error))
+        write_line(told, getattr(settings, "log_format", "text"), sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

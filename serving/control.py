@@ -1,6 +1,7 @@
 """Talks to a running tritonserver over gRPC: a real inference, loading and unloading."""
 
 import os
+import secrets
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException, triton_to_np_dtype
 
 from serving.errors import PrerequisiteError
+from serving.model_config import is_python
 
 # Of its own, so that failed attempts before a restart do not delay the first one after it.
 CHANNEL = [
@@ -67,16 +69,19 @@ class Control:
         """End the connection."""
         self._client.close()
 
-    def infer(self, model: str, timeout: float) -> None:
+    def infer(self, model: str, timeout: float, trace: str = "") -> None:
         """Send a small generated photo through the model.
 
         Args:
             model: the model that takes encoded images, by its name.
             timeout: seconds.
+            trace: 32 hexadecimal digits, by which a server that traces shall know the request:
+                https://www.w3.org/TR/trace-context/#traceparent-header
         """
         image = grpc_client.InferInput("image", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[sample_photo()]], dtype=object))
-        self._client.infer(model, [image], client_timeout=timeout)
+        traced = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"} if trace else None
+        self._client.infer(model, [image], headers=traced, client_timeout=timeout)
 
     def ask(self, model: str, version: str, answered: Callable[[], object]) -> Callable[[], object]:
         """Send a sample of each of the model's inputs, without a limit of time.
@@ -105,6 +110,10 @@ class Control:
         each = [model.inference_stats for model in found.model_stats]
         return sum(one.success.count + one.fail.count for one in each)
 
+    def triton_version(self, timeout: float = 5.0) -> str:
+        """The server's release, such as 2.51.0."""
+        return str(self._client.get_server_metadata(client_timeout=timeout).version)
+
     def is_live(self, timeout: float = 5.0) -> bool:
         """Whether the server answers, whatever of its models."""
         try:
@@ -131,6 +140,13 @@ class Control:
         """
         statistics = self._client.get_inference_statistics(client_timeout=timeout)
         return sorted(model.name for model in statistics.model_stats)
+
+    def loaded_versions(self, timeout: float = 5.0) -> dict[str, set[int]]:
+        """The versions of each model that are ready; as `loaded`, the server only is asked."""
+        found: dict[str, set[int]] = {}
+        for model in self._client.get_inference_statistics(client_timeout=timeout).model_stats:
+            found.setdefault(model.name, set()).add(int(model.version))
+        return dict(sorted(found.items()))
 
     def config(self, model: str, timeout: float = 5.0) -> model_config_pb2.ModelConfig:
         """The configuration a model runs with."""
@@ -181,8 +197,7 @@ class Control:
 
     def is_python(self, model: str) -> bool:
         """Whether stubs run the model: the Python backend, or a backend written in Python."""
-        config = self.config(model)
-        return config.backend == "python" or config.runtime == "model.py"
+        return is_python(self.config(model))
 
     def instances(self, model: str) -> int:
         """How many instances of one version of the model there should be."""

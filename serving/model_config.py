@@ -84,6 +84,11 @@ def takes_photos(config: ModelConfig) -> bool:
     return config.HasField("ensemble_scheduling") and inputs == [("image", TYPE_STRING)]
 
 
+def is_python(config: ModelConfig) -> bool:
+    """Whether stubs run a model: the Python backend, or a backend written in Python."""
+    return config.backend == "python" or config.runtime == "model.py"
+
+
 def list_version_numbers(files: Iterable[str]) -> set[int]:
     """The numbers of a model's version folders that hold a file, from the paths of its files."""
     folders = [path.split("/")[1] for path in files if path.count("/") > 1]

@@ -26,6 +26,8 @@ def ensemble(
     """
     command = [sys.executable, "-m", "serving", "up", "--repository", str(repository)]
     command += ["--grpc-port", "{port}", "--http-port", "{other}", "--metrics-port", "0", *options]
+    if checkout == ROOT:  # an older one has no such port
+        command += ["--supervisor-port", "0"]
     return Target(name, command, GRPC, {"PYTHONPATH": str(checkout)}, checkout)
 
 

@@ -5,7 +5,6 @@ A machine that is played is a network namespace with a link to a bridge. It need
 
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import boto3
 import psutil
 from botocore.exceptions import EndpointConnectionError
+from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import ROOT
 from client import Detector
@@ -34,9 +34,7 @@ CREDENTIALS = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 EXIT_SECONDS = 60.0
-CHECK_LINES = re.compile(
-    r'^envoy_cluster_membership_healthy\{envoy_cluster_name="triton_grpc"\} (\d+)$', re.MULTILINE
-)
+HEALTHY = "envoy_cluster_membership_healthy"
 
 
 class Process:
@@ -190,8 +188,8 @@ class Hosts:
     def _at(self, name: str, kind: str) -> str:
         if not self.machines:
             return f"127.0.0.1:{self._ports[f'{name} {kind}']}"
-        standard = {"grpc": 8001, "http": 8000, "port": 8001, "metrics": 8002}[kind]
-        return f"{self._address(name)}:{standard}"
+        standard = {"grpc": 8001, "http": 8000, "port": 8001, "metrics": 8002, "supervisor": 8003}
+        return f"{self._address(name)}:{standard[kind]}"
 
     def _address(self, name: str) -> str:
         return f"{SUBNET}.{self._names.index(name) + 1}" if self.machines else "127.0.0.1"
@@ -200,7 +198,10 @@ class Hosts:
         return self._at(name, kind).rpartition(":")[2]
 
     def _choose_ports(self) -> None:
-        kinds = {"server": ("grpc", "http", "metrics"), "gateway": ("port", "metrics")}
+        kinds = {
+            "server": ("grpc", "http", "metrics", "supervisor"),
+            "gateway": ("port", "metrics"),
+        }
         wanted = [f"{n} {k}" for n in self._names[1:] for k in kinds[n[:-1]]]
         # Not from where the kernel takes the clients' own: one might be lost in a restart.
         first = random.randrange(20_000, 30_000, 20)
@@ -209,7 +210,7 @@ class Hosts:
 
     def _server(self, name: str, repository: str) -> Process:
         options = ["--repository", repository, "--watch", "--admin-key", KEY]
-        for kind in ("grpc", "http", "metrics"):
+        for kind in ("grpc", "http", "metrics", "supervisor"):
             options += [f"--{kind}-port", self._port(name, kind)]
         for kind in ("grpc", "http"):
             options += [f"--{kind}-address", self._address(name)]
@@ -237,8 +238,9 @@ class Hosts:
             text=True,
             check=False,
         )
-        found = CHECK_LINES.search(done.stdout)
-        return int(found[1]) if found else 0
+        families = text_string_to_metric_families(done.stdout)
+        samples = (each for family in families for each in family.samples if each.name == HEALTHY)
+        return sum(int(s.value) for s in samples if s.labels["envoy_cluster_name"] == "triton_grpc")
 
     def _wait_for(self, url: str) -> None:
         deadline = time.monotonic() + 180

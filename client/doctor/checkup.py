@@ -28,9 +28,10 @@ from client.doctor.diagnosis import (
     warning,
     wrong,
 )
-from client.errors import DetectorError
+from client.errors import DetectorError, ServerError, ServerUnavailable
 from client.server_api import connect
 from client.service import Ensemble, Service, describe, labels, step_times, totals
+from client.service.supervision import parse_supervision, read_metrics
 from client.transports.addresses import Address
 from client.transports.security import Security
 
@@ -39,6 +40,7 @@ PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")  # in the order in which g
 WIDTH, HEIGHT = 640, 480  # of the generated photo
 LATENCY_SECONDS = 10.0  # after which no further request is sent
 PORT_SECONDS = 3.0  # for each attempt to see what listens at the port
+TROUBLED = "The lines of `serving up` say more, in its terminal or its journal."
 CLOCK_SECONDS = 5.0  # that two clocks may differ
 Tensors = dict[str, str]  # types by name
 INPUTS = {"image": "BYTES"}
@@ -61,22 +63,32 @@ class Checkup:
         model: the ensemble's name.
         requests: how many inferences measure the latency.
         timeout: seconds that one request may take.
+        metrics_url: of `serving up`; empty: it is not asked.
     """
 
     def __init__(
-        self, address: Address, security: Security, *, model: str, requests: int, timeout: float
+        self,
+        address: Address,
+        security: Security,
+        *,
+        model: str,
+        requests: int,
+        timeout: float,
+        metrics_url: str = "",
     ) -> None:
         self.address = address
         self.security = security
         self.model = model
         self.requests = requests
         self.timeout = timeout
+        self.metrics_url = metrics_url
         self._detector(model).close()  # an option that makes no sense is told at once
         self._server = connect(address.text, security)
 
     def findings(self) -> Iterator[Finding]:
         """Yield each finding as soon as it is known."""
         with self._server:
+            yield from self._supervision()
             yield from self._proxy()
             service = describe(self._server, self.model, self.timeout)
             if not service.reached:
@@ -115,6 +127,20 @@ class Checkup:
             retries=0,
             security=self.security,
         )
+
+    def _supervision(self) -> Iterator[Finding]:
+        if not self.metrics_url:
+            return
+        try:
+            told = parse_supervision(read_metrics(self.metrics_url, self.timeout))
+        except (ServerUnavailable, ServerError) as error:
+            remedy = "`serving up` says at its start where its metrics of probes and restarts are."
+            yield warning("supervision", f"{self.metrics_url}: {error}", remedy)
+            return
+        if trouble := told.trouble():
+            yield warning("supervision", f"{trouble}; {told}", TROUBLED, **asdict(told))
+        else:
+            yield ok("supervision", str(told), **asdict(told))
 
     def _proxy(self) -> Iterator[Finding]:
         if self.address.protocol != "gRPC" or self.address.is_loopback:

@@ -38,6 +38,10 @@ class Doctor:
     timeout: float = 10.0
     """Seconds that one request may take."""
 
+    metrics_url: str = ""
+    """Where `serving up` tells its metrics, such as http://127.0.0.1:8003/metrics: what it knows of
+    the server is told, too."""
+
     json: bool = False
     """Write one JSON document instead of the list."""
 
@@ -63,6 +67,7 @@ def run_doctor(settings: Doctor) -> int:
         model=settings.model,
         requests=settings.requests,
         timeout=settings.timeout,
+        metrics_url=settings.metrics_url,
     )
     report = _document if settings.json else _list
     return 1 if report(settings.url, checkup.findings()) else 0

@@ -11,13 +11,16 @@ from typing import Annotated
 
 import tyro
 
-from serving.errors import ServingError
+from serving.errors import PrerequisiteError, ServingError
 from serving.fleet.checks import check_settings
-from serving.fleet.configuration import GatewaySettings, Server
+from serving.fleet.configuration import File, GatewaySettings, Server, write_files
 from serving.fleet.gateway import Gateway
 from serving.fleet.servers import format_servers, parse_address, read_servers
+from serving.fleet.targets import format_targets
+from serving.lines import Line, LogFormat, write_line
+from serving.server.plan import Report
 from serving.server.server import EmbeddedServer, ServerSettings
-from serving.server.up import Signals, say, wait_until
+from serving.server.up import Signals, wait_until
 
 POLL = 0.1  # seconds between two looks for signals
 
@@ -41,6 +44,10 @@ class FleetSettings(GatewaySettings):
     """How long the start may take, in seconds."""
     drain_seconds: float = 30.0
     """How long requests in flight may take at the end, in seconds."""
+    prometheus_targets: File = None
+    """Where to write what Prometheus shall ask for metrics (file_sd)."""
+    log_format: LogFormat = "text"
+    """How lines are written: text for people, json for programs, with level, version and trace."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class Fleet:
         one = ServerSettings(
             settings.repository,
             watch=True,  # one that a release did not reach catches up
+            supervisor_port=0,
             model_config_name=settings.model_config_name,
             admin_key=self.admin_key,
             otlp_endpoint=settings.otlp_endpoint,
@@ -109,6 +117,10 @@ class Fleet:
             for each in self.servers
         ]
 
+    def report(self, line: str) -> None:
+        """Report a line of no server alone, with the live versions of the first one."""
+        self._report(Line(line, version=self.servers[0].metrics.live_versions()))
+
     def start(self, given_up: Callable[[], bool] = lambda: False) -> bool:
         """Start all servers, then the gateway. Returns whether they run: it may be given up.
 
@@ -125,7 +137,7 @@ class Fleet:
                 if given_up():
                     return False
                 time.sleep(POLL)
-            gateway = Gateway(self.settings, self.addresses(), self._report)
+            gateway = Gateway(self.settings, self.addresses(), self.report)
             gateway.start()
             self._gateway = gateway
             return True
@@ -155,17 +167,19 @@ def fleet(settings: FleetSettings) -> None:
         ServingError: something could not start.
     """
     signals = Signals()
-    whole = Fleet(settings, say)
+    whole = Fleet(settings, partial(write_line, log_format=settings.log_format))
+    say = whole.report
     say(f"starting {settings.replicas} servers over {settings.repository}")
     started = whole.start(lambda: signals.count > 0)
     try:
         if started:
-            _describe(whole)
+            _write_lists(whole)
+            _describe(whole, say)
             wait_until(lambda: signals.count > 0)
     finally:
         whole.stop(lambda: signals.count > 1)
-        if settings.servers_file:
-            settings.servers_file.unlink(missing_ok=True)
+        for file in filter(None, [settings.servers_file, settings.prometheus_targets]):
+            file.unlink(missing_ok=True)
     say("stopped")
 
 
@@ -178,19 +192,42 @@ def gateway(settings: StandAloneSettings) -> None:
     signals = Signals()
     read = partial(read_servers, settings.servers)
     servers = read()
-    say(f"starting the gateway in front of {len(servers)} servers")
-    running = Gateway(settings, servers, say)
+    write_line(f"starting the gateway in front of {len(servers)} servers")
+    running = Gateway(settings, servers, write_line)
     running.follow([settings.servers], read, running.set_servers)
     running.start()
     try:
-        say(f"ready: {running.describe()}; metrics {running.metrics_url}/metrics")
+        write_line(f"ready: {running.describe()}; metrics {running.metrics_url}/metrics")
         wait_until(lambda: signals.count > 0)
     finally:
         running.stop(settings.drain_seconds, lambda: signals.count > 1)
-    say("stopped")
+    write_line("stopped")
 
 
-def _describe(whole: Fleet) -> None:
+def _write_lists(whole: Fleet) -> None:
+    """Write where the servers are, for publishers and for Prometheus.
+
+    Raises:
+        PrerequisiteError: a file cannot be written.
+    """
+    settings, servers = whole.settings, whole.servers
+    metrics = {
+        "triton": [server.metrics_url for server in servers],
+        "supervisor": [server.supervisor_url or "" for server in servers],
+    }
+    lists = {
+        settings.servers_file: format_servers(whole.addresses()),
+        settings.prometheus_targets: format_targets(metrics, whole.gateway.metrics_url),
+    }
+    for file, text in lists.items():
+        try:
+            if file:
+                write_files(file.parent, {file.name: text})
+        except OSError as error:
+            raise PrerequisiteError(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _describe(whole: Fleet, say: Report) -> None:
     """Say what is served where."""
     settings = whole.settings
     addresses = whole.addresses()
@@ -199,15 +236,15 @@ def _describe(whole: Fleet) -> None:
     for number, (server, address) in enumerate(zip(whole.servers, addresses, strict=True), 1):
         say(
             f"  server {number}: gRPC {address.grpc}, HTTP http://{address.http}, "
-            f"metrics http://{server.metrics_url}/metrics"
+            f"metrics http://{server.metrics_url}/metrics and http://{server.supervisor_url}/metrics"
         )
     if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
         say(f"  admin key for loading and unloading models: {whole.admin_key}")
     if settings.servers_file:
-        settings.servers_file.write_text(format_servers(addresses), encoding="utf-8")
         say(f"  release to all of them with --url @{settings.servers_file}")
     say("stop with Ctrl-C or SIGTERM: requests in flight are finished first")
 
 
-def _report_server(report: Callable[[str], None], number: int, line: str) -> None:
-    report(f"server {number}: {line}")
+def _report_server(report: Report, number: int, line: str) -> None:
+    known = Line(line, message=str(line), server=str(number))
+    report(Line(f"server {number}: {known}", **known.facts))

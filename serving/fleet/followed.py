@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from serving import lines
 from serving.errors import PrerequisiteError, ServingError
 
 COMMENT = re.compile(r"(^|\s)#.*")
@@ -71,7 +72,7 @@ class FollowedFiles:
         try:
             self._take(self._read())
         except ServingError as error:
-            return f"{error}; what held before still holds"
+            return lines.error(f"{error}; what held before still holds")
         return f"{', '.join(map(str, self._files))} changed, and is taken"
 
     def _contents(self) -> list[bytes]:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from serving import lines
 from serving.backoff import Backoff
 from serving.errors import ServingError, StartError
 from serving.fleet.certificates import Pair, read_authorities, read_pair
@@ -250,7 +251,7 @@ class Gateway:
             if not self._ready.is_set():
                 self._failure = StartError(f"{reason}, and took no request")
                 return
-            self._report(f"{reason}: starting it again")
+            self._report(lines.warning(f"{reason}: starting it again"))
             self._stopping.wait(pauses.pause())
         if self._envoy:
             self._envoy.stop()
@@ -259,7 +260,7 @@ class Gateway:
         """Take what people have changed, tell what Envoy refuses, and see to its log."""
         told = [files.look() for files in self._followed]
         for why in envoy.refusals() if self._ready.is_set() else ():
-            told.append(f"Envoy refuses a change: {why}; what held before still holds")
+            told.append(lines.error(f"Envoy refuses a change: {why}; what held before still holds"))
         for line in filter(None, told):
             self._report(line)
         if self.settings.access_log not in ("", "-"):

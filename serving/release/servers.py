@@ -10,13 +10,12 @@ from typing import TypeVar
 
 from tritonclient.utils import InferenceServerException
 
-from client.canary import read_canary
 from client.errors import InvalidParameter
 from client.transports.addresses import parse_addresses
-from client.versions import pin_of
 from serving.control import Control
 from serving.errors import PublishError, first_line
 from serving.repository import State, Task
+from serving.served import read_served
 
 T = TypeVar("T")
 LIST = "@"  # before the name of a file of addresses
@@ -150,10 +149,5 @@ def read_state(control: Control, task: Task) -> State | None:
     models = control.loaded()  # also those whose files are gone
     if not loaded or task.ensemble not in models:
         return None
-    pinned = pin_of(control.config(task.ensemble), task.network)
-    live = pinned if pinned > 0 else max(loaded)
-    if task.canary not in models:
-        return State(live)
-    parameters = control.config(task.canary).parameters
-    canary = read_canary(task.ensemble, {key: parameters[key].string_value for key in parameters})
-    return State(live, int(canary.version), canary.share) if canary else State(live)
+    canary = control.config(task.canary) if task.canary in models else None
+    return read_served(control.config(task.ensemble), task.network, loaded, canary)

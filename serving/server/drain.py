@@ -5,6 +5,7 @@ import time
 
 from tritonclient.utils import InferenceServerException
 
+from serving import lines
 from serving.server.plan import Report
 from serving.server.running import Running
 
@@ -22,14 +23,15 @@ def drain(running: Running, seconds: float, hurry: threading.Event, report: Repo
         for model in ensembles:
             running.control.unload(model)
     except InferenceServerException as error:
-        report(f"could not drain: {error.message()}")
+        report(lines.warning(f"could not drain: {error.message()}"))
         return
     try:
         while ensembles & set(running.control.models("READY", "UNLOADING")):
             if time.monotonic() > deadline or hurry.is_set():
-                report("requests still in flight were given up")
+                report(lines.warning("requests still in flight were given up"))
                 break
             time.sleep(0.05)
     except InferenceServerException:
         # The call asks the repository, which is away: seconds have passed.
-        report("requests in flight had 5 s: with its repository away the server cannot tell")
+        told = "requests in flight had 5 s: with its repository away the server cannot tell"
+        report(lines.warning(told))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from serving import lines
 from serving.errors import PrerequisiteError
 from serving.model_config import list_variants
 from serving.server import shared_memory
@@ -144,7 +145,7 @@ def choose_models(
     if len(lacks) == len(folders):
         raise PrerequisiteError(_describe_lack(address, files, lacks))
     for folder, lack in lacks.items():
-        report(f"{folder} is left out, it has no {lack}")
+        report(lines.warning(f"{folder} is left out, it has no {lack}"))
     return [folder for folder in folders if folder not in lacks]
 
 

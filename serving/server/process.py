@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -15,6 +16,7 @@ PROC = Path("/proc")
 TICKS = os.sysconf("SC_CLK_TCK")  # a second's, in which the kernel counts CPU time
 STUB_PROGRAM = b"triton_python_backend_stub"
 KILL_SECONDS = 2.0  # at most, until processes that were killed are gone
+SERVER = "tritonserver"  # its own process, among those of stubs
 REGION, INSTANCE = 2, 8  # positions among a stub's arguments
 
 
@@ -68,6 +70,7 @@ class TritonProcess:
         self._prefix = prefix
         launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(os.getpid())]
         self._stubs: list[Stub] = []
+        self.ended: dict[str, str] = {}  # why `end` ended what, by the name that `stopped` gives
         self._process = subprocess.Popen(
             [*launcher, *command],
             env=dict(environment),
@@ -101,16 +104,23 @@ class TritonProcess:
 
     def stopped(self) -> dict[int, str]:
         """What somebody has stopped (SIGSTOP): its name by process id. Load never looks like it."""
-        names = {self.pid: "tritonserver"} | {stub.pid: stub.instance for stub in self._stubs}
+        names = {self.pid: SERVER} | {stub.pid: stub.instance for stub in self._stubs}
         return {pid: name for pid, name in names.items() if _read_state(pid)[0] == "T"}
 
     def cpu(self) -> float:
         """Seconds of a core that the server itself has used, without its stubs."""
         return _read_state(self.pid)[1]
 
-    def kill(self) -> None:
-        """End the server at once."""
-        self._process.kill()
+    def end(self, pid: int, name: str, why: str) -> None:
+        """End the server or a stub at once; `ended` tells why, until somebody has asked."""
+        self.ended[name] = why
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def why_ended(self, model: str) -> str:
+        """Why `end` ended the processes of a model; empty where they died by themselves."""
+        own = [name for name in self.ended if name.startswith(f"{model}_")]
+        return "".join([self.ended.pop(name) for name in own][:1])
 
     def stop(self, grace: float) -> None:
         """Ask the server to end, insist after `grace` seconds, and end stubs that outlive it."""

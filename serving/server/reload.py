@@ -8,6 +8,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from client.versions import wanted_versions
+from serving import lines
 from serving.control import Control
 from serving.errors import ServingError, first_line
 from serving.server.plan import Report
@@ -89,16 +90,17 @@ class Reload:
             return
         served = list(policy.specific.versions)
         if served and version not in served:
-            self._report(
+            told = (
                 f"{model} version {version} is not served, {model}/config.pbtxt asks for "
                 f"{', '.join(map(str, served))}: `python -m serving promote {version}` serves it"
             )
+            self._report(lines.warning(told))
 
     def _try(self, done: str, failed: str, call: Callable[[str], None], model: str) -> None:
         try:
             call(model)
         except InferenceServerException as error:
-            self._report(f"{failed}: {first_line(error)}")
+            self._report(lines.error(f"{failed}: {first_line(error)}"))
         else:
             self._report(done)
 

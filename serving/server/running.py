@@ -4,11 +4,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import InferenceServerException
 
 from serving.control import Control
-from serving.repository import takes_photos
+from serving.served import Loaded
 from serving.server.process import Stub, TritonProcess
 
 TRITON_EXIT_SECONDS = 5  # what tritonserver itself may take to end; it waits for dead stubs in vain
@@ -28,24 +27,25 @@ class Running:
         """The names of the models that are ready."""
         return list(dict.fromkeys(self.control.loaded()))
 
-    def configs(self) -> dict[str, ModelConfig]:
-        """What each ready model runs with. One that vanishes meanwhile is no trouble."""
-        found = {}
-        for name in self.ready_models():
+    def loaded(self) -> Loaded:
+        """What it has ready. A model that vanishes meanwhile is no trouble."""
+        versions, configs = self.control.loaded_versions(), {}
+        for name in versions:
             try:
-                found[name] = self.control.config(name)
+                configs[name] = self.control.config(name)
             except InferenceServerException:
                 if name in self.ready_models():
                     raise
-        return found
+        return Loaded(self.control.triton_version(), configs, versions)
 
     def photo_models(self) -> list[str]:
         """The ensembles that take photos."""
-        return [name for name, config in self.configs().items() if takes_photos(config)]
+        return self.loaded().photo_models()
 
     def ensembles(self) -> set[str]:
         """All ensembles."""
-        return {n for n, config in self.configs().items() if config.platform == "ensemble"}
+        configs = self.loaded().configs
+        return {name for name, config in configs.items() if config.platform == "ensemble"}
 
     def stubs_of(self, model: str) -> list[Stub]:
         """The living stubs of a model."""

@@ -1,6 +1,5 @@
 """The embedded server: a genuine tritonserver as a child process, from start to a clean end."""
 
-import os
 import secrets
 import threading
 import time
@@ -13,11 +12,13 @@ from serving.errors import (
     ServingError,
     SlowStartError,
     StartError,
-    StoreError,
 )
 from serving.history import check_served_networks
+from serving.lines import Line
+from serving.monitoring.service_metrics import ServiceMetrics
 from serving.otlp import make_trace_options, parse_receiver
-from serving.server import log, shared_memory, tritonserver
+from serving.server import shared_memory, tritonserver
+from serving.server.log import TritonLog
 from serving.server.plan import Plan
 from serving.server.prerequisites import (
     check_admin_key,
@@ -45,7 +46,7 @@ __all__ = [
 
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 FIXED = ("--model-control-mode=explicit", f"--exit-timeout-secs={TRITON_EXIT_SECONDS}")
-LOG_LIMIT = 2**24  # bytes, beyond which a new start begins the log anew
+TRITON_PORTS = ("--http-port", "--grpc-port", "--metrics-port")
 
 
 class EmbeddedServer:
@@ -65,14 +66,16 @@ class EmbeddedServer:
     ) -> None:
         self.settings = settings
         self._report = report
+        self.metrics = ServiceMetrics(str(settings.repository))
+        self.metrics.ask_store(self._is_store_away)
         self._store = open_store(settings.repository)
         self._watch = Watch(self._store, settings.model_config_name) if settings.watch else None
         self.admin_key = find_admin_key(settings.admin_key) or secrets.token_hex(16)
         self._ports: dict[str, int] = {}
         self._region = shared_memory.Region()
         self._source: Source | None = None  # of the repository, for tritonserver
-        self._log_begin = 0  # of the last start's part
-        self._supervisor = Supervisor(self._plan(), self._tell)
+        self._log = TritonLog()
+        self._supervisor = Supervisor(self._plan(), self.report)
         self._thread = threading.Thread(target=self._supervisor.run, name="triton", daemon=True)
 
     def __enter__(self) -> "EmbeddedServer":
@@ -94,8 +97,14 @@ class EmbeddedServer:
 
     @property
     def metrics_url(self) -> str:
-        """Host and port of /metrics."""
-        return f"{LOOPBACK}:{self._ports['--metrics-port']}"
+        """Host and port of Triton's /metrics."""
+        return f"{reachable(self.settings.metrics_address)}:{self._ports['--metrics-port']}"
+
+    @property
+    def supervisor_url(self) -> str | None:
+        """Host and port of /metrics about what Triton does not know; None: nobody asked for it."""
+        port = self._ports.get("--supervisor-port")
+        return f"{reachable(self.settings.metrics_address)}:{port}" if port else None
 
     @property
     def log_file(self) -> Path | None:
@@ -167,11 +176,13 @@ class EmbeddedServer:
         self._ports = choose_ports(self._places())
         shared_memory.remove_leftovers()
         try:
+            if port := self._ports.get("--supervisor-port"):
+                self.metrics.open_port(self.settings.metrics_address, port)
             self._region.claim()
-            self._source = open_source(self._store, self._region.folder, self._tell)
+            self._source = open_source(self._store, self._region.folder, self.report)
             tritonserver.assemble_backends(wheel, self._region.folder / "backends")
             tritonserver.make_stub_environment(self._region.folder / "stubs")
-        except StoreError:
+        except ServingError:
             self._release()
             raise
         except OSError as error:
@@ -180,6 +191,7 @@ class EmbeddedServer:
         self._thread.start()
 
     def _release(self) -> None:
+        self.metrics.close_port()
         if self._source:
             self._source.close()
         self._region.release()
@@ -202,11 +214,14 @@ class EmbeddedServer:
 
     def _places(self) -> dict[str, tuple[str, int]]:
         s = self.settings
-        return {
+        places = {
             "--http-port": (s.http_address, s.http_port),
             "--grpc-port": (s.grpc_address, s.grpc_port),
-            "--metrics-port": (LOOPBACK, s.metrics_port),
+            "--metrics-port": (s.metrics_address, s.metrics_port),
         }
+        if s.supervisor_port is not None:
+            places["--supervisor-port"] = s.metrics_address, s.supervisor_port
+        return places
 
     @property
     def _served(self) -> Source:
@@ -215,13 +230,14 @@ class EmbeddedServer:
             raise ServingError("the server was not started")
         return self._source
 
-    def _tell(self, line: str) -> None:
-        self._report(self._in_own_names(line))
+    def report(self, line: str) -> None:
+        """Report a line, with the live versions that it is about."""
+        known = Line(line, version=self.metrics.live_versions())
+        self._report(Line(self._in_own_names(line), **known.facts))
 
-    def _explain(self) -> str:
-        if self.log_file is None:
-            return "see its log"
-        return self._in_own_names(log.read_failure(self.log_file, self._log_begin))
+    def _is_store_away(self) -> bool:
+        away = bool(self._source and self._source.away)
+        return away or bool(self._watch and self._watch.away)
 
     def _in_own_names(self, text: str) -> str:
         """What Triton says, with the repository called as its owner calls it."""
@@ -232,12 +248,15 @@ class EmbeddedServer:
         return Plan(
             launch=self._launch,
             connect=self.control,
-            explain=self._explain,
-            failed=lambda: log.read_failed(self.log_file, self._log_begin),
+            explain=lambda: self._in_own_names(self._log.explain()),
+            failed=self._log.failed,
+            failed_lately=self._log.failed_lately,
             region=self._region,
             prepare=lambda: self._served.prepare(),
+            hurry=lambda: self._served.hurry(),
             release=self._release,
             watch=self._watch,
+            metrics=self.metrics,
             start_seconds=s.start_seconds,
             drain_seconds=s.drain_seconds,
             probe_seconds=s.probe_seconds,
@@ -246,7 +265,7 @@ class EmbeddedServer:
     def _launch(self) -> TritonProcess:
         wheel = tritonserver.find_wheel()
         files = self._served.files()
-        models = choose_models(self._store.address, files, self._report)
+        models = choose_models(self._store.address, files, self.report)
         if self._watch:
             self._watch.begin(files)
         command = [str(wheel.executable), *self._options(models)]
@@ -255,10 +274,7 @@ class EmbeddedServer:
         )
         if self.log_file is None:
             return TritonProcess(command, environment, self._region.prefix, log=None)
-        with self.log_file.open("ab") as file:
-            if file.tell() > LOG_LIMIT:
-                file.truncate(0)
-            self._log_begin = file.seek(0, os.SEEK_END)
+        with self._log.open_part(self.log_file) as file:
             return TritonProcess(command, environment, self._region.prefix, file)
 
     def _options(self, models: list[str]) -> list[str]:
@@ -271,8 +287,8 @@ class EmbeddedServer:
             f"--backend-config=python,shm-region-prefix-name={self._region.prefix}",
             f"--http-address={s.http_address}",
             f"--grpc-address={s.grpc_address}",
-            f"--metrics-address={LOOPBACK}",
-            *(f"{option}={port}" for option, port in self._ports.items()),
+            f"--metrics-address={s.metrics_address}",
+            *(f"{option}={self._ports[option]}" for option in TRITON_PORTS),
             f"--grpc-restricted-protocol={RESTRICTED}:admin-key={self.admin_key}",
             f"--http-restricted-api={RESTRICTED}:admin-key={self.admin_key}",
             *([f"--model-config-name={s.model_config_name}"] if s.model_config_name else []),

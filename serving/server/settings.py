@@ -20,11 +20,16 @@ class ServerSettings:
     grpc_port: int = 0
     """Port of Triton's gRPC protocol; 0 chooses a free one."""
     metrics_port: int = 0
-    """Port of the Prometheus metrics, on 127.0.0.1 always; 0 chooses a free one."""
+    """Port of Triton's own Prometheus metrics; 0 chooses a free one."""
+    supervisor_port: int | None = None
+    """Port of the Prometheus metrics that Triton does not know: probes, restarts, releases; 0
+    chooses a free one."""
     http_address: str = LOOPBACK
     """Address to listen on for HTTP; 0.0.0.0 lets other machines in."""
     grpc_address: str = LOOPBACK
     """Address to listen on for gRPC; 0.0.0.0 lets other machines in."""
+    metrics_address: str = LOOPBACK
+    """Address to listen on for both metrics; 0.0.0.0 lets other machines in."""
     watch: bool = False
     """Look for changes in the repository (every second, in S3 every 5) and load what changed."""
     model_config_name: str = ""

@@ -5,6 +5,7 @@ import time
 
 from tritonclient.utils import InferenceServerException
 
+from serving import lines
 from serving.control import Control
 from serving.errors import SlowStartError, StartError, first_line
 from serving.repository import CANARY_SUFFIX
@@ -85,7 +86,7 @@ def infer_first(running: Running, deadline: float, report: Report) -> list[str]:
             trouble = f"the first inference through {model} failed: {error.message()}"
             if not model.endswith(CANARY_SUFFIX):
                 raise StartError(trouble) from None
-            report(trouble)
+            report(lines.error(trouble))
     return ensembles
 
 

@@ -12,19 +12,19 @@ A server that has run is never given up: it is started again as often as it take
 longer pauses.
 """
 
-import os
 import signal
 import threading
 import time
 
 from tritonclient.utils import InferenceServerException
 
+from serving import lines
 from serving.backoff import Backoff
 from serving.errors import ServingError, StartError
 from serving.server.drain import drain
 from serving.server.plan import Plan, Report
 from serving.server.probe import Finding, probe_ensembles
-from serving.server.process import TritonProcess, describe_exit
+from serving.server.process import SERVER, TritonProcess, describe_exit
 from serving.server.reload import Reload
 from serving.server.running import Running
 from serving.server.start import infer_first, wait_until_ready
@@ -49,15 +49,19 @@ class Supervisor:
         self.failure: ServingError | None = None  # why it ended, if nobody asked
         self.probed: list[str] = []  # the ensembles that take photos, at the last probe
         self._plan = plan
-        self._report = report
+        self._tell = report
         self._server: Running | None = None
         self._vigils: Vigils  # over that server
         self._pauses = Backoff(LONGEST_PAUSE)
         self._started = 0.0
         self._trouble: dict[str, str] = {}  # what was reported, by ensemble
         self._stopped: dict[int, float] = {}  # when each process was first seen so
+        self._trace = ""  # id of the probe under way
         self._surprise = ""  # the last one that was reported
         self._next_probe = 0.0
+
+    def _report(self, line: str) -> None:
+        self._tell(lines.Line(line, trace=self._trace))
 
     def run(self) -> None:
         """Start, supervise until `stopping` is set, drain, end, and clean up."""
@@ -103,7 +107,9 @@ class Supervisor:
             code = self.process.exit_code()
             if self.stopping.is_set() or code is None or code >= 0:
                 raise
-            self._report(f"tritonserver {describe_exit(code)} as it started: starting it again")
+            told = f"tritonserver {describe_exit(code)} as it started: starting it again"
+            self._report(lines.warning(told))
+            self._plan.metrics.note_restart("server", "", "start")
             self._end_server()
             self._plan.region.clear()
             self._start()
@@ -115,11 +121,14 @@ class Supervisor:
             StartError: it ended, took too long, or refused the inference.
         """
         self._server = Running(self._plan.launch(), self._plan.connect())
+        self._plan.metrics.note_start()
         self._vigils = Vigils(self._server, self._report)
         deadline = time.monotonic() + self._plan.start_seconds
         wait_until_ready(self._server, self._plan, deadline, self.stopping)
         if not self.stopping.is_set():
             self.probed = infer_first(self._server, deadline, self._report)
+            self._find_trouble()
+        self._trace = ""
         self.process.stubs()
         self._started = time.monotonic()
         self._next_probe = self._started + self._plan.probe_seconds
@@ -130,7 +139,7 @@ class Supervisor:
             self._check()
         except Exception as error:
             if repr(error) != self._surprise:
-                self._report(f"supervision goes on after {error!r}")
+                self._report(lines.error(f"supervision goes on after {error!r}"))
             self._surprise = repr(error)
 
     def _check(self) -> None:
@@ -138,11 +147,13 @@ class Supervisor:
         if (code := self.process.exit_code()) is not None:
             last_words = _to_one_line(self._plan.explain())
             words = "" if code == -signal.SIGKILL else f", its last words: {last_words}"
-            self._restart(f"tritonserver {describe_exit(code)}{words}")
+            why = self.process.ended.get(SERVER) or ("signal" if code < 0 else "exited")
+            self._restart(f"tritonserver {describe_exit(code)}{words}", why)
             return
         self._end_stopped()
         if self.process.dead_stubs() or time.monotonic() > self._next_probe:
             self._probe()
+            self._trace = ""
         if self._plan.watch:
             self._follow(self._plan.watch)
 
@@ -164,17 +175,20 @@ class Supervisor:
 
     def _find_trouble(self) -> Finding:
         """Probe; a server that answers nothing may be ended."""
-        found = probe_ensembles(self._running)
+        found, metrics = probe_ensembles(self._running), self._plan.metrics
+        self._trace = found.trace
+        metrics.note_probe(found.loaded, found.seconds, found.trouble)
+        metrics.note_failed_loads(len(self._plan.failed_lately()))
         self._vigils.end_silent_server(found.silent)
-        if found.ensembles is not None:
-            self.probed = found.ensembles
+        if found.loaded is not None:
+            self.probed = found.loaded.photo_models()
         return found
 
     def _report_trouble(self, troubles: dict[str, str]) -> None:
         """Report failed inferences without a death once, and once that it is over."""
         for model, trouble in troubles.items():
             if trouble != self._trouble.get(model):
-                self._report(f"inference through {model} fails: {trouble}")
+                self._report(lines.error(f"inference through {model} fails: {trouble}"))
         for model in self._trouble.keys() - troubles.keys():
             self._report(f"inference through {model} works again")
         self._trouble = troubles
@@ -183,19 +197,26 @@ class Supervisor:
         """Give the models new processes. Requests in flight elsewhere are not disturbed."""
         began = time.monotonic()
         names = ", ".join(models)
-        self._report(f"a process of model {names} died: loading it again")
-        self._plan.prepare()
-        control = self._running.control
+        for model in models:
+            why = self.process.why_ended(model) or "died"
+            self._plan.metrics.note_restart("stub", model, why)
+        self._report(lines.warning(f"a process of model {names} died: loading it again"))
         try:
-            for model in models:
-                control.unload(model)
-            for model in models:
-                control.load(model)
+            with self._plan.hurry():
+                self._load_again(models)
         except InferenceServerException as error:
-            self._restart(f"model {names} could not be loaded again ({error.message()})")
+            told = f"model {names} could not be loaded again ({error.message()})"
+            self._restart(told, "load")
             return
         if not self._find_trouble().trouble:
             self._report(f"model {names} works again after {time.monotonic() - began:.1f} s")
+
+    def _load_again(self, models: list[str]) -> None:
+        self._plan.prepare()
+        for model in models:
+            self._running.control.unload(model)
+        for model in models:
+            self._running.control.load(model)
 
     def _end_stopped(self) -> None:
         """End what has been stopped for a while: the next check sees it dead."""
@@ -203,17 +224,24 @@ class Supervisor:
         self._stopped = {pid: self._stopped.get(pid, now) for pid in names}
         for pid, since in self._stopped.items():
             if now - since >= FROZEN_SECONDS:
-                self._report(f"{names[pid]} (process {pid}) is stopped: ending it")
-                os.kill(pid, signal.SIGKILL)
+                self._report(lines.warning(f"{names[pid]} (process {pid}) is stopped: ending it"))
+                self.process.end(pid, names[pid], "stopped")
 
-    def _restart(self, reason: str) -> None:
-        """Replace the process, as often as it takes: it has run before."""
+    def _restart(self, reason: str, why: str) -> None:
+        """Replace the process, as often as it takes: it has run before.
+
+        Args:
+            reason: begins the line about it.
+            why: the same as one of SERVER_REASONS.
+        """
         began = time.monotonic()
         if began - self._started > HEALTHY_SECONDS:
             self._pauses.reset()
         while not self.stopping.is_set():
             pause = self._pauses.pause()
-            self._report(f"{reason}: starting it again{f' in {pause:.0f} s' if pause else ''}")
+            told = f"{reason}: starting it again{f' in {pause:.0f} s' if pause else ''}"
+            self._plan.metrics.note_restart("server", "", why)
+            self._report(lines.error(told) if why == "start" else lines.warning(told))
             self._end_server()
             self._plan.region.clear()
             if self.stopping.wait(pause):
@@ -222,7 +250,7 @@ class Supervisor:
                 self._plan.prepare()
                 self._start()
             except (ServingError, OSError) as error:
-                reason = _to_one_line(str(error))
+                reason, why = _to_one_line(str(error)), "start"
                 continue
             if not self.stopping.is_set():
                 self._report(f"serving again after {time.monotonic() - began:.1f} s")
@@ -232,7 +260,8 @@ class Supervisor:
         """Load what changed in the repository."""
         changes = watch.changes()
         if changes.trouble is not None:
-            self._report(changes.trouble or "the repository can be read again")
+            trouble = changes.trouble and lines.warning(changes.trouble)
+            self._report(trouble or "the repository can be read again")
         if changes.changed or changes.gone:
             self._plan.prepare()
             Reload(self._running.control, watch, self._report).apply(changes)

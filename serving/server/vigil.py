@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from tritonclient.utils import InferenceServerException
 
+from serving import lines
 from serving.server.plan import Report
+from serving.server.process import SERVER
 from serving.server.running import Running
 
 PATIENCE = 60.0  # seconds
@@ -85,8 +87,9 @@ class Vigils:
         if self._server is None:
             self._server = Vigil(lambda: Sign(False, 0, process.cpu()), lambda: None)
         if self._server.hangs():
-            self._report(f"tritonserver has answered nothing for {PATIENCE:.0f} s: ending it")
-            process.kill()
+            told = f"tritonserver has answered nothing for {PATIENCE:.0f} s: ending it"
+            self._report(lines.warning(told))
+            process.end(process.pid, SERVER, "silent")
 
     def end_hanging_models(self, late: Iterable[str]) -> None:
         """After each probe: end the processes of models that hang behind late ensembles."""
@@ -100,9 +103,10 @@ class Vigils:
         except InferenceServerException:  # the next check tells
             return
         for model in hanging:
-            self._report(f"model {model} has answered nothing for {PATIENCE:.0f} s: ending it")
+            told = f"model {model} has answered nothing for {PATIENCE:.0f} s: ending it"
+            self._report(lines.warning(told))
             for stub in self._running.stubs_of(model):
-                stub.kill()
+                self._running.process.end(stub.pid, stub.instance, "hung")
 
     def _models_behind(self, ensembles: Iterable[str]) -> set[tuple[str, str]]:
         """The models that ensembles pass photos to, and the version of each if they name one."""

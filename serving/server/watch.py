@@ -55,6 +55,11 @@ class Watch:
         self._thread: threading.Thread | None = None
         self._answer: Snapshot | StoreError | None = None
 
+    @property
+    def away(self) -> bool:
+        """Whether the repository could not be read at the last listing."""
+        return bool(self._trouble)
+
     def begin(self, files: Mapping[str, str]) -> None:
         """Take this as the state that is loaded."""
         self._known = self._last = _group_by_model(files)

@@ -4,14 +4,16 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from serving import lines
 from serving.backoff import Backoff
 from serving.errors import StoreError
 from serving.store.base import Store
 
-LONGEST_PAUSE = 30.0  # seconds between two attempts while the store is away
+LONGEST_PAUSE = 30.0  # seconds between two checks
 AWAY_PATIENCE = 2.0  # seconds that nobody waits longer for a store that was away last
 
 
@@ -23,7 +25,7 @@ class Mirror:
         folder: for it alone, on the same file system as its parent; made if it does not exist.
         report: takes a line when the store goes away, and when it is back.
         patience: seconds that a check may take, for a disk that hangs; None: as long as it takes.
-        seconds: between two checks; None: only when asked, and after growing pauses while away.
+        seconds: between two checks; while the store is away, the longest of growing pauses.
         checked: called after each check.
     """
 
@@ -33,7 +35,7 @@ class Mirror:
         folder: Path,
         report: Callable[[str], None],
         patience: float | None = None,
-        seconds: float | None = None,
+        seconds: float = LONGEST_PAUSE,
         checked: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
@@ -44,7 +46,8 @@ class Mirror:
         self._patience = patience
         self._seconds = seconds
         self._checked = checked
-        self._pauses = Backoff(LONGEST_PAUSE)
+        self._pauses = Backoff(seconds)
+        self._hurried = False
         self._time = 0  # of the last change, in whole seconds
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -70,9 +73,18 @@ class Mirror:
             return
         check = threading.Thread(target=self._check, name="check", daemon=True)
         check.start()
-        check.join(AWAY_PATIENCE if self.away else self._patience)
+        check.join(AWAY_PATIENCE if self.away or self._hurried else self._patience)
         if check.is_alive() and not self.away:
             self._set_away("it does not answer")
+
+    @contextmanager
+    def hurry(self) -> Iterator[None]:
+        """Inside, no store is waited for long: what is here already will do."""
+        self._hurried = True
+        try:
+            yield
+        finally:
+            self._hurried = False
 
     def update(self) -> None:
         """Bring the copy up to date.
@@ -109,8 +121,7 @@ class Mirror:
 
     def _check_again_and_again(self) -> None:
         while not self._over.is_set():
-            pause = self._pauses.pause() if self.away and not self._seconds else self._seconds
-            self._wake.wait(pause)
+            self._wake.wait(self._pauses.pause() if self.away else self._seconds)
             self._wake.clear()
             self._check()
 
@@ -132,6 +143,6 @@ class Mirror:
         if changed:
             address = self._store.address
             last = f"going on with the last copy of {address}: {trouble}"
-            self._report(last if trouble else f"{address} is there again")
+            self._report(lines.warning(last) if trouble else f"{address} is there again")
             self._pauses.reset()
             self._wake.set()  # the pauses between two checks are others now

@@ -9,6 +9,7 @@ folder and takes as much room as the repository.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from serving.store.base import Store
@@ -24,14 +25,24 @@ class Source(ABC):
     """A repository as tritonserver reads it, from `open` to `close`."""
 
     address = ""  # for tritonserver's --model-repository, after `open`
+    _mirror: Mirror
 
     @abstractmethod
     def files(self) -> Mapping[str, str]:
         """The stamp of each file that tritonserver finds there now, hidden ones included."""
 
-    @abstractmethod
+    @property
+    def away(self) -> bool:
+        """Whether the repository could not be read when it was looked at last."""
+        return self._mirror.away
+
     def prepare(self) -> None:
         """Look whether the repository is there, and what it holds: something will be loaded."""
+        self._mirror.refresh()
+
+    def hurry(self) -> AbstractContextManager[None]:
+        """Inside, a repository that does not answer soon is left: what is here is loaded again."""
+        return self._mirror.hurry()
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """The variables that tritonserver needs to read it."""
@@ -69,10 +80,6 @@ class FolderSource(Source):
         """See Source."""
         return self._mirror.files if self._mirror.away else self._store.files(hidden=True)
 
-    def prepare(self) -> None:
-        """See Source."""
-        self._mirror.refresh()
-
     def close(self) -> None:
         """See Source."""
         self._mirror.close()
@@ -95,10 +102,6 @@ class ObjectSource(Source):
     def files(self) -> Mapping[str, str]:
         """See Source."""
         return self._mirror.files
-
-    def prepare(self) -> None:
-        """See Source."""
-        self._mirror.refresh()
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """See Source."""

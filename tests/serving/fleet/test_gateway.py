@@ -165,7 +165,7 @@ def test_a_killed_server_is_left_out_and_nobody_notices(fleet: Fleet, smear: Pat
         answers = detector.detect_many(photos, concurrency=12)
         for _ in range(20):
             next(answers)
-        killed.process.kill()
+        os.kill(killed.process.pid, signal.SIGKILL)
         assert sum(1 for _ in itertools.islice(answers, 150)) == 150
     wait_until(lambda: len(fleet.gateway.healthy()) == 2)
 

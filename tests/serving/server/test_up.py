@@ -23,7 +23,8 @@ from serving.server.server import ServerSettings
 from serving.server.up import describe_server
 from tests.conftest import wait_until
 
-UP = [sys.executable, "-m", "serving", "up", "--http-port=0", "--grpc-port=0", "--metrics-port=0"]
+PORTS = [f"--{name}-port=0" for name in ("http", "grpc", "metrics", "supervisor")]
+UP = [sys.executable, "-m", "serving", "up", *PORTS]
 QUICK = ["--", "--disable-auto-complete-config"]
 
 
