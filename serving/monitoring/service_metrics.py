@@ -1,4 +1,4 @@
-"""What only `serving up` knows, as Prometheus metrics, and the port where they are read.
+"""What only `serving up` knows, as Prometheus metrics.
 
 Every counter is there with 0 from the start, or from when its model is known, so that Prometheus'
 increase() sees its first step. docs/monitoring.md says what each is good for.
@@ -6,7 +6,6 @@ increase() sees its first step. docs/monitoring.md says what each is good for.
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,10 +16,10 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
-    start_http_server,
 )
 
 from serving.errors import PrerequisiteError
+from serving.monitoring.metrics_port import MetricsPort
 from serving.repository import State
 from serving.served import Loaded
 
@@ -42,7 +41,7 @@ class ServiceMetrics:
         self._repository = repository
         self._ensembles: set[str] = set()  # that have a series of probes
         self._states: dict[tuple[str, str], State] = {}  # at the last probe
-        self._port: WSGIServer | None = None
+        self._port: MetricsPort | None = None
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
 
@@ -97,7 +96,7 @@ class ServiceMetrics:
             PrerequisiteError: somebody has taken the port in the meantime.
         """
         try:
-            self._port, _ = start_http_server(port, address, self._registry)
+            self._port = MetricsPort(address, port, self._registry)
         except OSError as error:
             raise PrerequisiteError(
                 f"--supervisor-port {port} cannot be used on {address} ({error.strerror}): stop "
@@ -107,8 +106,7 @@ class ServiceMetrics:
     def close_port(self) -> None:
         """Answer no more."""
         if self._port:
-            self._port.shutdown()
-            self._port.server_close()
+            self._port.close()
 
     def ask_store(self, is_away: Callable[[], bool]) -> None:
         """Whenever they are read: whether the repository is away."""

@@ -1,5 +1,6 @@
 """What must hold before tritonserver can start. Each failure is one sentence with its remedy."""
 
+import errno
 import os
 import platform
 import re
@@ -224,9 +225,11 @@ def _listen(option: str, address: str, port: int, held: list[socket.socket]) -> 
         held[-1].listen()
     except (OSError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a port number"
+        ours = getattr(error, "errno", None) != errno.EADDRNOTAVAIL
+        remedy = f"stop what listens there or give another {option}"
         raise PrerequisiteError(
             f"{option} {port} cannot be used on {address} ({reason}): "
-            f"stop what listens there or give another {option}"
+            f"{remedy if ours else 'give an address of this machine, or 0.0.0.0 for all'}"
         ) from None
     return int(held[-1].getsockname()[1])
 

@@ -25,7 +25,8 @@ expect.set_options(timeout=WAIT_MILLISECONDS)
 def trial_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     """A server of the shipped repository; version 1 of its network is the canary of version 2."""
     repository = make_trial_repository(tmp_path_factory.mktemp("trial"))
-    with EmbeddedServer(ServerSettings(repository=repository, arguments=QUICK)) as running:
+    settings = ServerSettings(repository=repository, arguments=QUICK, supervisor_port=0)
+    with EmbeddedServer(settings) as running:
         yield running
 
 

@@ -1,7 +1,10 @@
 """What the server is asked and told, on the real one."""
 
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from tritonclient.utils import InferenceServerException
 
@@ -31,6 +34,32 @@ def test_the_admin_keys_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert find_admin_key("given") == "given"
 
 
+class Keeping(grpc.GenericRpcHandler):
+    """Knows no call, and keeps the headers of each."""
+
+    def __init__(self) -> None:
+        self.headers: list[dict[str, str | bytes]] = []
+
+    def service(self, details: grpc.HandlerCallDetails) -> None:
+        self.headers.append(dict(details.invocation_metadata))
+
+
+def test_an_inference_can_be_found_by_its_trace() -> None:
+    keeping = Keeping()
+    running = grpc.server(ThreadPoolExecutor(1), handlers=[keeping])
+    port = running.add_insecure_port("127.0.0.1:0")
+    running.start()
+    with Control(f"127.0.0.1:{port}", "key") as control:
+        for trace in ("", "4bf92f3577b34da6a3ce929d0e0e4736"):
+            with pytest.raises(InferenceServerException):
+                control.infer("ensemble", 20, trace)
+    running.stop(None).wait()
+    untraced, traced = keeping.headers
+    assert "traceparent" not in untraced
+    parts = r"00-4bf92f3577b34da6a3ce929d0e0e4736-[0-9a-f]{16}-01"
+    assert re.fullmatch(parts, str(traced["traceparent"]))
+
+
 def test_wrong_key(server: EmbeddedServer) -> None:
     with Control(server.grpc_url, "a-wrong-key") as control:
         control.infer("ensemble", 20)
@@ -43,6 +72,8 @@ def test_what_is_served(server: EmbeddedServer) -> None:
         assert control.is_ready()
         ensembles = [m for m in control.loaded() if control.config(m).platform == "ensemble"]
         assert ensembles == ["ensemble"]
+        assert control.loaded_versions()["ssd"] == {2}
+        assert control.triton_version() == "2.51.0"
         assert {"ensemble", "postprocess", "preprocess", "ssd"} <= set(control.models("READY"))
         assert [control.is_python(m) for m in ("preprocess", "ssd", "ensemble")] == [
             True,

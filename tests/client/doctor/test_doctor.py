@@ -150,8 +150,31 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     shutil.copytree(PROJECT / "model_repository", repository)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(supervisor, "TICK", 600.0)
-        with EmbeddedServer(ServerSettings(repository, arguments=QUICK)) as own:
+        settings = ServerSettings(repository, arguments=QUICK, supervisor_port=0)
+        with EmbeddedServer(settings) as own:
             yield own
+
+
+@pytest.mark.slow
+def test_what_serving_up_knows(own: EmbeddedServer, doctor: Doctor) -> None:
+    code, findings = doctor(own.grpc_url, f"--metrics-url=http://{own.supervisor_url}/metrics")
+    assert code == 0
+    assert findings["supervision"]["mark"] == "ok"
+    assert findings["supervision"]["text"].startswith("ensemble version 2 live since 20")
+    assert findings["supervision"]["facts"]["live"]["ensemble"][0] == 2
+    assert findings["supervision"]["facts"]["restarts"] == {}
+    assert "supervision" not in doctor(own.grpc_url)[1]
+
+
+@pytest.mark.slow
+def test_other_metrics_than_those_of_serving_up(
+    own: EmbeddedServer, nowhere: str, doctor: Doctor
+) -> None:
+    for url, said in ((own.metrics_url, "these are not the metrics"), (nowhere, "refused")):
+        code, findings = doctor(own.grpc_url, f"--metrics-url=http://{url}/metrics")
+        assert code == 0
+        assert findings["supervision"]["mark"] == "warning"
+        assert said in findings["supervision"]["text"]
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`serving gateway` and `serving fleet` as people run them: what they say, and what is left."""
 
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
 import pytest
@@ -102,6 +104,49 @@ def test_a_server_of_the_fleet_that_does_not_start(repository: Path, tmp_path: P
     folder.mkdir()
     errors = fail("fleet", *FREE, f"--repository={repository}", folder=folder)
     assert "tritonserver did not start" in errors
+
+
+def test_what_programs_read_of_a_fleet(tiny_repository: Path, tmp_path: Path) -> None:
+    """Prometheus its targets, others the lines; and nothing of it stays."""
+    file = tmp_path / "targets.json"
+    options = [f"--prometheus-targets={file}", "--log-format=json"]
+    command = ["fleet", *FREE, *options, f"--repository={tiny_repository}"]
+    with running(*command, folder=tmp_path) as process:
+        told = [json.loads(line) for line in read_until(process, "{", "stop with")]
+        groups = json.loads(file.read_text())
+        metrics = {"triton": "nv_", "supervisor": "ssd_probe", "gateway": "envoy_"}
+        for group in groups:
+            with urlopen(f"http://{group['targets'][0]}/metrics", timeout=20) as answer:
+                assert f"# TYPE {metrics[group['labels']['job']]}" in answer.read().decode()
+        find_triton(process.pid).kill()
+        told += [json.loads(line) for line in read_until(process, "{", "starting it again")]
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=60)
+    assert (errors, process.returncode) == ("", 0)
+    assert len(groups) == 5
+    assert not file.exists()
+    assert told[0]["message"].startswith("starting 2 servers over")
+    assert told[-1]["server"] in ("1", "2")
+    assert (told[-1]["message"], told[-1]["level"], told[-1]["version"]) == (
+        "tritonserver was ended by signal 9: starting it again",
+        "warning",
+        {"ensemble": 1},
+    )
+    assert json.loads(rest.splitlines()[-1])["message"] == "stopped"
+
+
+def find_triton(pid: int) -> psutil.Process:
+    """A tritonserver that a process has started."""
+    found = psutil.Process(pid).children()
+    return next(each for each in found if each.name().startswith("tritonserver"))
+
+
+def test_targets_that_cannot_be_written(tiny_repository: Path, tmp_path: Path) -> None:
+    options = [f"--repository={tiny_repository}", f"--prometheus-targets={tmp_path}/none/a.json"]
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    errors = fail("fleet", *FREE, *options, folder=folder)
+    assert errors == f"error: {tmp_path}/none/a.json cannot be written: No such file or directory\n"
 
 
 def test_its_log_on_standard_output_and_its_end(servers: Path) -> None:

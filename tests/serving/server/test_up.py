@@ -1,13 +1,16 @@
 """`serving up` as people run it: a process, its lines, its signals."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import MagicMock
 from urllib.request import urlopen
@@ -40,13 +43,13 @@ def running(*options: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def read_until(process: subprocess.Popen[str], start: str) -> list[str]:
-    """The lines up to the one that starts so."""
+def read_until(process: subprocess.Popen[str], start: str, holds: str = "") -> list[str]:
+    """The lines up to the one that starts so, and holds something."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line.rstrip())
-        if line.startswith(start):
+        if line.startswith(start) and holds in line:
             return lines
     raise AssertionError(f"no line starts with {start!r}: {lines} {process.communicate()[1]}")
 
@@ -70,8 +73,67 @@ def test_lines_and_sigterm(project_repository: Path) -> None:
     assert re.fullmatch(r"  HTTP     http://127\.0\.0\.1:\d+", lines[4])
     assert re.fullmatch(r"  metrics  http://127\.0\.0\.1:\d+/metrics", lines[5])
     assert re.fullmatch(r"  admin key .*: [0-9a-f]{32}", lines[6])
+    assert re.fullmatch(r"  metrics of probes.*  http://127\.0\.0\.1:\d+/metrics", lines[7])
     assert rest.splitlines() == ["stopping: requests in flight have up to 30 s", "stopped"]
     assert (errors, process.returncode) == ("", 0)
+
+
+def test_lines_as_json(tiny_repository: Path) -> None:
+    options = [f"--repository={tiny_repository}", "--log-format=json", "--probe-seconds=0.5"]
+    with running(*options, *QUICK) as process:
+        told = [json.loads(line) for line in read_until(process, '{"time"', "stop with")]
+        stub = next(s for s in find_stubs(prefix_of([told[0]["message"]])) if "ssd" in s.instance)
+        stub.kill()
+        told += [json.loads(line) for line in read_until(process, '{"time"', "works again after")]
+        process.send_signal(signal.SIGTERM)
+        rest, errors = process.communicate(timeout=60)
+    told += [json.loads(line) for line in rest.splitlines()]
+    assert (errors, process.returncode) == ("", 0)
+    assert {tuple(line) for line in told} == {("time", "level", "message", "version", "trace")}
+    assert told[0]["version"] == {}
+    assert {str(line["version"]) for line in told[1:]} == {"{'ensemble': 1}"}
+    assert all(datetime.fromisoformat(line["time"]).tzinfo == UTC for line in told)
+    by_message = {line["message"]: line for line in told}
+    died = by_message["a process of model ssd died: loading it again"]
+    assert (died["level"], died["trace"]) == ("warning", "")
+    again = next(line for line in told if "works again after" in line["message"])
+    assert again["level"] == "info"
+    assert re.fullmatch("[0-9a-f]{32}", again["trace"])
+    assert by_message["stopped"]["trace"] == ""
+
+
+def test_an_error_as_json(tmp_path: Path) -> None:
+    with running(f"--repository={tmp_path / 'none'}", "--log-format=json") as process:
+        lines, errors = process.communicate(timeout=60)
+    told = json.loads(errors)
+    assert (lines, process.returncode) == ("", 1)
+    assert told["level"] == "error"
+    assert told["message"].startswith(f"model repository {tmp_path / 'none'} does not exist")
+
+
+def test_a_port_for_its_own_metrics_that_is_taken(tiny_repository: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        option = f"--supervisor-port={taken.getsockname()[1]}"
+        with running(f"--repository={tiny_repository}", option) as process:
+            _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"error: --supervisor-port \d+ cannot be used on 127\.0\.0\.1 \(Address already in use\): "
+        r"stop what listens there or give another --supervisor-port\n",
+        errors,
+    )
+
+
+def test_an_address_for_metrics_that_is_not_ours(tiny_repository: Path) -> None:
+    options = [f"--repository={tiny_repository}", "--metrics-address=192.0.2.1"]
+    with running(*options) as process:
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"error: --metrics-port 0 cannot be used on 192\.0\.2\.1 \(.*\): "
+        r"give an address of this machine, or 0\.0\.0\.0 for all\n",
+        errors,
+    )
 
 
 @pytest.mark.parametrize("way", ["option", "environment"])

@@ -1,59 +1,21 @@
 """A repository that is away stops nobody: what dies meanwhile is replaced from the last copy."""
 
-import logging
 import os
 import signal
+import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
-from serving.server import watch
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store import source
 from serving.store.address import open_store
 from tests.conftest import wait_until
+from tests.serving.conftest import Moto
 from tests.serving.server.test_supervisor import MODELS, Watched
-
-
-class Moto:
-    """A server of S3's protocol that can go and come back; what it holds stays."""
-
-    def __init__(self) -> None:
-        self.port, bucket = 0, f"bucket-{uuid.uuid4().hex[:8]}"
-        self.back()
-        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.port}")
-        client.create_bucket(Bucket=bucket)
-        client.close()
-        self.address = f"s3://127.0.0.1:{self.port}/{bucket}/models"
-
-    def back(self) -> None:
-        """Listen, where it listened before."""
-        self._server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
-        self._server.start()
-        self.port = self._server.get_host_and_port()[1]
-
-    def away(self) -> None:
-        """Listen no more."""
-        self._server.stop()
-
-
-@pytest.fixture
-def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moto]:
-    """A store of this test's own."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "the-stores-own-secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(watch, "STORE_SECONDS", 0.5)
-    server = Moto()
-    yield server
-    server.away()
 
 
 @contextmanager
@@ -97,6 +59,22 @@ def test_a_store_that_is_away_stops_nobody(
         assert own.infer() == "OK"
         assert f"{moto.address} is there again" in own.lines
     assert own.server.failure is None
+
+
+def test_a_store_that_falls_silent_holds_up_no_mend(moto: Moto, repository: Path) -> None:
+    """It is given up after 12 s; what is here already is loaded again without that."""
+    open_store(moto.address).create(repository)
+    own = Watched(moto.address, probe_seconds=1.0)  # type: ignore[arg-type]
+    with own.server:
+        moto.away()
+        with socket.create_server(("127.0.0.1", moto.port)):  # takes connections, never answers
+            os.kill(own.stub("preprocess").pid, signal.SIGKILL)
+            wait_until(lambda: any("works again after" in line for line in own.lines))
+            gone = f"going on with the last copy of {moto.address}: it does not answer"
+            assert own.lines[1] == gone
+            assert not any("tried twice" in line for line in own.lines)
+            assert own.infer() == "OK"
+        moto.back()
 
 
 def test_a_folder_that_is_away_stops_nobody(
