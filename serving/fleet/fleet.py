@@ -119,7 +119,8 @@ class Fleet:
 
     def report(self, line: str) -> None:
         """Report a line of no server alone, with the live versions of the first one."""
-        self._report(Line(line, version=self.servers[0].metrics.live_versions()))
+        known = [server.metrics.live_versions() for server in self.servers[:1]]
+        self._report(Line(line, version=dict(*known)))
 
     def start(self, given_up: Callable[[], bool] = lambda: False) -> bool:
         """Start all servers, then the gateway. Returns whether they run: it may be given up.
