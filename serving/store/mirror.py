@@ -13,7 +13,6 @@ from serving.backoff import Backoff
 from serving.errors import StoreError
 from serving.store.base import Store
 
-LONGEST_PAUSE = 30.0  # seconds between two checks
 AWAY_PATIENCE = 2.0  # seconds that nobody waits longer for a store that was away last
 
 
@@ -35,7 +34,7 @@ class Mirror:
         folder: Path,
         report: Callable[[str], None],
         patience: float | None = None,
-        seconds: float = LONGEST_PAUSE,
+        seconds: float = 30.0,
         checked: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder

@@ -18,6 +18,7 @@ from serving.store.mirror import Mirror
 from serving.store.s3_gateway import S3Gateway
 
 SECONDS = 5.0  # between two checks of a folder
+STORE_SECONDS = 30.0  # between two of an object store, which cost money
 PATIENCE = 60.0  # seconds that one may take; the requests to a store have limits of their own
 
 
@@ -93,7 +94,7 @@ class ObjectSource(Source):
     """
 
     def __init__(self, store: Store, place: Path, report: Callable[[str], None]) -> None:
-        self._mirror = Mirror(store, place / "mirror", report)
+        self._mirror = Mirror(store, place / "mirror", report, seconds=STORE_SECONDS)
         self._mirror.update()
         self._gateway = S3Gateway(self._mirror)
         self.address = self._gateway.address

@@ -32,6 +32,7 @@ from serving.repository import State
 from serving.served import Loaded
 from serving.server import supervisor
 from serving.server.server import EmbeddedServer, ServerSettings
+from serving.store import source
 from serving.store.address import open_store
 from tests.conftest import wait_until
 from tests.serving.conftest import Moto, copy_repository
@@ -192,9 +193,13 @@ def test_a_version_that_does_not_load(metrics: Metrics, watched: Watched, servic
         control.load("ssd")
 
 
-def test_a_store_that_goes_and_comes_back(moto: Moto, tiny_repository: Path) -> None:
+@pytest.mark.parametrize("watch", [True, False], ids=["watched", "not watched"])
+def test_a_store_that_goes_and_comes_back(
+    watch: bool, moto: Moto, tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source, "STORE_SECONDS", 600.0 if watch else 0.5)
     open_store(moto.address).create(tiny_repository)
-    settings = ServerSettings(moto.address, watch=True, supervisor_port=0)
+    settings = ServerSettings(moto.address, watch=watch, supervisor_port=0)
     with EmbeddedServer(settings) as server:
         metrics = Metrics(server.supervisor_url)
         assert metrics("ssd_store_reachable") == 1

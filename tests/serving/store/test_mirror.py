@@ -105,6 +105,28 @@ def test_a_store_that_hangs_is_waited_for_once(
     wait_until(lambda: not mirror.away)
 
 
+def test_in_a_hurry_a_store_that_hangs_is_left(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = Mirror(open_store(repository), tmp_path / "mirror", lambda line: None)
+    mirror.update()
+    go_on = threading.Event()
+    monkeypatch.setattr("serving.store.mirror.AWAY_PATIENCE", 0.1)
+    monkeypatch.setattr(mirror, "update", go_on.wait)
+    with mirror.hurry():
+        mirror.refresh()
+    assert mirror.away
+    go_on.set()
+    wait_until(lambda: not mirror.away)
+    held = threading.Thread(target=mirror.refresh)  # which is there again: one waits for it
+    go_on.clear()
+    held.start()
+    held.join(0.5)
+    assert held.is_alive()
+    go_on.set()
+    held.join()
+
+
 def test_looks_by_itself_once_started(repository: Path, tmp_path: Path) -> None:
     looked = threading.Event()
     mirror = Mirror(
