@@ -205,8 +205,9 @@ class Supervisor:
             with self._plan.hurry():
                 self._load_again(models)
         except InferenceServerException as error:
-            told = f"model {names} could not be loaded again ({error.message()})"
-            self._restart(told, "load")
+            if self.process.exit_code() is None:  # else the next check tells
+                told = f"model {names} could not be loaded again ({error.message()})"
+                self._restart(told, "load")
             return
         if not self._find_trouble().trouble:
             self._report(f"model {names} works again after {time.monotonic() - began:.1f} s")
