@@ -24,6 +24,7 @@ CHANNEL = [
     ("grpc.max_reconnect_backoff_ms", 500),
 ]
 KEY_HEADER = "triton-grpc-protocol-admin-key"
+CHECK = {"x-probe": True}  # a request's parameter: the models do not count it as a user's
 
 
 def find_admin_key(given: str) -> str:
@@ -81,7 +82,7 @@ class Control:
         image = grpc_client.InferInput("image", [1, 1], "BYTES")
         image.set_data_from_numpy(np.array([[sample_photo()]], dtype=object))
         traced = {"traceparent": f"00-{trace}-{secrets.token_hex(8)}-01"} if trace else None
-        self._client.infer(model, [image], headers=traced, client_timeout=timeout)
+        self._client.infer(model, [image], headers=traced, client_timeout=timeout, parameters=CHECK)
 
     def ask(self, model: str, version: str, answered: Callable[[], object]) -> Callable[[], object]:
         """Send a sample of each of the model's inputs, without a limit of time.
@@ -96,7 +97,11 @@ class Control:
         """
         inputs = [sample(tensor) for tensor in self.metadata(model, version)]
         context = self._client.async_infer(
-            model, inputs, lambda result, error: answered(), model_version=version
+            model,
+            inputs,
+            lambda result, error: answered(),
+            model_version=version,
+            parameters=CHECK,
         )
         return context.cancel
 

@@ -73,6 +73,31 @@ class Logger:
         cls.errors.append(message)
 
 
+class MetricFamily:
+    """Triton's counters; `values` are those of all families, by name and labels."""
+
+    COUNTER = "counter"
+    values: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}  # noqa: RUF012
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        assert description
+        assert kind == self.COUNTER
+        self.name = name
+
+    def Metric(self, labels: dict[str, str]) -> "Metric":  # noqa: N802, Triton's name
+        return Metric((self.name, frozenset(labels.items())))
+
+
+class Metric:
+    def __init__(self, key: tuple[str, frozenset[tuple[str, str]]]) -> None:
+        self.key = key
+        MetricFamily.values.setdefault(key, 0)
+
+    def increment(self, amount: float) -> None:
+        assert amount > 0
+        MetricFamily.values[self.key] += amount
+
+
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:
     return Tensor(name, request.inputs[name]) if name in request.inputs else None
 
@@ -85,13 +110,21 @@ def by_name(config: dict[str, Any], kind: str, name: str) -> dict[str, Any] | No
 def triton(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A small triton_python_backend_utils, in place of the one that only Triton's process has."""
     module = ModuleType("triton_python_backend_utils")
-    for part in (Tensor, TritonError, TritonModelException, InferenceResponse, Logger):
+    for part in (
+        Tensor,
+        TritonError,
+        TritonModelException,
+        InferenceResponse,
+        Logger,
+        MetricFamily,
+    ):
         setattr(module, part.__name__, part)
     module.InferenceRequest = InferenceRequest  # type: ignore[attr-defined]
     module.get_input_tensor_by_name = get_input_tensor_by_name  # type: ignore[attr-defined]
     module.get_input_config_by_name = lambda config, name: by_name(config, "input", name)  # type: ignore[attr-defined]
     module.get_output_config_by_name = lambda config, name: by_name(config, "output", name)  # type: ignore[attr-defined]
     monkeypatch.setattr(Logger, "errors", [])
+    monkeypatch.setattr(MetricFamily, "values", {})
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return module
 

@@ -1,5 +1,7 @@
 """Triton's side of postprocessing; the work itself is in postprocessing.py.
 
+What is found is measured for Triton's /metrics: detection_statistics.py.
+
 In:  `boxes`             FP32  [B, K, 4]  xyxy, 0..1 of the input
      `scores`            FP32  [B, K, C]  probability per class, without background
      `image_size`        INT32 [B, 2]     height, width of the upright original, pixels
@@ -20,6 +22,8 @@ from typing import Any
 import numpy as np
 import postprocessing
 import triton_python_backend_utils as pb_utils
+from detection_statistics import DetectionStatistics
+from metrics import Reporter
 
 
 class TritonPythonModel:
@@ -37,16 +41,24 @@ class TritonPythonModel:
         self.settings = postprocessing.SettingsReader(
             postprocessing.parse_settings(texts), self.rows, texts["ignored_parameters"]
         )
+        names = [label.decode(errors="replace") for label in self.labels]
+        self.statistics = DetectionStatistics(names)
+        self.reporter = Reporter(pb_utils, config["name"], self.statistics.measured())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer some requests that arrived together, each on its own."""
         return [self.respond(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Hand over what was measured last; Triton calls this before it unloads the model."""
+        self.reporter.stop()
 
     def respond(self, request: Any) -> Any:
         """The response to one request; a failure is that request's alone."""
         try:
             return pb_utils.InferenceResponse(self.outputs(request))
         except postprocessing.RequestError as error:
+            self.reporter.attempt(request.parameters(), self.statistics.rejected.add)
             return failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
             pb_utils.Logger.log_error(traceback.format_exc())
@@ -61,12 +73,17 @@ class TritonPythonModel:
             for name in ("boxes", "scores", "image_size")
         ]
         postprocessing.check_sizes(inputs[2])
-        outputs = self.empty_outputs(len(inputs[0]))
-        for index, (boxes, scores, size) in enumerate(zip(*inputs, strict=True)):
-            found = postprocessing.detect(
-                boxes, scores, size, settings, self.resize, self.voting_iou
-            )
-            self.fill(outputs, index, found)
+        found = [
+            postprocessing.detect(boxes, scores, size, settings, self.resize, self.voting_iou)
+            for boxes, scores, size in zip(*inputs, strict=True)
+        ]
+        outputs = self.empty_outputs(len(found))
+        for index, detections in enumerate(found):
+            self.fill(outputs, index, detections)
+        # Another threshold gives another distribution.
+        usual = settings == self.settings.defaults
+        count = self.statistics.add if usual else self.statistics.pass_over
+        self.reporter.attempt(request.parameters(), count, found)
         return [pb_utils.Tensor(name, array) for name, array in outputs.items()]
 
     def empty_outputs(self, batch: int) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ canvas before anybody could look at its size: 12 GB for 770 bytes.
 
 import io
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from PIL.WebPImagePlugin import WebPImageFile
@@ -51,8 +51,16 @@ START_OF_SCAN, APP1 = 0xDA, 0xE1
 WITHOUT_LENGTH = frozenset([0x00, 0x01, *range(0xD0, 0xD8)])
 
 
+Reason = Literal["empty", "no_image", "other_format", "too_large", "damaged"]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+
 class ImageError(ValueError):
     """A file that cannot be used. The message is for the person who sent it."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
 
 
 class Header(NamedTuple):
@@ -66,21 +74,22 @@ class Header(NamedTuple):
 def image_format(file: bytes) -> str:
     """The name of the file's format, by its first bytes."""
     if not file:
-        raise ImageError("empty")
+        raise ImageError("empty", "empty")
     for signature, kind in SIGNATURES.items():
         if file.startswith(signature):
             return kind
     if file[:4] == b"RIFF" and file[8:12] == b"WEBP":
         return "WebP"
-    raise ImageError(f"{unread(file)} (JPEG, PNG, BMP, WebP or TIFF expected)")
+    raise unread(file)
 
 
-def unread(file: bytes) -> str:
-    """What to call a file of no format that is read."""
+def unread(file: bytes) -> ImageError:
+    """What to say of a file of no format that is read."""
+    expected = "(JPEG, PNG, BMP, WebP or TIFF expected)"
     for signature, kind in UNREAD.items():
         if signature in (file[: len(signature)], file[4 : 4 + len(signature)]):
-            return f"{kind} is not read"
-    return "not an image"
+            return ImageError(f"{kind} is not read {expected}", "other_format")
+    return ImageError(f"not an image {expected}", "no_image")
 
 
 def read_header(kind: str, file: bytes, max_pixels: int) -> Header:
@@ -91,15 +100,16 @@ def read_header(kind: str, file: bytes, max_pixels: int) -> Header:
         raise unreadable(kind) from None
     size = f"{header.width}x{header.height}"
     if max(header.width, header.height) > MAX_SIDE:
-        raise ImageError(f"{size} has a side of more than {MAX_SIDE} pixels")
+        raise ImageError(f"{size} has a side of more than {MAX_SIDE} pixels", "too_large")
     if header.width * header.height > max_pixels:
         megapixels, limit = header.width * header.height / 1e6, max_pixels / 1e6
-        raise ImageError(f"{size} is {megapixels:.1f} megapixels, the limit is {limit:.1f}")
+        message = f"{size} is {megapixels:.1f} megapixels, the limit is {limit:.1f}"
+        raise ImageError(message, "too_large")
     return header
 
 
 def unreadable(kind: str) -> ImageError:
-    return ImageError(f"truncated or damaged {kind}")
+    return ImageError(f"truncated or damaged {kind}", "damaged")
 
 
 def jpeg_header(file: bytes) -> Header:

@@ -1,5 +1,7 @@
 """Triton's side of preprocessing; the work itself is in preprocessing.py.
 
+What comes in is measured for Triton's /metrics: image_statistics.py.
+
 In:  `image`      BYTES [B, 1]        an encoded image file, as it is
 Out: `images`     UINT8 [B, H, W, 3]  RGB, upright, at the network's input size
      `image_size` INT32 [B, 2]        height, width of the upright original, pixels
@@ -12,6 +14,8 @@ from typing import Any
 import cv2
 import preprocessing
 import triton_python_backend_utils as pb_utils
+from image_statistics import ImageStatistics
+from metrics import Reporter
 
 
 class TritonPythonModel:
@@ -27,16 +31,23 @@ class TritonPythonModel:
         self.resize = preprocessing.parse_resize(texts)
         cv2.setNumThreads(1)  # Triton runs instances side by side; threads of their own would fight
         cv2.setLogLevel(0)  # the client hears of a bad file, the log need not
+        self.statistics = ImageStatistics()
+        self.reporter = Reporter(pb_utils, config["name"], self.statistics.measured())
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer some requests that arrived together, each on its own."""
         return [self.respond(request) for request in requests]
+
+    def finalize(self) -> None:
+        """Hand over what was measured last; Triton calls this before it unloads the model."""
+        self.reporter.stop()
 
     def respond(self, request: Any) -> Any:
         """The response to one request; a failure is that request's alone."""
         try:
             return pb_utils.InferenceResponse(self.outputs(request))
         except preprocessing.ImageError as error:
+            self.reporter.attempt(request.parameters(), self.statistics.reject, error.reason)
             return failure(str(error), pb_utils.TritonError.INVALID_ARG)
         except Exception:
             pb_utils.Logger.log_error(traceback.format_exc())
@@ -48,6 +59,7 @@ class TritonPythonModel:
         images, sizes = preprocessing.preprocess(
             files, self.height, self.width, self.max_pixels, self.resize
         )
+        self.reporter.attempt(request.parameters(), self.statistics.add, files, images, sizes)
         return [pb_utils.Tensor("images", images), pb_utils.Tensor("image_size", sizes)]
 
 

@@ -67,7 +67,7 @@ def preprocess(
         try:
             images[index], sizes[index] = read_image(file, height, width, max_pixels, resize)
         except ImageError as error:
-            raise ImageError(f"image {index}: {error}") from None
+            raise ImageError(f"image {index}: {error}", error.reason) from None
     return images, sizes
 
 

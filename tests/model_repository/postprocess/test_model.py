@@ -15,7 +15,8 @@ OTHER = [0.5, 0.5, 0.75, 1.0]
 
 @pytest.fixture
 def module(triton: ModuleType, load: Callable[..., ModuleType]):
-    load("postprocess", "postprocessing")
+    for sibling in ("postprocessing", "metrics", "detection_statistics"):
+        load("postprocess", sibling)
     return load("postprocess", "model")
 
 
@@ -23,7 +24,8 @@ def module(triton: ModuleType, load: Callable[..., ModuleType]):
 def model(module, config_of: Callable[[str], dict[str, Any]]):
     model = module.TritonPythonModel()
     model.initialize({"model_config": json.dumps(config_of("postprocess"))})
-    return model
+    yield model
+    model.finalize()
 
 
 @pytest.fixture

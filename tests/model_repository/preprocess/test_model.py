@@ -1,7 +1,7 @@
 """preprocess/1/model.py with a small stand-in for Triton."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -15,15 +15,16 @@ def model(
     load: Callable[..., ModuleType],
     config_of: Callable[[str], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
-) -> Any:
-    load("preprocess", "image_header")
-    load("preprocess", "preprocessing")
+) -> Iterator[Any]:
+    for sibling in ("image_header", "preprocessing", "metrics", "image_statistics"):
+        load("preprocess", sibling)
     module = load("preprocess", "model")
     monkeypatch.setattr(module.cv2, "setNumThreads", lambda count: None)  # of this process, too
     monkeypatch.setattr(module.cv2, "setLogLevel", lambda level: None)
     model = module.TritonPythonModel()
     model.initialize({"model_config": json.dumps(config_of("preprocess"))})
-    return model
+    yield model
+    model.finalize()
 
 
 def request(triton: Any, *files: bytes) -> Any:
