@@ -41,6 +41,7 @@ class Artifact:
     signature: Signature
     iou_threshold: float = 0.45  # of NMS, as the network was measured
     voting_iou: float = 0.0  # of box voting; 0: none
+    reference: dict[str, Any] | None = None  # of the validation set, for `drift`; as on the card
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -59,8 +60,10 @@ def read_artifact(folder: Path) -> Artifact:
     resize = _read_resize(folder / "card.json", card)
     signature = _read_signature(session, len(labels), resize)
     _try_network(session, signature)
-    numbers = [_read_share(folder / "card.json", card, name) for name in SHARES]
-    return Artifact(folder / "model.onnx", labels, signature, *numbers)
+    iou_threshold, voting_iou = [_read_share(folder / "card.json", card, name) for name in SHARES]
+    reference = _read_reference(folder / "card.json", card)
+    network = folder / "model.onnx"
+    return Artifact(network, labels, signature, iou_threshold, voting_iou, reference)
 
 
 def _remedy(folder: Path) -> str:
@@ -71,7 +74,7 @@ def _remedy(folder: Path) -> str:
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """The card: for people, except the network's sha256, `resize` and SHARES."""
+    """The card: for people, except the network's sha256, `resize`, SHARES and `reference`."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -108,6 +111,23 @@ def _read_share(path: Path, card: dict[str, Any], name: str) -> float:
     if type(found) not in (int, float) or not 0 <= found <= 1:
         raise PublishError(f"{path}: {name} must be a number from 0 to 1, found {found!r}")
     return float(found)
+
+
+def _read_reference(path: Path, card: dict[str, Any]) -> dict[str, Any] | None:
+    """What live is compared with. Cards of older artifacts do not say."""
+    if (reference := card.get("reference")) is None:
+        return None
+    try:
+        for statistic in reference["statistics"].values():
+            for histogram in [statistic] if "edges" in statistic else statistic.values():
+                if len(histogram["counts"]) != len(histogram["edges"]) + 1:
+                    raise ValueError
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise PublishError(
+            f"{path}: reference must hold histograms of edges and counts, found "
+            f"{reference!r:.60}: export the artifact again"
+        ) from None
+    return dict(reference)
 
 
 def _read_labels(path: Path) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 It stands beside the models, where Triton ignores it. For each task:
 
-    versions    facts of each version: when and by whom it was published, mAP, data fingerprint, ...
+    versions    facts of each version: when and by whom it was published, mAP, data fingerprint, the
+                reference that `drift` compares live with, ...
     highest     the highest number ever given, so that none is given twice
     lived       the versions that were live, in order; the last one is, rollback goes back
     since       when what is served last changed, a canary's coming and going as well (UTC)
@@ -14,6 +15,7 @@ network's own metadata.
 
 import hashlib
 import json
+import re
 import shlex
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -120,7 +122,8 @@ def write_record(store: Store, ensemble: str, record: Record) -> None:
         del tasks[ensemble]
     if tasks:
         text = json.dumps({"format": FORMAT, "tasks": tasks}, indent=2) + "\n"
-        store.write(FILE, text.encode())
+        text = re.sub(r"\[\n[\d\s.,e+-]+\]", lambda match: "".join(match[0].split()), text)
+        store.write(FILE, text.encode())  # a list of numbers is one line
     elif FILE in store.files():
         store.remove(FILE)
 
@@ -145,8 +148,13 @@ def read_records(store: Store) -> dict[str, Any]:
         ) from None
 
 
-def describe_network(network: bytes) -> dict[str, Any]:
-    """The facts of a version: its checksum, and what training wrote into the network's metadata."""
+def describe_network(network: bytes, reference: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The facts of a version: its checksum, and what training wrote into the network's metadata.
+
+    Args:
+        network: an ONNX file.
+        reference: what its artifact's card says of a validation set.
+    """
     known = _read_metadata(network)
     try:
         metrics = json.loads(known.get("metrics", ""))
@@ -161,6 +169,7 @@ def describe_network(network: bytes) -> dict[str, Any]:
             for key in ("data_fingerprint", "git_commit", "exported")
             if key in known
         },
+        **({"reference": reference} if reference else {}),
     }
 
 

@@ -11,6 +11,7 @@ report/         curves, confusion matrix, the worst images; once the run is comp
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from training.network.presets import Preset
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
-    """A reader sees the old file or the new one, never a part."""
-    disk.write_file(path, json.dumps(document, indent=2) + "\n")
+    """A reader sees the old file or the new one, never a part. A list of numbers is one line."""
+    text = json.dumps(document, indent=2)
+    text = re.sub(r"\[\n[\d\s.,e+-]+\]", lambda match: "".join(match[0].split()), text)
+    disk.write_file(path, text + "\n")
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:

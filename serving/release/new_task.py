@@ -72,7 +72,7 @@ def make_task(store: Store, artifact: Artifact, settings: TrialSettings) -> None
             try_new_task(artifact, name)
         store.clean()
         _place_and_load(store, artifact, name, servers)
-    facts = describe_network(artifact.network.read_bytes()) | sign_release()
+    facts = describe_network(artifact.network.read_bytes(), artifact.reference) | sign_release()
     write_record(store, name, Record({1: facts}, 1, [1], since=facts["published"]))
     print(f"made {settings.repository}: {name} for {', '.join(artifact.labels)}, version 1")
     if first:

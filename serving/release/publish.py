@@ -56,6 +56,7 @@ def publish(settings: PublishSettings) -> None:
     """
     artifact = read_artifact(settings.artifact)
     check_sensible(artifact)
+    _tell_reference(artifact)
     with lock_store(settings, f"publish {settings.artifact}") as store:
         if is_new_task(store, settings, settings.new):
             make_task(store, artifact, settings)
@@ -78,6 +79,7 @@ def canary(settings: CanarySettings) -> None:
     artifact = read_artifact(settings.artifact) if settings.artifact else None
     if artifact:
         check_sensible(artifact)
+        _tell_reference(artifact)
     purpose = f"canary {settings.artifact or ''}"
     with lock_store(settings, purpose) as store, open_session(store, settings) as rollout:
         before = rollout.state()
@@ -88,6 +90,15 @@ def canary(settings: CanarySettings) -> None:
         words = f"version {number} is a canary for {settings.share:.0%} of the clients that ask"
         print_done(rollout, f"{words}, version {before.live} stays live")
         remove_old_versions(rollout, settings.keep)
+
+
+def _tell_reference(artifact: Artifact) -> None:
+    """Say it where the version's drift cannot be judged, which stops nothing."""
+    if artifact.reference is None:
+        print(
+            f"{artifact.network.parent}/card.json has no reference: drift cannot be judged for "
+            "this version; export the artifact again to have one"
+        )
 
 
 def _release(
@@ -109,7 +120,8 @@ def _release(
     network = artifact.network.read_bytes()
     number = rollout.next_number()
     after = State(number) if share is None else State(before.live, number, share)
-    rollout.move(before, after, network, describe_network(network) | measured | sign_release())
+    facts = describe_network(network, artifact.reference) | measured | sign_release()
+    rollout.move(before, after, network, facts)
     return number
 
 

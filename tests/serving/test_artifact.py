@@ -72,6 +72,32 @@ def test_how_photos_are_resized(make_artifact: Callable[..., Path]) -> None:
         read_artifact(folder)
 
 
+def write_reference(folder: Path, counts: list[int]) -> None:
+    histogram = {"edges": [1, 2], "counts": counts}
+    statistics = {"image_bytes": histogram, "detection_score": {"RBC": histogram}}
+    reference = {"images": 3, "score_threshold": 0.5, "statistics": statistics}
+    (folder / "card.json").write_text(json.dumps({"reference": reference}))
+
+
+def test_what_drift_is_judged_by(make_artifact: Callable[..., Path]) -> None:
+    folder = make_artifact()
+    assert read_artifact(folder).reference is None  # of before cards said
+    write_reference(folder, [1, 0, 2])
+    reference = read_artifact(folder).reference
+    assert reference == json.loads((folder / "card.json").read_text())["reference"]
+
+
+@pytest.mark.parametrize("reference", [7, {}, {"statistics": 1}, {"statistics": {"x": 1}}])
+def test_a_reference_that_is_none(make_artifact: Callable[..., Path], reference: Any) -> None:
+    folder = make_artifact()
+    (folder / "card.json").write_text(json.dumps({"reference": reference}))
+    with pytest.raises(PublishError, match="reference must hold histograms of edges and counts"):
+        read_artifact(folder)
+    write_reference(folder, [1, 0])
+    with pytest.raises(PublishError, match="export the artifact again"):
+        read_artifact(folder)
+
+
 def test_a_network_that_is_not_the_exported_one(make_artifact: Callable[..., Path]) -> None:
     folder = make_artifact()
     exported = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()

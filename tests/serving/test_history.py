@@ -45,6 +45,17 @@ def test_what_is_written_is_read(store: FolderStore) -> None:
     assert history.read_record(store, "road") == Record()
 
 
+def test_numbers_of_a_list_share_a_line(store: FolderStore) -> None:
+    """A reference has hundreds."""
+    counts = [0, 1.5, -2, 1e-09]
+    facts = {"reference": {"counts": counts}, "by": "[\\n1,  2]", "names": ["a", "b"]}
+    history.write_record(store, "ensemble", Record({1: facts}, lived=[1, 2]))
+    assert history.read_record(store, "ensemble").versions[1] == facts
+    lines = [line.strip() for line in store.read(history.FILE).decode().splitlines()]
+    assert '"counts": [0,1.5,-2,1e-09]' in lines
+    assert '"lived": [1,2],' in lines
+
+
 def test_tasks_do_not_touch_each_other(store: FolderStore) -> None:
     history.write_record(store, "ensemble", RECORD)
     before = store.read(history.FILE)
@@ -62,6 +73,14 @@ def test_the_shipped_networks_are_the_recorded_ones(project_repository: Path) ->
     assert [*record.versions] == repository.versions() == [1, 2]
     for version in record.versions:
         history.read_published(repository, version, record)
+
+
+def test_the_shipped_networks_can_be_judged(project_repository: Path) -> None:
+    record = history.read_record(FolderStore(str(project_repository)), "ensemble")
+    for version in record.versions.values():
+        assert version["reference"]["images"] == 87
+        scores = version["reference"]["statistics"]["detection_score"]
+        assert [*scores] == ["RBC", "WBC", "Platelets"]
 
 
 def test_a_served_network_that_is_not_the_published_one(

@@ -3,7 +3,8 @@
     saved_model/   the network, signature `serving_default`; only in float32
     model.onnx     the same network
     labels.txt     line i is class i, no background line
-    card.json      preset, precision, input size, resize, default boxes, data fingerprint, mAP, ...
+    card.json      preset, precision, input size, resize, default boxes, data fingerprint, mAP, the
+                   reference for `serving drift`, ...
 
 The graph, in both files: `images` uint8 [batch, S, S, 3] RGB in; `boxes` float32 [batch, K, 4]
 xyxy, 0..1, and `scores` float32 [batch, K, C] without background out. Softmax, box decoding and
@@ -29,8 +30,9 @@ import tf2onnx
 import tyro
 
 from training import run_folder
+from training.data import records
 from training.errors import TrainingError
-from training.export import precisions
+from training.export import precisions, reference
 from training.export.simplify import simplify
 from training.network import boxes, model, onnx_network
 from training.network.default_boxes import default_boxes, describe_default_boxes
@@ -59,7 +61,7 @@ class ExportSettings:
     """What the exported network computes in."""
     records: Annotated[Path | None, _RECORDS] = None
     """Folder that `training records` wrote: int8 is calibrated on the split that was trained on,
-    and its mAP and float16's are measured on val."""
+    its mAP and float16's are measured on val, and so is what drift is compared with."""
 
 
 def export_run(settings: ExportSettings) -> int:
@@ -80,7 +82,7 @@ def export_run(settings: ExportSettings) -> int:
         write_artifact(artifact, detector, preset, labels, card)
         if photos:
             print(precisions.convert_artifact(artifact, settings.precision, photos))
-        _seal_card(artifact)
+        _seal_card(artifact, _find_val(settings))
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -90,11 +92,30 @@ def export_run(settings: ExportSettings) -> int:
     return 0
 
 
-def _seal_card(artifact: Path) -> None:
-    """Write the network's sha256 into the card, for those who copy the artifact or serve it."""
+def _find_val(settings: ExportSettings) -> records.Manifest | None:
+    """The validation split, to measure the reference on; None, and said, where there is none."""
+    description = run_folder.read_description(settings.run)
+    folder = settings.records or Path(description["settings"]["records"])
+    try:
+        manifest = records.load_manifest(folder, "val")
+        manifest.check_labels(settings.run, tuple(description["labels"]))
+    except records.ManifestError as error:
+        print(f"no reference on the card, so drift cannot be judged: {error}")
+        return None
+    return manifest
+
+
+def _seal_card(artifact: Path, val: records.Manifest | None) -> None:
+    """Write into the card what is known of the finished network.
+
+    That is its sha256, for those who copy the artifact or serve it, and what it detects on val.
+    """
     card = run_folder.read_json(artifact / "card.json", "an artifact's card")
     with (artifact / "model.onnx").open("rb") as file:
         card["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    if val:
+        network = onnx_network.load_onnx(artifact / "model.onnx")
+        card["reference"] = reference.measure_reference(network, val)
     run_folder.write_json(artifact / "card.json", card)
 
 

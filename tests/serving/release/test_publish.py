@@ -1,5 +1,6 @@
 """An artifact becomes a version or a task of its own; a refused one leaves no trace."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import tritonclient.grpc as grpc_client
 
 from serving.errors import BusyError, PublishError, StoreError
+from serving.history import read_record
 from serving.model_config import with_pin
 from serving.release.publish import (
     CanarySettings,
@@ -63,6 +65,31 @@ def test_next_version(
     placed = (repository / "ssd" / "3" / "model.onnx").read_bytes()
     assert placed == (artifact / "model.onnx").read_bytes()
     assert "version 3 is live, before it 2" in capsys.readouterr().out
+
+
+def test_a_version_has_the_reference_of_its_artifact(
+    make_artifact: Callable[..., Path], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of before has none, which is said and stops nothing."""
+    artifact = make_artifact()
+    histogram = {"edges": [1000, 2000.5], "counts": [1, 0, 2]}
+    reference = {"images": 3, "statistics": {"image_bytes": histogram}}
+    words = "has no reference: drift cannot be judged for this version"
+    release(artifact, repository)
+    assert words in capsys.readouterr().out
+    (artifact / "card.json").write_text(json.dumps({"reference": reference}))
+    release(artifact, repository)
+    canary(CanarySettings(artifact=artifact, repository=str(repository), **UNTRIED))
+    release(artifact, repository.with_name("new"))
+    assert words not in capsys.readouterr().out
+    versions = read_record(open_store(repository), "ensemble").versions
+    assert [version.get("reference") for version in versions.values()] == [
+        None,
+        reference,
+        reference,
+    ]
+    (made,) = read_record(open_store(repository.with_name("new")), "ensemble").versions.values()
+    assert made["reference"] == reference
 
 
 @pytest.mark.parametrize("convert", [int8, to_float16], ids=["int8", "float16"])

@@ -6,6 +6,7 @@ import runpy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +16,10 @@ import pytest
 import tensorflow as tf
 
 from training import run_folder, train
+from training.data import records
 from training.errors import TrainingError
 from training.evaluation import evaluate
-from training.export import export, precisions
+from training.export import export, precisions, reference
 from training.network import model, onnx_network
 from training.network.presets import PRESETS, Preset, Widths
 from training.settings import TrainSettings
@@ -55,7 +57,13 @@ def artifact(trained: Path) -> Path:
     return folder
 
 
-def test_artifact_is_complete(artifact: Path) -> None:
+def _reference(artifact: Path, folder: Path) -> dict[str, Any]:
+    """What drift is judged by, measured anew."""
+    network = onnx_network.load_onnx(artifact / "model.onnx")
+    return reference.measure_reference(network, records.load_manifest(folder, "val"))
+
+
+def test_artifact_is_complete(artifact: Path, records_folder: Path) -> None:
     names = {path.name for path in artifact.iterdir()}
     assert names == {"saved_model", "model.onnx", "labels.txt", "card.json"}
     assert (artifact / "labels.txt").read_text().split() == LABELS
@@ -65,6 +73,7 @@ def test_artifact_is_complete(artifact: Path) -> None:
     assert (metrics["split"], metrics["images"], metrics["trained_on"]) == ("val", 4, 0)
     assert card["default_boxes"]["count"] == 8732
     assert card["sha256"] == hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
+    assert card["reference"] == _reference(artifact, records_folder)
     assert str(Path.cwd()) not in (artifact / "card.json").read_text()
 
 
@@ -82,6 +91,7 @@ def test_a_lone_onnx_file_explains_itself(artifact: Path) -> None:
     graph = onnx.load(artifact / "model.onnx")
     metadata = {entry.key: entry.value for entry in graph.metadata_props}
     assert json.loads(metadata["labels"]) == LABELS
+    assert "reference" not in metadata
     assert metadata["preset"] == "ssd_compact"
     assert metadata["iou_threshold"] == "0.45"
     assert metadata["voting_iou"] == "0.0"
@@ -159,6 +169,7 @@ def test_another_precision(
     assert json.loads(metadata["metrics"]) == card["metrics"]
     assert card["sha256"] == hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     assert ("calibration" in card) == (precision == "int8")
+    assert card["reference"] == _reference(folder, records_folder)
     measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
     assert evaluate.evaluate_detector(measured) == 0
     found = json.loads(capsys.readouterr().out)
@@ -179,11 +190,24 @@ def test_another_precision_without_a_val_split(
     folder = tmp_path / "artifact"
     settings = export.ExportSettings(trained, folder, precision=precision, records=copy)
     assert export.export_run(settings) == 0
-    assert f"records holds no val split: mAP in {precision} is not known" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"records holds no val split: mAP in {precision} is not known" in printed
+    assert "no reference on the card, so drift cannot be judged: " in printed
     card = json.loads((folder / "card.json").read_text())
     assert card["metrics"] is None
     assert "metrics_float32" not in card
+    assert "reference" not in card
     assert onnx_network.load_onnx(folder / "model.onnx").labels == tuple(LABELS)
+
+
+def test_records_that_are_gone(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, records=tmp_path / "none")
+    assert export.export_run(settings) == 0
+    assert "drift cannot be judged: " in capsys.readouterr().out
+    assert "reference" not in json.loads((folder / "card.json").read_text())
 
 
 def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None:
