@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from client import Detector, DetectorError
+from serving.server.prerequisites import check_machine
+from serving.server.tritonserver import environment, make_stub_environment
 from tests.conftest import PROJECT, wait_until
 from tests.deploy.kubernetes.conftest import CHART, VALUES, Render, container, pod
 
@@ -198,6 +200,56 @@ def test_its_command_starts_the_server_that_was_asked_for(
     passed = done.stdout.splitlines()
     assert set(wanted) <= set(passed)
     assert [word for word in passed if "admin-key=kkkkkkkkkkkkkkkk" in word]
+
+
+class Denying(BaseHTTPRequestHandler):
+    """A store that lets nobody in, and keeps whom it was."""
+
+    def do_HEAD(self) -> None:
+        asked: list[str] = self.server.asked  # type: ignore[attr-defined]
+        asked.append(self.headers["authorization"])
+        self.send_response(403)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_triton_asks_the_bucket_with_the_keys_of_the_secret(render: Render, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("k" * 16)
+    keys = "[default]\naws_access_key_id = of-the-secret\naws_secret_access_key = b\n"
+    (tmp_path / "credentials").write_text(keys)
+    wheel = check_machine()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Denying) as store:
+        store.asked = []  # type: ignore[attr-defined]
+        threading.Thread(target=store.serve_forever, daemon=True).start()
+        address = f"s3://http://127.0.0.1:{store.server_port}/bucket/models"
+        values = {"repository__address": address, "repository__credentialsSecret": "keys"}
+        one = container(render(["s3.yaml"], **values), "ssd-triton")
+        variables = {each["name"]: each["value"] for each in one["env"]}
+        for name, file in (
+            ("TRITON_ADMIN_KEY_FILE", "key"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+        ):
+            assert Path(variables[name]).name == file
+            variables[name] = str(tmp_path / file)
+        wheels = environment(wheel, make_stub_environment(tmp_path / "stubs"))
+        wheels = {name: value for name, value in wheels.items() if not name.startswith("AWS")}
+        wheels["PATH"] += f"{os.pathsep}{wheel.executable.parent}"
+        done = subprocess.run(
+            ["sh", DOCKER / "serve.sh"],
+            env=wheels | variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        store.shutdown()
+    assert done.returncode == 1
+    assert "Check account credentials" in done.stderr
+    [whom, *_] = store.asked  # type: ignore[attr-defined]
+    assert "Credential=of-the-secret/" in whom
+    assert "/eu-central-1/s3/" in whom
 
 
 @everything
