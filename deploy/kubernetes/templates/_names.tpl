@@ -126,3 +126,11 @@ topologySpreadConstraints:
   - ipBlock: {cidr: 169.254.0.0/16}
   ports: [{port: 80, protocol: TCP}, {port: 988, protocol: TCP}]
 {{- end }}
+
+{{/* This release's own clients: the page, and `helm test`. */}}
+{{- define "ssd.own" -}}
+{{- range list "page" "doctor" }}
+- podSelector:
+    matchLabels: {{- include "ssd.selector" (list . $) | nindent 6 }}
+{{- end }}
+{{- end }}

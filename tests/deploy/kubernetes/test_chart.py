@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import kubernetes_validate
@@ -15,7 +16,16 @@ import pytest
 import yaml
 
 from tests.conftest import PROJECT
-from tests.deploy.kubernetes.conftest import CHART, IMAGES, VALUES, Helm, Render, find, pod
+from tests.deploy.kubernetes.conftest import (
+    CHART,
+    IMAGES,
+    VALUES,
+    Helm,
+    Objects,
+    Render,
+    find,
+    pod,
+)
 
 RELEASES = ("1.30", "1.37")  # the oldest that Chart.yaml takes, and the newest
 YAMLLINT = "{extends: default, rules: {line-length: {max: 120}, document-start: disable, "
@@ -102,18 +112,17 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     assert schema["additionalProperties"] is False
 
 
-@everything
-def test_pods_may_do_little(render: Render, files: list[str]) -> None:
-    objects = render(files)
-    pods = [each for each in objects if each["kind"] in ("Deployment", "Job")]
-    assert len(pods) >= 2
-    for each in pods:
-        found = pod(objects, each["metadata"]["name"], each["kind"])
+@pytest.mark.parametrize("place", [{"repository__claim": "a"}, {"repository__address": "s3://b"}])
+def test_pods_may_do_little(render: Render, place: dict[str, str]) -> None:
+    release = {"release__name": "a", "release__claim": "b", "release__artifact": "c"}
+    pods = pods_of(render(page__enabled="true", **release, **place))
+    assert len(pods) == 5 + ("repository__address" in place)
+    for found in pods:
         assert found["automountServiceAccountToken"] is False
         assert found["securityContext"]["runAsNonRoot"] is True
         assert found["securityContext"]["runAsUser"] == 1000  # what the Dockerfiles say, too
         assert found["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        for one in found["containers"]:
+        for one in [*found["containers"], *found.get("initContainers", [])]:
             assert one["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -121,6 +130,12 @@ def test_pods_may_do_little(render: Render, files: list[str]) -> None:
             }
             assert one["resources"]["requests"]["cpu"]
             assert one["resources"]["limits"]["memory"]
+
+
+def pods_of(objects: Objects) -> list[dict[str, Any]]:
+    """What each pod is, of whatever makes it."""
+    makers = [each["spec"].get("template", each) for each in objects if "spec" in each]
+    return [each["spec"] for each in makers if "containers" in each["spec"]]
 
 
 @everything
@@ -135,12 +150,11 @@ def test_no_secret_is_a_variable(render: Render, files: list[str]) -> None:
     objects = render(files, **secrets)
     assert "valueFrom" not in yaml.safe_dump(objects)
     mounted = set()
-    for each in objects:
-        if each["kind"] in ("Deployment", "Job"):
-            for volume in pod(objects, each["metadata"]["name"], each["kind"])["volumes"]:
-                if "secret" in volume:
-                    mounted.add(volume["secret"]["secretName"])
-                    assert volume["secret"]["defaultMode"] == 0o440  # of the group 1000
+    for found in pods_of(objects):
+        for volume in found["volumes"]:
+            if "secret" in volume:
+                mounted.add(volume["secret"]["secretName"])
+                assert volume["secret"]["defaultMode"] == 0o440  # of the group 1000
     assert mounted == {"triton-admin-key", "files", "login", "key", "bucket"}
 
 

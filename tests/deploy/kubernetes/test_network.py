@@ -16,7 +16,8 @@ def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
 def labels_of(objects: Objects, component: str) -> dict[str, str]:
     """Those of its pods."""
     for each in objects:
-        labels = each.get("spec", {}).get("template", {}).get("metadata", {}).get("labels", {})
+        made = each if each["kind"] == "Pod" else each.get("spec", {}).get("template", {})
+        labels = made.get("metadata", {}).get("labels", {})
         if labels.get("app.kubernetes.io/component") == component:
             return dict(labels)
     return {"app": component}  # some other pod of the namespace
@@ -81,6 +82,7 @@ def test_everybody_reaches_the_gateway_or_those_who_are_named(render: Render) ->
     named = "networkPolicy__clients[0]__podSelector__matchLabels__app"
     objects = everything(render, **{named: "stranger"})
     assert reaches(objects, "page", "gateway", "gateway")
+    assert reaches(objects, "doctor", "gateway", "gateway")
     assert reaches(objects, "stranger", "gateway", "gateway")
     assert not reaches(objects, "other", "gateway", "gateway")
     assert not reaches(objects, "stranger", "gateway", "gateway", where="elsewhere")

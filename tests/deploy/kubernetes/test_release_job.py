@@ -1,4 +1,4 @@
-"""The Jobs: what they run is run, against a real server and a store that denies."""
+"""The Jobs and `helm test`: what they run is run, against a real server and a store that denies."""
 
 import os
 import subprocess
@@ -64,6 +64,15 @@ def test_it_publishes_to_every_server_and_compares_them(render: Render, tmp_path
         done = execute(compare, places)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "skew" not in done.stdout
+
+
+def test_the_doctor_finds_nothing_wrong(render: Render, server: EmbeddedServer) -> None:
+    doctor = find(render(), "Pod", "ssd-doctor")
+    assert doctor["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    [one] = doctor["spec"]["containers"]
+    done = execute(one | {"env": []}, {"ssd:8001": server.grpc_url})
+    assert done.returncode == 0, done.stdout
+    assert "wrong: nothing" in done.stdout
 
 
 def test_where_no_server_is_ready_it_says_so(render: Render, tmp_path: Path) -> None:
