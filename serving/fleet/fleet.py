@@ -168,6 +168,9 @@ def fleet(settings: FleetSettings) -> None:
         ServingError: something could not start.
     """
     signals = Signals()
+    for file in filter(None, [settings.servers_file, settings.prometheus_targets]):
+        if not file.absolute().parent.is_dir():
+            raise PrerequisiteError(f"{file} cannot be written: there is no such folder, make it")
     whole = Fleet(settings, partial(write_line, log_format=settings.log_format))
     say = whole.report
     say(f"starting {settings.replicas} servers over {settings.repository}")

@@ -141,12 +141,11 @@ def find_triton(pid: int) -> psutil.Process:
     return next(each for each in found if each.name().startswith("tritonserver"))
 
 
-def test_targets_that_cannot_be_written(tiny_repository: Path, tmp_path: Path) -> None:
-    options = [f"--repository={tiny_repository}", f"--prometheus-targets={tmp_path}/none/a.json"]
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    errors = fail("fleet", *FREE, *options, folder=folder)
-    assert errors == f"error: {tmp_path}/none/a.json cannot be written: No such file or directory\n"
+@pytest.mark.parametrize("option", ["--prometheus-targets", "--servers-file"])
+def test_lists_that_cannot_be_written(option: str, tmp_path: Path) -> None:
+    errors = fail("fleet", *FREE, f"{option}={tmp_path}/none/list", folder=tmp_path)
+    there = "there is no such folder, make it"
+    assert errors == f"error: {tmp_path}/none/list cannot be written: {there}\n"
 
 
 def test_its_log_on_standard_output_and_its_end(servers: Path) -> None:
