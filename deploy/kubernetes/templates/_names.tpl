@@ -64,6 +64,11 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{/* Their address: of a folder in the volume, for releases write beside it, too. */}}
+{{- define "ssd.repository" -}}
+{{ ternary "/repository/models" (.Values.repository.address | default "/models") (ne .Values.repository.claim "") }}
+{{- end }}
+
 {{/* Where the models lie, for a container that reads or changes them: Triton's and serving's variables. */}}
 {{- define "ssd.repository.env" -}}
 {{- with .Values.repository }}

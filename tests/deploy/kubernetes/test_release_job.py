@@ -11,7 +11,6 @@ import pytest
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.conftest import PROJECT
 from tests.deploy.kubernetes.conftest import Render, container, find, pod
-from tests.serving.conftest import copy_repository
 from tests.serving.store.refusing import refusing_store
 from tests.serving.tiny_network import LABELS, write_artifact
 
@@ -45,25 +44,31 @@ def execute(
 
 
 def test_it_publishes_to_every_server_and_compares_them(render: Render, tmp_path: Path) -> None:
-    repository = copy_repository(tmp_path / "models", score=0.9)
+    """The first version into an empty volume, the second into the server that serves it."""
     artifact = write_artifact(tmp_path / "artifact", LABELS)
     quick = {"release__arguments": "{--no-private-server,--slowdown=1000}"}
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "key").write_text("k" * 32 + "\n")
+    places = {
+        "/artifacts/mine/int8": str(artifact),
+        "/repository": str(tmp_path / "volume"),
+        "/etc/ssd/admin/key": str(tmp_path / "key"),
+    }
+    first = render(**PUBLISHING, **quick, release__first="true")
+    done = execute(container(first, "ssd-publish-first", "Job"), places)
+    assert done.returncode == 0, done.stderr
     release = pod(render(**PUBLISHING, **quick), "ssd-publish-first", "Job")
     [publish], [compare] = release["initContainers"], release["containers"]
-    with EmbeddedServer(ServerSettings(repository=repository)) as served:
-        (tmp_path / "key").write_text(f"{served.admin_key}\n")
-        places = {
-            "/artifacts/mine/int8": str(artifact),
-            "/models": str(repository),
-            "/etc/ssd/admin/key": str(tmp_path / "key"),
-            "dns:ssd-triton:8001": f"dns:{served.grpc_url}",
-        }
+    models = tmp_path / "volume" / "models"
+    with EmbeddedServer(ServerSettings(repository=models, admin_key="k" * 32)) as served:
+        places["dns:ssd-triton:8001"] = f"dns:{served.grpc_url}"
         done = execute(publish, places)
         assert done.returncode == 0, done.stderr
         assert "version 2 is live" in done.stdout
         done = execute(compare, places)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "skew" not in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"artifact", "volume", "key"}
 
 
 def test_the_doctor_finds_nothing_wrong(render: Render, server: EmbeddedServer) -> None:
@@ -78,7 +83,7 @@ def test_the_doctor_finds_nothing_wrong(render: Render, server: EmbeddedServer) 
 def test_where_no_server_is_ready_it_says_so(render: Render, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("k" * 16)
     places = {
-        "/models": str(PROJECT / "model_repository"),
+        "/repository/models": str(PROJECT / "model_repository"),
         "/etc/ssd/admin/key": str(tmp_path / "key"),
         "dns:ssd-triton:8001": "dns:ssd-triton.invalid:8001",
     }

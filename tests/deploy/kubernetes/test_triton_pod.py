@@ -171,7 +171,7 @@ def test_it_gets_the_time_to_end(render: Render, files: list[str]) -> None:
     ("files", "values", "wanted"),
     [
         ([], {}, ["--model-repository=/models"]),
-        ([], {"repository__claim": "models"}, ["--model-repository=/models"]),
+        ([], {"repository__claim": "models"}, ["--model-repository=/repository/models"]),
         (["gpu.yaml"], {}, ["--model-config-name=gpu"]),
         (["s3.yaml"], {}, ["--model-repository=s3://bucket/models"]),
         ([], {"triton__arguments": "{--log-verbose=1}"}, ["--log-verbose=1"]),
