@@ -135,7 +135,7 @@ def test_what_fails_is_said_once(triton: Any, report: Callable[[], Any], counter
         reporter.attempt("", counter.add, "no number")
 
     assert len(triton.Logger.errors) == 1
-    assert "this model is not measured any more: TypeError" in triton.Logger.errors[0]
+    assert "not measured for /metrics: TypeError" in triton.Logger.errors[0]
 
 
 @pytest.mark.parametrize("older", ["without any", "without labels", "that refuses"])

@@ -158,4 +158,4 @@ class Reporter:
     def _complain(self, error: Exception) -> None:
         if not self._failed:
             self._failed = True
-            self._triton.Logger.log_error(f"this model is not measured any more: {error!r}")
+            self._triton.Logger.log_error(f"not measured for /metrics: {error!r}")
