@@ -2,7 +2,7 @@
 
 A counter of Triton's lives in the server, and each increment is a message there and back: 20
 microseconds, in which Python's lock is free. So a model counts in its own process, and a thread
-hands over what has changed about once a second. A histogram is handed over as counters, in the
+hands over what has changed every few seconds. A histogram is handed over as counters, in the
 three families that Prometheus knows one by: Triton's own takes a message a value.
 
 This file stands beside each model that counts, since Triton gives a model its own folder only.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-PERIOD = 1.0  # seconds between two times of handing over
+PERIOD = 5.0  # seconds between two times of handing over, each of which takes some ms of CPU
 SHARE = 0.01  # of a core that the thread may take; beyond it hands over less often
 LAST_WAIT = 5.0  # seconds for the last time, when the model is unloaded
 # A request with this parameter is a check of the service, not a user's: it is not measured.
