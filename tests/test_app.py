@@ -73,7 +73,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (PROJECT / name).exists():  # else it was removed and that is not committed
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(PROJECT / name, folder / name)
+            shutil.copyfile(PROJECT / name, folder / name, follow_symlinks=False)
     venv.create(folder / ".venv", symlinks=True)
     (packages,) = (folder / ".venv").glob("lib/python3*/site-packages")
     packages.rmdir()
