@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -116,6 +117,13 @@ def test_who_is_slow_is_left_alone_before_it_is_started_anew(render: Render) -> 
         server.shutdown()
 
 
+def count_finished(server: Server) -> int:
+    """Photos that have been through the last step."""
+    url = f"http://{server.url('http')}/v2/models/postprocess/stats"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return sum(each["inference_count"] for each in json.load(answer)["model_stats"])
+
+
 @pytest.fixture
 def ending(image_server: Server) -> Iterator[Server]:
     """The server, whose ensemble is loaded again after the test."""
@@ -145,13 +153,15 @@ def test_it_answers_all_that_it_has_and_then_no_more(
                     return str(error)
 
     with ThreadPoolExecutor() as pool:
-        asking = [pool.submit(ask) for _ in range(2)]
+        asking = [pool.submit(ask) for _ in range(6)]
         wait_until(lambda: len(answers) > 2)
         done = execute(command, ending, {"TRITON_ADMIN_KEY_FILE": str(tmp_path / "key")})
+        finished = count_finished(ending)
         assert done.returncode == 0, done.stdout
         assert done.stdout.startswith("drained: all was answered")
         for each in asking:
             assert "takes no requests now" in each.result(120)
+        assert count_finished(ending) == finished  # nothing was under way any more
     probe = execute(one["readinessProbe"]["exec"]["command"], ending)
     assert probe.returncode == 1
 
