@@ -38,7 +38,7 @@ hypothesis.settings.load_profile("no deadline")
 # Who asks for one of these waits for a server, a browser or a compiler.
 SLOW_FIXTURES = frozenset(
     {"browser", "dropping", "example", "fleet", "guarded", "image_server", "server", "served"}
-    | {"triton", "trial_server"}
+    | {"triton", "trial_server", "watched"}
 )
 
 Found = TypeVar("Found")

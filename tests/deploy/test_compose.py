@@ -19,6 +19,8 @@ from tests.conftest import PROJECT
 COMPOSE = PROJECT / "compose.yaml"
 GPU = PROJECT / "deploy" / "docker" / "compose.gpu.yaml"
 GATEWAY = PROJECT / "deploy" / "docker" / "compose.gateway.yaml"
+MONITORING = PROJECT / "deploy" / "docker" / "compose.monitoring.yaml"
+FILES = [COMPOSE, GPU, GATEWAY, MONITORING]
 YAMLLINT = "{extends: default, rules: {line-length: {max: 100}, document-start: disable}}"
 
 
@@ -27,7 +29,7 @@ def services() -> dict[str, Any]:
     return dict(yaml.safe_load(COMPOSE.read_text())["services"])
 
 
-@pytest.mark.parametrize("file", [COMPOSE, GPU, GATEWAY], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_follows_the_compose_specification(file: Path, tmp_path: Path) -> None:
     plain = tmp_path / file.name
     plain.write_text(file.read_text().replace("!reset ", ""))  # a tag that the tool does not know
@@ -37,7 +39,7 @@ def test_follows_the_compose_specification(file: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("file", [COMPOSE, GPU, GATEWAY], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_is_tidy_yaml(file: Path) -> None:
     lint = [sys.executable, "-m", "yamllint", "--strict", "-d", YAMLLINT, str(file)]
     done = subprocess.run(lint, capture_output=True, text=True, check=False)

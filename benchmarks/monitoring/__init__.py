@@ -1,0 +1,1 @@
+"""A real Prometheus and Alertmanager with the shipped rules, and what they say of a fleet."""
