@@ -58,13 +58,16 @@ class Settings:
 def main(settings: Settings) -> int:
     panels = read_panels()
     rows = []
-    with tempfile.TemporaryDirectory() as folder, watch_fleet(Path(folder)) as watched:
-        with Steady([watched.fleet.url], settings.rate):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        watch_fleet(Path(folder)) as watched,
+        Steady([watched.fleet.url], settings.rate),
+    ):
+        time.sleep(settings.calm_seconds)
+        _draw(watched, panels, settings, "load")
+        for name in tqdm(TROUBLES, unit="trouble"):
+            rows.append(_observe(watched, panels, settings, name))
             time.sleep(settings.calm_seconds)
-            _draw(watched, panels, settings, "load")
-            for name in tqdm(TROUBLES, unit="trouble"):
-                rows.append(_observe(watched, panels, settings, name))
-                time.sleep(settings.calm_seconds)
     show_figures(
         {
             "command": f"python -m benchmarks.monitoring {' '.join(sys.argv[1:])}",
