@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,12 @@ def test_without_a_certificate_there_is_no_connection(guarded: Guarded, smear: P
         detector.detect(smear)
     with pytest.raises(SHUT):
         guarded.ask(INSIDE, security=security)
+
+
+def test_the_days_that_it_is_still_valid_are_among_the_metrics(guarded: Guarded) -> None:
+    with urllib.request.urlopen(f"http://{guarded.gateway.metrics_url}/metrics") as answer:
+        found = answer.read().decode().splitlines()
+    assert "envoy_server_days_until_first_cert_expiring{} 0" in found  # an hour
 
 
 # The log.

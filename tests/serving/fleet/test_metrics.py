@@ -1,0 +1,88 @@
+"""What the gateway counts of its clients, as the rules in deploy/monitoring read it."""
+
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpcore2
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from client import Detector, DetectorError
+from serving.fleet.fleet import Fleet
+from serving.fleet.gateway import Gateway
+from tests.conftest import wait_until
+from tests.serving.fleet.test_overload import PLACES, collect, send
+
+# The parser calls each counter so.
+STATUSES = "envoy_cluster_grpc_ModelInfer_total"
+OVERFLOW = "envoy_cluster_upstream_rq_active_overflow_total"
+REST = "envoy_vhost_route_upstream_rq_xx_total"
+
+
+def read_metrics(gateway: Gateway) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """All samples by name and labels."""
+    with urllib.request.urlopen(f"http://{gateway.metrics_url}/metrics", timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families for sample in family.samples]
+    return {(each.name, frozenset(each.labels.items())): each.value for each in samples}
+
+
+def total(gateway: Gateway, name: str, **labels: str) -> float:
+    """The sum of all samples of a name that have these labels; 0 without any."""
+    found = read_metrics(gateway).items()
+    return sum(v for (n, their), v in found if n == name and labels.items() <= set(their))
+
+
+def grows(gateway: Gateway, name: str, act: Callable[[], Any], **labels: str) -> float:
+    before = total(gateway, name, **labels)
+    act()
+    return wait_until(lambda: total(gateway, name, **labels) - before)
+
+
+def send_junk(url: str) -> None:
+    with Detector(url, retries=0) as detector, pytest.raises(DetectorError):
+        detector.detect(b"no photo")
+
+
+def test_an_answer_by_grpc_is_counted_by_the_status_in_its_trailers(
+    fleet: Fleet, smear: Path
+) -> None:
+    def ask() -> None:
+        with Detector(fleet.url) as detector:
+            list(detector.detect_many([smear] * 3))
+
+    assert grows(fleet.gateway, STATUSES, ask, grpc_status="0") == 3
+    junk = grows(fleet.gateway, STATUSES, lambda: send_junk(fleet.url), grpc_status="3")
+    assert junk == 1
+
+
+def test_an_answer_by_rest_is_counted_by_its_status(fleet: Fleet) -> None:
+    labels = {"envoy_route": "rest", "envoy_response_code_class": "4"}
+    assert grows(fleet.gateway, REST, lambda: send_junk(f"http://{fleet.url}"), **labels) == 1
+
+
+def test_who_is_refused_is_counted_as_such_and_as_unavailable(fleet: Fleet) -> None:
+    before = total(fleet.gateway, STATUSES, grpc_status="14")
+    refused = collect(send(fleet.url, 5 * PLACES), 5 * PLACES)["UNAVAILABLE"]
+    assert refused > 0
+    assert total(fleet.gateway, STATUSES, grpc_status="14") - before == refused
+    assert total(fleet.gateway, OVERFLOW, envoy_cluster_name="triton_grpc") >= refused
+
+
+def test_a_client_cannot_make_it_count_what_it_likes(fleet: Fleet) -> None:
+    """A name of each method that somebody makes up would fill the gateway's memory."""
+    names = {name for name, _ in read_metrics(fleet.gateway)}
+    with grpc.insecure_channel(fleet.url) as channel:
+        for number in range(20):
+            call = channel.unary_unary(f"/inference.GRPCInferenceService/ModelMadeUp{number}")
+            with pytest.raises(grpc.RpcError):
+                call(b"", timeout=10)
+    with httpcore2.ConnectionPool() as pool:
+        for number in range(20):
+            pool.request("POST", f"http://{fleet.url}/v2/models/made-up-{number}/infer")
+    after = read_metrics(fleet.gateway)
+    assert not any("adeUp" in name or "made-up" in str(labels) for name, labels in after)
+    assert len({name for name, _ in after} - names) < 10
