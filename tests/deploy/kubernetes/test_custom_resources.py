@@ -80,9 +80,21 @@ def kserve() -> Iterator[dict[str, Any]]:
 
 def test_their_own_schemas_take_them(custom: list[dict[str, Any]], validate: Validate) -> None:
     kinds = {each["kind"] for each in custom}
-    assert kinds >= {"ScaledObject", "ServiceMonitor", "AnalysisTemplate", "GRPCRoute"}
+    assert kinds >= {"ScaledObject", "ServiceMonitor", "PrometheusRule", "GRPCRoute"}
+    assert "AnalysisTemplate" in kinds
     for each in [*custom, *kserve()]:
         validate(each)
+
+
+def test_the_rules_of_prometheus_are_those_that_are_tested(custom: list[dict[str, Any]]) -> None:
+    made = {
+        each["metadata"]["name"]: each["spec"]
+        for each in custom
+        if each["kind"] == "PrometheusRule"
+    }
+    shipped = (PROJECT / "deploy" / "monitoring" / "rules").glob("*.yml")
+    assert made == {f"ssd-{file.stem}": yaml.safe_load(file.read_text()) for file in shipped}
+    assert len(made) > 2
 
 
 def test_a_wrong_field_is_found(custom: list[dict[str, Any]], validate: Validate) -> None:
