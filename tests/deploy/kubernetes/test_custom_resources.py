@@ -46,6 +46,8 @@ def make_strict(schema: Any) -> Any:
     if made.pop("x-kubernetes-int-or-string", False):
         made.pop("type", None)
         made["type"] = ["integer", "string"]
+    if isinstance(made.get("pattern"), str):  # Go's: Python wants its flags first
+        made["pattern"] = made["pattern"].replace("^(?i)", "(?i)^")
     names = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
     if names and not schema.get("x-kubernetes-preserve-unknown-fields"):
         made.setdefault("additionalProperties", False)
