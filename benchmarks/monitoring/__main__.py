@@ -4,7 +4,7 @@
         --pictures docs/images
 
 Two servers over a store of the S3 protocol behind a gateway, a steady load, and a real Prometheus
-and Alertmanager with the shipped rules, in which a minute is a second (quicker.py). Each trouble
+and Alertmanager with the shipped rules, in which a minute is two seconds (quicker.py). Each trouble
 lasts until its alert has come and a while longer. The pictures are not Grafana's: matplotlib draws
 the same panels from the same queries.
 """
@@ -82,7 +82,7 @@ def main(settings: Settings) -> int:
 def _observe(
     watched: Watched, panels: list[Panel], settings: Settings, name: str
 ) -> dict[str, Any]:
-    """Make trouble, and put down what is told. Times are seconds, of the rules' minutes."""
+    """Make trouble, and put down what is told. Times are seconds."""
     webhook = watched.stack.webhook
     known, began = len(webhook.told), time.monotonic()
     with TROUBLES[name](watched):

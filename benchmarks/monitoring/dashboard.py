@@ -43,7 +43,7 @@ def _read_panels(panels: list[dict[str, Any]]) -> Iterator[Panel]:
 
 
 def fill_in(query: str, interval: str = "10s") -> str:
-    """A query with Grafana's variable replaced, and a minute made a second."""
+    """A query with Grafana's variable replaced, and a minute made two seconds."""
     return shorten_query(query).replace("$__rate_interval", interval)
 
 

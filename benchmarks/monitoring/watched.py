@@ -13,14 +13,15 @@ from unittest import mock
 
 import boto3
 from moto.server import ThreadedMotoServer
-from serving.fleet.targets import format_targets
 
 from benchmarks import ROOT
 from benchmarks.load.steady import Steady
 from benchmarks.measurement.hosts import CREDENTIALS
 from benchmarks.monitoring.stack import Stack
 from serving.fleet.fleet import Fleet, FleetSettings
-from serving.server import supervisor, watch
+from serving.fleet.targets import format_targets
+from serving.server import supervisor
+from serving.store import source
 from serving.store.address import open_store
 
 TARGETS = 5  # Triton and supervisor of two servers, and the gateway
@@ -103,7 +104,7 @@ def watch_fleet(folder: Path) -> Iterator[Watched]:
     with (
         mock.patch.dict(os.environ, CREDENTIALS),
         mock.patch.object(supervisor, "FROZEN_SECONDS", NEVER),
-        mock.patch.object(watch, "STORE_SECONDS", 0.5),
+        mock.patch.object(source, "STORE_SECONDS", 0.5),
     ):
         store = Store()
         try:

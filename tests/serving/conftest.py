@@ -12,6 +12,7 @@ import onnx
 import pytest
 from moto.server import ThreadedMotoServer
 
+from benchmarks.monitoring.watched import Store
 from serving.server import watch
 from tests.conftest import PROJECT
 from tests.serving.tiny_network import LABELS, network, write_artifact
@@ -94,36 +95,14 @@ def make_bucket(moto_server: str) -> str:
     return f"s3://{moto_server}/{bucket}/models"
 
 
-class Moto:
-    """A server of S3's protocol that can go and come back; what it holds stays."""
-
-    def __init__(self) -> None:
-        self.port, bucket = 0, f"bucket-{uuid.uuid4().hex[:8]}"
-        self.back()
-        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{self.port}")
-        client.create_bucket(Bucket=bucket)
-        client.close()
-        self.address = f"s3://127.0.0.1:{self.port}/{bucket}/models"
-
-    def back(self) -> None:
-        """Listen, where it listened before."""
-        self._server = ThreadedMotoServer("127.0.0.1", self.port, verbose=False)
-        self._server.start()
-        self.port = self._server.get_host_and_port()[1]
-
-    def away(self) -> None:
-        """Listen no more."""
-        self._server.stop()
-
-
 @pytest.fixture
-def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[Moto]:
+def moto(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     """A store of this test's own."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "the-stores-own-secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(watch, "STORE_SECONDS", 0.5)
-    server = Moto()
+    server = Store()
     yield server
     server.away()

@@ -35,7 +35,7 @@ from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store import source
 from serving.store.address import open_store
 from tests.conftest import wait_until
-from tests.serving.conftest import Moto, copy_repository
+from tests.serving.conftest import Store, copy_repository
 from tests.serving.server.test_supervisor import Watched
 from tests.serving.service import UNTRIED, Service
 from tests.serving.tiny_network import write_artifact
@@ -199,7 +199,7 @@ def test_releases(metrics: Metrics, service: Service, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("watch", [True, False], ids=["watched", "not watched"])
 def test_a_store_that_goes_and_comes_back(
-    watch: bool, moto: Moto, tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
+    watch: bool, moto: Store, tiny_repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(source, "STORE_SECONDS", 600.0 if watch else 0.5)
     open_store(moto.address).create(tiny_repository)

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.monitoring.watched import Store
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store import source
 from serving.store.address import open_store
 from tests.conftest import wait_until
-from tests.serving.conftest import Moto
 from tests.serving.server.test_supervisor import MODELS, Watched
 
 
@@ -44,7 +44,7 @@ def has_version(own: Watched, version: str) -> bool:
 
 
 def test_a_store_that_is_away_stops_nobody(
-    moto: Moto, repository: Path, make_artifact: Callable[..., Path]
+    moto: Store, repository: Path, make_artifact: Callable[..., Path]
 ) -> None:
     store = open_store(moto.address)
     store.create(repository)
@@ -61,7 +61,7 @@ def test_a_store_that_is_away_stops_nobody(
     assert own.server.failure is None
 
 
-def test_a_store_that_falls_silent_holds_up_no_mend(moto: Moto, repository: Path) -> None:
+def test_a_store_that_falls_silent_holds_up_no_mend(moto: Store, repository: Path) -> None:
     """It is given up after 12 s; what is here already is loaded again without that."""
     open_store(moto.address).create(repository)
     own = Watched(moto.address, probe_seconds=1.0)  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def test_a_folder_that_is_away_stops_nobody(
     assert own.server.failure is None
 
 
-def test_the_stores_credentials_stay_here(moto: Moto, repository: Path) -> None:
+def test_the_stores_credentials_stay_here(moto: Store, repository: Path) -> None:
     open_store(moto.address).create(repository)
     with EmbeddedServer(ServerSettings(moto.address)) as server:
         pids = [server.process.pid, *(stub.pid for stub in server.process.stubs())]
