@@ -6,7 +6,7 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -59,11 +59,18 @@ class Watched:
     store: Store
     stack: Stack
 
-    def frozen_process(self) -> AbstractContextManager[None]:
-        """The first server's process that decodes photos says nothing any more."""
+    @contextmanager
+    def frozen_process(self) -> Iterator[None]:
+        """The first server's process that decodes photos says nothing any more, until it is ended.
+
+        Then its supervisor mends it. Would it go on, Triton would be started anew, which takes
+        longer than a minute of the rules is here.
+        """
         stubs = self.fleet.servers[0].process.stubs()
-        [pid] = [stub.pid for stub in stubs if stub.instance.startswith("preprocess")]
-        return freeze(pid)
+        [stub] = [each for each in stubs if each.instance.startswith("preprocess")]
+        with freeze(stub.pid):
+            yield
+            stub.kill()
 
     def frozen_server(self) -> AbstractContextManager[None]:
         """The second tritonserver says nothing any more: its connections stay open."""
@@ -90,7 +97,8 @@ def freeze(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 @contextmanager
