@@ -20,14 +20,14 @@ SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 RANGE = re.compile(r"\[(\d+[smhd])\]")
 
 
-def shorten(duration: str) -> str:
+def _shorten(duration: str) -> str:
     """5m as 10000ms."""
     return f"{int(duration[:-1]) * SECONDS[duration[-1]] * 1000 // TIMES}ms"
 
 
 def shorten_query(query: str) -> str:
     """A query with shorter ranges."""
-    return RANGE.sub(lambda found: f"[{shorten(found[1])}]", query)
+    return RANGE.sub(lambda found: f"[{_shorten(found[1])}]", query)
 
 
 def write_rules(folder: Path) -> None:
@@ -65,4 +65,4 @@ def make_alertmanager(webhook: str) -> str:
 
 
 def _shorten_keys(settings: dict[str, Any], *keys: str) -> None:
-    settings.update({key: shorten(settings[key]) for key in keys if key in settings})
+    settings.update({key: _shorten(settings[key]) for key in keys if key in settings})
