@@ -16,9 +16,11 @@ import pytest
 import tritonclient.grpc as grpc_client
 from tritonclient.utils import InferenceServerException
 
+from serving.lines import Line
 from serving.server import probe, shared_memory, supervisor, vigil
 from serving.server.process import Stub
 from serving.server.server import EmbeddedServer, ServerSettings
+from tests.collector import collecting
 from tests.conftest import wait_until
 
 MODELS = ("preprocess", "ssd", "postprocess")
@@ -93,6 +95,18 @@ def test_killed_stub_is_replaced(model: str, watched: Watched) -> None:
     assert watched.infer() == "OK"
     assert watched.stub(model).pid != stub.pid
     wait_until(lambda: not (shared_memory.FOLDER / stub.region).exists())
+
+
+def test_the_trace_of_a_line_is_found(tiny_repository: Path, tmp_path: Path) -> None:
+    """What mended a model was proved by an inference, whose steps a collector has received."""
+    with collecting(tmp_path) as collector:
+        own = Watched(tiny_repository, otlp_endpoint=collector.url)
+        with own.server:
+            os.kill(own.stub("ssd").pid, signal.SIGKILL)
+            wait_until(lambda: any("works again after" in line for line in own.lines))
+            (line,) = (Line(line) for line in own.lines if "works again after" in line)
+            spans = collector.wait_for(line.facts["trace"], 4)
+    assert {"ensemble", *MODELS} <= {span.attributes.get("triton.model_name") for span in spans}
 
 
 def test_killed_server_is_started_again(watched: Watched) -> None:
