@@ -3,11 +3,12 @@
     python -m benchmarks.tracing --output benchmarks/results/tracing.json
 
 Each way is a gateway and a server of its own over the same photos; the gateway decides what is
-traced. A genuine collector on the same machine takes the spans and drops them; the last way's
-collector has gone. Each turn stands beside the untraced ones before and after it.
+traced. A genuine collector on the same machine takes the spans and drops them; one has gone, and
+one takes connections and says nothing. Each turn stands beside the untraced ones around it.
 """
 
 import contextlib
+import socket
 import subprocess
 import sys
 import timeit
@@ -17,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
 import tyro
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -37,7 +39,6 @@ from serving.fleet.fleet import Fleet, FleetSettings
 from serving.server.prerequisites import choose_ports
 from serving.server.settings import LOOPBACK
 
-SHARES = {"1%": 0.01, "100%": 1.0, "100%, collector gone": 1.0}
 IMAGES = 5000  # of which each mean of the client's is
 ADDRESS = parse_addresses("127.0.0.1:8001")[0]
 
@@ -101,6 +102,12 @@ def _measure_ways(s: Settings, ways: dict[str, Way]) -> dict[str, Any]:
     }
 
 
+def _measure_memory(fleet: Fleet) -> dict[str, float]:
+    """Resident, of what sends spans."""
+    pids = {"envoy": fleet.gateway.envoy.pid, "tritonserver": fleet.servers[0].process.pid}
+    return {name: psutil.Process(pid).memory_info().rss / 2**20 for name, pid in pids.items()}
+
+
 def _measure_client() -> dict[str, float]:
     """Microseconds that an image takes longer in the client; the provider stays in this process."""
     found = {"no provider": _time_image()}
@@ -129,24 +136,32 @@ def _observe_image() -> None:
 def _measure_traces(s: Settings) -> dict[str, Any]:
     """Figures of the client, and of servers behind gateways."""
     photos = find_photos(s.photos)
-    gone = {"100%, collector gone": "http://127.0.0.1:1"}
     with contextlib.ExitStack() as stack:
-        endpoint = stack.enter_context(_collecting())
-        settings = {"not traced": _make_settings(s)} | {
-            name: _make_settings(s, otlp_endpoint=gone.get(name, endpoint), trace_share=share)
-            for name, share in SHARES.items()
+        collector = stack.enter_context(_collecting())
+        silent = stack.enter_context(socket.create_server((LOOPBACK, 0)))
+        settings = {
+            "not traced": _make_settings(s),
+            "1%": _make_settings(s, collector, 0.01),
+            "100%": _make_settings(s, collector, 1.0),
+            "100%, no collector": _make_settings(s, f"http://{LOOPBACK}:1", 1.0),
+            "100%, a silent one": _make_settings(
+                s, f"http://{LOOPBACK}:{silent.getsockname()[1]}", 1.0
+            ),
         }
         fleets = {name: stack.enter_context(Fleet(each)) for name, each in settings.items()}
         ways = {name: stack.enter_context(Way([f.url], photos)) for name, f in fleets.items()}
         return {
             "machine": machine.describe_machine(),
             **_measure_ways(s, ways),
+            "memory, MiB": {name: _measure_memory(fleet) for name, fleet in fleets.items()},
             "microseconds an image in the client": _measure_client(),
         }
 
 
-def _make_settings(s: Settings, **tracing: Any) -> FleetSettings:
-    return FleetSettings(port=0, repository=str(s.repository), replicas=1, **tracing)
+def _make_settings(s: Settings, url: str = "", share: float | None = None) -> FleetSettings:
+    return FleetSettings(
+        port=0, repository=str(s.repository), replicas=1, otlp_endpoint=url, trace_share=share
+    )
 
 
 def main(settings: Settings) -> None:
