@@ -11,12 +11,13 @@ import contextlib
 import socket
 import subprocess
 import sys
+import time
 import timeit
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import tyro
@@ -39,6 +40,7 @@ from serving.fleet.fleet import Fleet, FleetSettings
 from serving.server.prerequisites import choose_ports
 from serving.server.settings import LOOPBACK
 
+PLAIN = "not traced"
 IMAGES = 5000  # of which each mean of the client's is
 ADDRESS = parse_addresses("127.0.0.1:8001")[0]
 
@@ -80,25 +82,66 @@ def _collecting() -> Iterator[str]:
         process.wait()
 
 
-def _measure_ways(s: Settings, ways: dict[str, Way]) -> dict[str, Any]:
-    """Photos a second of each way, and what that is of the untraced turns around it."""
-    plain = ways["not traced"]
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    ratios: dict[str, list[float]] = {name: [] for name in ways if name != "not traced"}
+class Turn(NamedTuple):
+    """What one turn of a way told."""
+
+    throughput: float  # photos a second
+    cpu_ms: float  # of the gateway and the server, for each inference, their own checks among them
+
+
+class Traced(NamedTuple):
+    """A gateway and a server, and who sends them photos."""
+
+    fleet: Fleet
+    way: Way
+
+    def take_turn(self, s: Settings) -> Turn:
+        """Send photos for a while."""
+        cpu, inferences = self.cpu_seconds(), self.inferences()
+        throughput = self.way.throughput(s.concurrency, s.seconds)
+        spent = self.cpu_seconds() - cpu
+        return Turn(throughput, 1000 * spent / (self.inferences() - inferences))
+
+    def processes(self) -> list[psutil.Process]:
+        """Envoy, tritonserver and its stubs."""
+        server = psutil.Process(self.fleet.servers[0].process.pid)
+        return [psutil.Process(self.fleet.gateway.envoy.pid), server, *server.children()]
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes())
+
+    def inferences(self) -> int:
+        """Photos answered so far, those of checks among them."""
+        with self.fleet.servers[0].control() as control:
+            return control.answered("ensemble", "")
+
+
+def _measure_ways(s: Settings, ways: dict[str, Traced]) -> dict[str, Any]:
+    """The turns of each way, and what they are of the untraced ones around them."""
+    turns: dict[str, list[Turn]] = {name: [] for name in ways}
+    ratios: dict[str, list[Turn]] = {name: [] for name in ways if name != PLAIN}
     for way in ways.values():
-        way.throughput(s.concurrency, s.seconds)
-    before = plain.throughput(s.concurrency, s.seconds)
+        way.take_turn(s)
+    before = ways[PLAIN].take_turn(s)
     for _ in tqdm(range(s.turns), disable=None):
         for name in ratios:
-            value = ways[name].throughput(s.concurrency, s.seconds)
-            after = plain.throughput(s.concurrency, s.seconds)
-            ratios[name].append(figures.ratio(value, before, after))
-            found[name].append(value)
-            found["not traced"].append(after)
+            found = ways[name].take_turn(s)
+            after = ways[PLAIN].take_turn(s)
+            ratios[name].append(Turn(*map(figures.ratio, found, before, after)))
+            turns[name].append(found)
+            turns[PLAIN].append(after)
             before = after
+    return {"turns": _summarise(turns), "of not traced": _summarise(ratios)}
+
+
+def _summarise(turns: dict[str, list[Turn]]) -> dict[str, Any]:
     return {
-        "photos a second": {name: figures.spread(values) for name, values in found.items()},
-        "of not traced": {name: figures.spread(values) for name, values in ratios.items()},
+        name: {
+            "photos a second": figures.spread([turn.throughput for turn in found]),
+            "CPU a photo, ms": figures.spread([turn.cpu_ms for turn in found]),
+        }
+        for name, found in turns.items()
     }
 
 
@@ -121,7 +164,7 @@ def _measure_client() -> dict[str, float]:
 
 
 def _time_image() -> float:
-    times = timeit.repeat(_observe_image, number=IMAGES, repeat=5)
+    times = timeit.repeat(_observe_image, timer=time.process_time, number=IMAGES, repeat=5)
     return 1e6 * min(times) / IMAGES
 
 
@@ -140,7 +183,7 @@ def _measure_traces(s: Settings) -> dict[str, Any]:
         collector = stack.enter_context(_collecting())
         silent = stack.enter_context(socket.create_server((LOOPBACK, 0)))
         settings = {
-            "not traced": _make_settings(s),
+            PLAIN: _make_settings(s),
             "1%": _make_settings(s, collector, 0.01),
             "100%": _make_settings(s, collector, 1.0),
             "100%, no collector": _make_settings(s, f"http://{LOOPBACK}:1", 1.0),
@@ -149,7 +192,10 @@ def _measure_traces(s: Settings) -> dict[str, Any]:
             ),
         }
         fleets = {name: stack.enter_context(Fleet(each)) for name, each in settings.items()}
-        ways = {name: stack.enter_context(Way([f.url], photos)) for name, f in fleets.items()}
+        ways = {
+            name: Traced(fleet, stack.enter_context(Way([fleet.url], photos)))
+            for name, fleet in fleets.items()
+        }
         return {
             "machine": machine.describe_machine(),
             **_measure_ways(s, ways),

@@ -1,6 +1,7 @@
 """One trace, from the client through the gateway to the models' steps, at a genuine collector."""
 
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -175,6 +176,26 @@ def test_no_key_and_no_query_is_told(
         told = str([*collector.wait_for(traced, 10), *collector.wait_for(refused, 1)])
     assert "POST /v2/models/ensemble/infer" in told
     assert "secret" not in told
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_collector_that_hangs_disturbs_nobody(
+    fleet: Fleet, collector: Collector, scheme: str, smear: Path
+) -> None:
+    """It takes connections and answers none; more spans come than Triton's queue holds."""
+    os.kill(collector.process.pid, signal.SIGSTOP)
+    try:
+        for _ in range(300):
+            send(scheme + fleet.url, smear, SAMPLED)
+    finally:
+        os.kill(collector.process.pid, signal.SIGCONT)
+    traces: list[str] = []
+
+    def comes_again() -> bool:
+        traces.append(send(scheme + fleet.url, smear, SAMPLED))
+        return any(len(collector.spans(trace)) == 10 for trace in traces)
+
+    wait_until(comes_again)
 
 
 @contextmanager
