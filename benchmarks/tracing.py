@@ -53,6 +53,8 @@ class Settings:
     """Folder of JPEGs, or COCO file as `training coco` writes it."""
     repository: Path = ROOT / "model_repository"
     """Model repository."""
+    ways: tuple[str, ...] = ("1%", "100%", "100%, no collector", "100%, a silent one")
+    """What is measured beside what is not traced."""
     turns: int = 21
     """Turns of each."""
     seconds: float = 2.0
@@ -191,7 +193,7 @@ def _measure_traces(s: Settings) -> dict[str, Any]:
                 s, f"http://{LOOPBACK}:{silent.getsockname()[1]}", 1.0
             ),
         }
-        fleets = {name: stack.enter_context(Fleet(each)) for name, each in settings.items()}
+        fleets = {name: stack.enter_context(Fleet(settings[name])) for name in (PLAIN, *s.ways)}
         ways = {
             name: Traced(fleet, stack.enter_context(Way([fleet.url], photos)))
             for name, fleet in fleets.items()
