@@ -18,8 +18,10 @@ from client.runtime import Threads, finish
 from client.transports.addresses import parse_addresses
 from client.transports.base import Request
 from client.transports.security import Security
-from serving.fleet.fleet import Fleet, FleetSettings
+from serving.fleet.configuration import GatewaySettings, Server
 from serving.fleet.gateway import Gateway
+from serving.fleet.servers import parse_address
+from serving.server.server import EmbeddedServer, ServerSettings
 from tests.collector import Collector, Span, collecting
 from tests.conftest import PROJECT, wait_until
 
@@ -35,15 +37,23 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 
 
 @pytest.fixture(scope="module")
-def fleet(collector: Collector) -> Iterator[Fleet]:
-    settings = FleetSettings(
-        port=0,
-        repository=str(PROJECT / "model_repository"),
-        replicas=1,
-        otlp_endpoint=collector.url,
-    )
-    with Fleet(settings) as running:
+def server(collector: Collector) -> Iterator[EmbeddedServer]:
+    """A server that is not probed meanwhile: probes are traced, too."""
+    repository = PROJECT / "model_repository"
+    settings = ServerSettings(repository, otlp_endpoint=collector.url, probe_seconds=3600)
+    with EmbeddedServer(settings) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def gateway(collector: Collector, server: EmbeddedServer) -> Iterator[Gateway]:
+    settings = GatewaySettings(port=0, otlp_endpoint=collector.url)
+    with Gateway(settings, [address_of(server)]) as running:
+        yield running
+
+
+def address_of(server: EmbeddedServer) -> Server:
+    return Server(parse_address(server.grpc_url), parse_address(server.http_url))
 
 
 def detect(url: str, photo: Path, collector: Collector, **variables: str) -> str:
@@ -81,25 +91,25 @@ def only_child(spans: list[Span], parent: Span) -> Span:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_one_trace_from_the_client_to_the_steps(
-    fleet: Fleet, collector: Collector, scheme: str, smear: Path
+    gateway: Gateway, server: EmbeddedServer, collector: Collector, scheme: str, smear: Path
 ) -> None:
-    spans = trace_of(collector, detect(scheme + fleet.url, smear, collector), 12)
+    spans = trace_of(collector, detect(scheme + gateway.url, smear, collector), 12)
     [image] = [span for span in spans if span.parent == ""]
     sent = only_child(spans, image)
-    gateway = only_child(spans, sent)
-    asked = only_child(spans, gateway)
-    server = only_child(spans, asked)
-    ensemble = only_child(spans, server)
+    taken = only_child(spans, sent)
+    asked = only_child(spans, taken)
+    answered = only_child(spans, asked)
+    ensemble = only_child(spans, answered)
     assert [(span.service.partition("-")[0], span.kind) for span in (image, sent)] == [
         ("client", "internal"),
         ("client", "client"),
     ]
-    assert [(span.service, span.kind) for span in (gateway, asked)] == [
+    assert [(span.service, span.kind) for span in (taken, asked)] == [
         ("ssd-gateway", "server"),
         ("ssd-gateway", "client"),
     ]
-    assert (server.service, server.instance) == ("ssd-server", fleet.servers[0].grpc_url)
-    assert (server.name, server.kind, ensemble.name) == ("InferRequest", "server", "ensemble")
+    assert (answered.service, answered.instance) == ("ssd-server", server.grpc_url)
+    assert (answered.name, answered.kind, ensemble.name) == ("InferRequest", "server", "ensemble")
     assert {span.name for span in children(spans, ensemble)} == set(STEPS)
     for step in children(spans, ensemble):
         assert only_child(spans, step).name == "compute"
@@ -107,9 +117,9 @@ def test_one_trace_from_the_client_to_the_steps(
 
 
 def test_a_further_try_is_told_beside_the_one_that_failed(
-    fleet: Fleet, collector: Collector, smear: Path
+    gateway: Gateway, collector: Collector, smear: Path
 ) -> None:
-    spans = trace_of(collector, detect(f"127.0.0.1:1,{fleet.url}", smear, collector), 13)
+    spans = trace_of(collector, detect(f"127.0.0.1:1,{gateway.url}", smear, collector), 13)
     [image] = [span for span in spans if span.parent == ""]
     failed, sent = children(spans, image)
     assert failed.failed
@@ -135,22 +145,22 @@ UNTRACED: tuple[dict[str, str], ...] = (
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_what_is_not_traced_by_its_client_is_traced_nowhere(
-    fleet: Fleet, collector: Collector, scheme: str, smear: Path
+    gateway: Gateway, collector: Collector, scheme: str, smear: Path
 ) -> None:
     before = len(collector.sink.spans)
     for headers in UNTRACED:
-        send(scheme + fleet.url, smear, headers)
-    traced = send(scheme + fleet.url, smear, SAMPLED)
+        send(scheme + gateway.url, smear, headers)
+    traced = send(scheme + gateway.url, smear, SAMPLED)
     collector.wait_for(traced, 10)
     assert {span.trace for span in collector.sink.spans[before:]} == {traced}
 
 
 def test_a_share_is_drawn_by_the_gateway_whatever_clients_say(
-    fleet: Fleet, collector: Collector, smear: Path
+    gateway: Gateway, server: EmbeddedServer, collector: Collector, smear: Path
 ) -> None:
-    with standing_before(fleet, trace_share=0.0) as nothing:
+    with standing_beside(gateway, server, trace_share=0.0) as nothing:
         unwanted = send(nothing, smear, SAMPLED)
-    with standing_before(fleet, trace_share=1.0) as everything:
+    with standing_beside(gateway, server, trace_share=1.0) as everything:
         before = len(collector.sink.spans)
         taken_off = send(everything, smear, SAMPLED)
         wait_until(lambda: len(collector.sink.spans) == before + 10)
@@ -160,11 +170,11 @@ def test_a_share_is_drawn_by_the_gateway_whatever_clients_say(
 
 
 def test_no_key_and_no_query_is_told(
-    fleet: Fleet, collector: Collector, smear: Path, tmp_path: Path
+    gateway: Gateway, server: EmbeddedServer, collector: Collector, smear: Path, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text("camera the-secret-key-0123\n")
-    with standing_before(fleet, keys_file=keys) as url:
+    with standing_beside(gateway, server, keys_file=keys) as url:
         headers = SAMPLED | {"x-api-key": "the-secret-key-0123", "authorization": "secret words"}
         traced = send(url, smear, headers)
         refused = uuid.uuid4().hex
@@ -180,30 +190,30 @@ def test_no_key_and_no_query_is_told(
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_collector_that_hangs_disturbs_nobody(
-    fleet: Fleet, collector: Collector, scheme: str, smear: Path
+    gateway: Gateway, collector: Collector, scheme: str, smear: Path
 ) -> None:
     """It takes connections and answers none; more spans come than Triton's queue holds."""
     os.kill(collector.process.pid, signal.SIGSTOP)
     try:
         for _ in range(300):
-            send(scheme + fleet.url, smear, SAMPLED)
+            send(scheme + gateway.url, smear, SAMPLED)
     finally:
         os.kill(collector.process.pid, signal.SIGCONT)
     traces: list[str] = []
 
     def comes_again() -> bool:
-        traces.append(send(scheme + fleet.url, smear, SAMPLED))
+        traces.append(send(scheme + gateway.url, smear, SAMPLED))
         return any(len(collector.spans(trace)) == 10 for trace in traces)
 
     wait_until(comes_again)
 
 
 @contextmanager
-def standing_before(fleet: Fleet, **settings: Any) -> Iterator[str]:
+def standing_beside(gateway: Gateway, server: EmbeddedServer, **settings: Any) -> Iterator[str]:
     """Another gateway before the same server. Gives its host and port."""
-    changed = replace(fleet.settings, port=0, gateway_metrics_port=0, **settings)
-    with Gateway(changed, fleet.addresses()) as gateway:
-        yield gateway.url
+    changed = replace(gateway.settings, port=0, gateway_metrics_port=0, **settings)
+    with Gateway(changed, [address_of(server)]) as other:
+        yield other.url
 
 
 SAMPLED = {"traceparent": "00-{trace}-00f067aa0ba902b7-01"}

@@ -3,6 +3,7 @@ import re
 import pytest
 
 from serving.errors import PrerequisiteError
+from serving.fleet.fleet import Fleet, FleetSettings
 from serving.otlp import make_trace_options, parse_receiver
 from serving.server.server import EmbeddedServer, ServerSettings
 from tests.conftest import PROJECT
@@ -45,3 +46,8 @@ def test_a_server_with_a_wrong_receiver_is_not_started() -> None:
     settings = ServerSettings(PROJECT / "model_repository", otlp_endpoint="127.0.0.1:4317")
     with pytest.raises(PrerequisiteError, match=r"found '127\.0\.0\.1:4317'"):
         EmbeddedServer(settings).launch()
+
+
+def test_the_servers_of_a_fleet_send_theirs_too() -> None:
+    fleet = Fleet(FleetSettings(otlp_endpoint="http://127.0.0.1:4318"))
+    assert {server.settings.otlp_endpoint for server in fleet.servers} == {"http://127.0.0.1:4318"}
