@@ -37,7 +37,7 @@ def write_rules(folder: Path) -> None:
         for group in rules["groups"]:
             _shorten_keys(group, "interval")
             for rule in group["rules"]:
-                _shorten_keys(rule, "for")
+                _shorten_keys(rule, "for", "keep_firing_for")
                 rule["expr"] = shorten_query(rule["expr"])
         (folder / file.name).write_text(yaml.safe_dump(rules))
 

@@ -16,7 +16,7 @@ import tyro
 
 from client.tensors import packed
 from client.transports.security_options import Pem
-from serving.control import sample_photo
+from serving.control import CHECK, sample_photo
 from serving.otlp import TRACES, parse_receiver
 from serving.repository import DEFAULT_MODEL
 from serving.server.settings import LOOPBACK
@@ -207,5 +207,6 @@ def _make_probe() -> Probe:
     size = {"binary_data_size": len(photo)}
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": size}
     wanted = [{"name": "num_detections", "parameters": {"binary_data": False}}]
-    head = json.dumps({"inputs": [tensor], "outputs": wanted}).encode()
+    request = {"parameters": CHECK, "inputs": [tensor], "outputs": wanted}
+    head = json.dumps(request).encode()
     return Probe((head + photo).hex(), len(head))

@@ -22,9 +22,16 @@ OVERFLOW = "envoy_cluster_upstream_rq_active_overflow_total"
 REST = "envoy_vhost_route_upstream_rq_xx_total"
 
 
-def read_metrics(gateway: Gateway) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def read_metrics(gateway: Gateway) -> Samples:
     """All samples by name and labels."""
-    with urllib.request.urlopen(f"http://{gateway.metrics_url}/metrics", timeout=10) as answer:
+    return read_url(f"http://{gateway.metrics_url}/metrics")
+
+
+def read_url(url: str) -> Samples:
+    with urllib.request.urlopen(url, timeout=10) as answer:
         families = text_string_to_metric_families(answer.read().decode())
         samples = [sample for family in families for sample in family.samples]
     return {(each.name, frozenset(each.labels.items())): each.value for each in samples}
@@ -34,6 +41,10 @@ def total(gateway: Gateway, name: str, **labels: str) -> float:
     """The sum of all samples of a name that have these labels; 0 without any."""
     found = read_metrics(gateway).items()
     return sum(v for (n, their), v in found if n == name and labels.items() <= set(their))
+
+
+def sum_of(url: str, name: str) -> float:
+    return sum(value for (found, _), value in read_url(url).items() if found == name)
 
 
 def grows(gateway: Gateway, name: str, act: Callable[[], Any], **labels: str) -> float:
@@ -70,6 +81,17 @@ def test_who_is_refused_is_counted_as_such_and_as_unavailable(fleet: Fleet) -> N
     assert refused > 0
     assert total(fleet.gateway, STATUSES, grpc_status="14") - before == refused
     assert total(fleet.gateway, OVERFLOW, envoy_cluster_name="triton_grpc") >= refused
+
+
+def test_its_checks_are_nobodys_photos(fleet: Fleet) -> None:
+    """The servers' models measure what users send."""
+    checks = "envoy_cluster_health_check_success_total"
+    before = total(fleet.gateway, checks)
+    wait_until(lambda: total(fleet.gateway, checks) > before + 4)
+    url = f"http://{fleet.servers[0].metrics_url}/metrics"
+    photos = sum_of(url, "ssd_image_bytes_count_total")
+    wait_until(lambda: total(fleet.gateway, checks) > before + 30)
+    assert sum_of(url, "ssd_image_bytes_count_total") == photos
 
 
 def test_a_client_cannot_make_it_count_what_it_likes(fleet: Fleet) -> None:
