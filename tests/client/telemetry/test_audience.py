@@ -52,6 +52,16 @@ def test_without_a_provider_nothing_is_sent(service: Service) -> None:
 
 
 @pytest.mark.slow
+def test_an_opentelemetry_that_is_too_old_stops_no_detection(service: Service) -> None:
+    old = """
+from opentelemetry import metrics
+type(metrics.get_meter("")).create_histogram = lambda self, name, unit="", description="": None
+"""
+    assert detect(service, PROVIDER + old) == str([NAMES[0], NAMES[2]])
+    assert "traceparent" not in service.headers[-1]
+
+
+@pytest.mark.slow
 def test_a_provider_is_enough(service: Service) -> None:
     assert detect(service, PROVIDER) == str(NAMES)
     assert service.headers[-1]["traceparent"].startswith("00-")
