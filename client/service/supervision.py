@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from client.errors import InvalidParameter, ServerError, ServerUnavailable
 
+MINUTE, TIME = "%Y-%m-%d %H:%M UTC", "%H:%M:%S UTC"
 MOST = 2**22  # bytes of an answer
 SILENCE = 60.0  # seconds without a probe, after which supervision itself hangs
 # Nothing stands between: the environment's proxies are for the internet.
@@ -50,7 +51,7 @@ class Supervision:
 
     def __str__(self) -> str:
         live = [f"{name} version {v} live since {_clock(t)}" for name, (v, t) in self.live.items()]
-        probed = f"last probe {_clock(self.probed)}" if self.probed else "no probe yet"
+        probed = f"last probe {_clock(self.probed, TIME)}" if self.probed else "no probe yet"
         replaced = [f"{name} {count}" for name, count in self.restarts.items()]
         restarts = f"restarts since {_clock(self.started)}: {', '.join(replaced) or 'none'}"
         return "; ".join([*live, probed, restarts])
@@ -110,5 +111,5 @@ def parse_supervision(text: str) -> Supervision:
     )
 
 
-def _clock(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+def _clock(seconds: float, form: str = MINUTE) -> str:
+    return time.strftime(form, time.gmtime(seconds))
