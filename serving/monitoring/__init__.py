@@ -1,1 +1,2 @@
-"""What the world sends: live figures from Prometheus, judged beside a version's reference."""
+"""What only `serving up` knows, as metrics; and live figures from Prometheus, judged beside a
+version's reference."""
