@@ -14,7 +14,7 @@ from serving.monitoring.prometheus import Prometheus
 from serving.repository import Repository
 
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-STEP = 15  # seconds between two looks at the past
+STEP = 15  # seconds between two looks at the past; in as many, all counted before is handed over
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,6 @@ def _read_recorded_ages(record: Record, live: int) -> list[float]:
     """How long ago, in seconds, the repository last changed; empty where it does not say."""
     text = record.since or record.versions.get(live, {}).get("published", "")
     try:
-        return [(datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds()]
+        return [(datetime.now(UTC) - datetime.fromisoformat(text)).total_seconds() - STEP]
     except (ValueError, TypeError):  # none, or one without a zone
         return []
