@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from serving.errors import DriftError
 from serving.monitoring.judgement import Finding
 from serving.monitoring.statistic import PER_IMAGE
+from serving.monitoring.words import describe_distance
 
 COLUMNS = 3
 PANEL = (420, 260)  # width and height, pixels
@@ -66,8 +67,7 @@ def _draw_panel(canvas: Canvas, found: Finding) -> None:
     """A statistic's name, how far it moved, and its bins, each as wide as the others."""
     canvas.text(0, 0, str(found.statistic), 17, INK, "la")
     colour = LIVE if found.moved else FAINT
-    words = f"D = {found.distance:.2f}, adjusted p = {found.p_value:.1g}"
-    canvas.text(0, 24, words, 12, colour, "la")
+    canvas.text(0, 24, describe_distance(found), 12, colour, "la")
     canvas.text(WIDTH, 4, "live", 12, LIVE, "ra")
     canvas.text(WIDTH - 30, 4, "reference", 12, FAINT, "ra")
     pair = found.reference.values, found.live.values

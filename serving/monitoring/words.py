@@ -40,8 +40,14 @@ def describe_finding(found: Finding) -> str:
     )
     return (
         f"{found.statistic}: {'mean' if whole else 'median'} {before} -> {now}, "
-        f"D = {found.distance:.2f}, adjusted p = {found.p_value:.1g}"
+        f"{describe_distance(found)}"
     )
+
+
+def describe_distance(found: Finding) -> str:
+    """How far, and how sure."""
+    p = "< 1e-99" if found.p_value < 1e-99 else f"= {found.p_value:.1g}"
+    return f"D = {found.distance:.2f}, adjusted p {p}"
 
 
 def _describe_counts(values: Histogram) -> str:
@@ -49,8 +55,12 @@ def _describe_counts(values: Histogram) -> str:
 
 
 def _describe_values(values: Histogram) -> str:
-    low, median, high = (values.quantile(share) for share in (0.1, 0.5, 0.9))
-    return f"{median:.3g} (8 of 10 in {low:.3g} to {high:.3g})"
+    low, median, high = (_describe_number(values.quantile(share)) for share in (0.1, 0.5, 0.9))
+    return f"{median} (8 of 10 in {low} to {high})"
+
+
+def _describe_number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def format_json(verdict: Verdict) -> str:

@@ -57,6 +57,15 @@ def test_counts_are_told_by_their_mean() -> None:
     assert "  moved   Platelets per image: mean 1.6 -> 11.9, D = 0.9" in format_words(verdict)
 
 
+def test_what_cannot_be_chance_has_a_p_of_no_digits() -> None:
+    words = format_words(judged(20))
+    assert ", D = 1.00, adjusted p < 1e-99\n" in words
+
+
+def test_thousands_are_told_in_full() -> None:
+    assert "bytes: median 20," in format_json(judged(140))
+
+
 def test_json_has_all_of_it() -> None:
     found = json.loads(format_json(judged(140)))
     assert (found["verdict"], found["version"], found["images_needed"]) == ("drift", 2, 140)
