@@ -61,7 +61,7 @@ def draw_panels(stack: Stack, panels: Sequence[Panel], window: Window, output: P
             (height - 1.2 - 0.9 * (panel.kind != "stat")) / lines,
         )
         axes = figure.add_axes(edges)
-        axes.set_title(panel.title, fontsize=9, loc="left", color=INK, pad=4)
+        axes.set_title(panel.title, fontsize=11, loc="left", color=INK, pad=4)
         DRAW[panel.kind](axes, panel, stack, window)
     figure.savefig(output, dpi=72)
     plt.close(figure)
@@ -75,7 +75,7 @@ def _draw_stat(axes: Axes, panel: Panel, stack: Stack, window: Window) -> None:
     if len(shown) > 1:  # "2 answer of 2" reads as "2 of 2"
         text = " of ".join(shown)
     axes.set_facecolor(_colour_of(values[0], panel.defaults))
-    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=15, color="white", weight="bold")
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=18, color="white", weight="bold")
     axes.set(xticks=[], yticks=[])
 
 
@@ -112,7 +112,7 @@ def _draw_curves(axes: Axes, panel: Panel, stack: Stack, window: Window) -> None
     axes.set_ylabel(unit.strip(), fontsize=8, color=QUIET)
     axes.set_ylim(bottom=0)
     if curves:
-        axes.legend(fontsize=6, loc="upper left", frameon=False, ncols=1 + len(curves) // 6)
+        axes.legend(fontsize=8, loc="upper left", frameon=False, ncols=1 + len(curves) // 8)
     _dress(axes, window)
 
 
@@ -126,10 +126,11 @@ def _draw_states(axes: Axes, panel: Panel, stack: Stack, window: Window) -> None
                 colour = shown.get(f"{value:g}", COLOURS["blue"])
                 axes.barh(row, width, left=time, height=0.7, color=colour, linewidth=0)
         _write_changes(axes, row, curve, shown)
-    axes.set_yticks(range(len(curves)), [curve.name for curve in curves], fontsize=6)
-    axes.tick_params(axis="y", direction="in", pad=-4)
-    for label in axes.get_yticklabels():
-        label.set_horizontalalignment("left")
+    for row, curve in enumerate(curves):
+        axes.text(
+            0.03, row, curve.name, transform=axes.get_yaxis_transform(), fontsize=9, va="center"
+        )
+    axes.set_yticks([])
     axes.set_ylim(len(curves) - 0.4, -0.6)
     _dress(axes, window)
 
@@ -147,7 +148,9 @@ def _write_changes(axes: Axes, row: int, curve: Series, shown: Mapping[str, str]
     before = math.nan
     for time, value in zip(curve.times, curve.values, strict=True):
         if value != before and not math.isnan(value):
-            axes.text(time, row, f"{value:g}", fontsize=7, color="white", va="center")
+            axes.text(
+                time, row, f"{value:g}", fontsize=9, color="white", va="center", weight="bold"
+            )
         before = value
 
 
@@ -171,7 +174,7 @@ def _dress(axes: Axes, window: Window) -> None:
     axes.set_xlim(window.begin / 86400, window.end / 86400)
     axes.xaxis.set_major_locator(matplotlib.dates.AutoDateLocator(maxticks=5))
     axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M:%S"))
-    axes.tick_params(labelsize=6, colors=QUIET, length=2)
+    axes.tick_params(labelsize=8, colors=QUIET, length=2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", linewidth=0.3)
 

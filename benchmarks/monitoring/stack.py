@@ -135,12 +135,12 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.targets = folder / "targets"
+        self.targets.mkdir()
         self.webhook = Webhook()
         self._folder = folder
         self._programs: list[Program] = []
 
     def __enter__(self) -> "Stack":
-        self.targets.mkdir()
         rules = self._folder / "rules"
         rules.mkdir()
         quicker.write_rules(rules)

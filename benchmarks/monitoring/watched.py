@@ -118,10 +118,12 @@ def watch_fleet(folder: Path) -> Iterator[Watched]:
         try:
             open_store(store.address).create(ROOT / "model_repository")
             settings = FleetSettings(port=0, repository=store.address)
-            with Fleet(settings) as fleet, Stack(folder) as stack:
+            with Fleet(settings) as fleet:
+                stack = Stack(folder)
                 (stack.targets / "fleet.json").write_text(_list_targets(fleet))
-                _wait_for_targets(stack)
-                yield Watched(fleet, store, stack)
+                with stack:
+                    _wait_for_targets(stack)
+                    yield Watched(fleet, store, stack)
         finally:
             store.away()
 
