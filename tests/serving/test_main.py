@@ -62,7 +62,7 @@ def test_publish(
 ) -> None:
     target = tmp_path / "models"
     assert main(["publish", str(make_artifact(["a"])), "--repository", str(target)]) == 0
-    assert capsys.readouterr().out.startswith(f"made {target}: ensemble for a, version 1\n")
+    assert f"\nmade {target}: ensemble for a, version 1\n" in capsys.readouterr().out
 
 
 def test_only_up_passes_arguments_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
