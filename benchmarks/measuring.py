@@ -1,6 +1,6 @@
 """What it costs to measure photos and detections for /metrics: two servers that take turns.
 
-    python -m benchmarks.measuring --photos data/val.json --output benchmarks/results/measuring.json
+    python -m benchmarks.measuring --output benchmarks/results/measuring.json
 
 One serves the repository as it is, the other a copy whose models count nothing. Which one is first
 changes from turn to turn.
