@@ -1,6 +1,7 @@
 """What it costs to measure photos and detections for /metrics: two servers that take turns.
 
-    python -m benchmarks.measuring --output benchmarks/results/measuring.json
+    python -m benchmarks.measuring --turns 150 --seconds 0.5 \
+        --output benchmarks/results/measuring.json
 
 One serves the repository as it is, the other a copy whose models count nothing. Which one is first
 changes from turn to turn.
