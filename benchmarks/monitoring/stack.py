@@ -21,6 +21,7 @@ from serving.server.settings import LOOPBACK
 
 START_SECONDS = 60.0
 EXIT_SECONDS = 20.0
+FIRING = 'ALERTS{alertstate="firing"}'
 INSTALL = "apt-get install --no-install-recommends prometheus prometheus-alertmanager"
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 
 from benchmarks.load.steady import Steady
 from benchmarks.monitoring.dashboard import fill_in, read_panels
-from benchmarks.monitoring.stack import Stack
+from benchmarks.monitoring.stack import FIRING, Stack
 from benchmarks.monitoring.watched import Watched
 from tests.conftest import wait_until
 
@@ -51,7 +51,7 @@ def test_more_than_can_be_answered(watched: Watched) -> None:
 
 def alerts_of(stack: Stack, trouble: AbstractContextManager[object]) -> set[tuple[str, str, str]]:
     """Receiver, name and server of all alerts that are told of some trouble, until none fires."""
-    wait_until(lambda: not stack.webhook.firing())
+    wait_until(lambda: not stack.query(FIRING) and not stack.webhook.firing())
     begin = len(stack.webhook.told)
     with trouble:
         wait_until(stack.webhook.firing)
