@@ -36,7 +36,7 @@ TROUBLES: dict[str, Callable[[Watched], AbstractContextManager[object]]] = {
     "overload": Watched.overload,
 }
 TOP = 14  # Grafana's lines of the dashboard's first two questions
-PATIENCE = 120.0  # seconds until an alert must have come, and gone
+PATIENCE = 300.0  # seconds until an alert must have come, and gone
 
 
 @dataclass(frozen=True)
