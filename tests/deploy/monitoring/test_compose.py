@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tyro
 import yaml
 
+from serving.monitoring.drift import DriftSettings
 from tests.conftest import PROJECT
 
 FILE = PROJECT / "deploy" / "docker" / "compose.monitoring.yaml"
@@ -36,6 +38,19 @@ def test_contains_the_service(services: dict[str, Any], name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"])  # one version, for ever
     assert service["healthcheck"]["test"][:2] == ["CMD", "wget"]
+
+
+def test_drift_is_asked_where_it_listens() -> None:
+    drift = yaml.safe_load((PROJECT / "compose.yaml").read_text())["services"]["drift"]
+    assert drift["profiles"] == ["monitoring"]
+    assert drift["command"][:4] == ["python", "-m", "serving", "drift"]
+    settings = tyro.cli(DriftSettings, args=drift["command"][4:])
+    jobs = yaml.safe_load((PROJECT / "deploy/monitoring/docker/prometheus.yml").read_text())
+    [job] = [each for each in jobs["scrape_configs"] if each["job_name"] == "drift"]
+    assert job["dns_sd_configs"][0]["port"] == settings.metrics_port
+    assert settings.metrics_address == "0.0.0.0"  # another container asks
+    folder = drift["volumes"][0]["target"]
+    assert settings.repository == f"${{TRITON_MODEL_REPOSITORY:-{folder}}}"
 
 
 @pytest.mark.parametrize("name", NAMES)
