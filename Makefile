@@ -14,7 +14,7 @@ BIN := .venv/bin
 PYTEST = once() { $(BIN)/python -m pytest --durations=40 -o cache_dir=.pytest_cache/$@ "$$@"; }; \
 	again() { once "$$@" || { test $$? = 1 && echo "Once more:" && \
 	once "$$@" --last-failed --last-failed-no-failures=none; }; }; again
-COMPUTING := tests/training tests/benchmarks tests/model_repository
+COMPUTING := tests/model_repository tests/training tests/benchmarks
 RELEASES := tests/serving/release
 GATEWAY := tests/serving/fleet tests/gateway
 

@@ -56,8 +56,8 @@ def publish(settings: PublishSettings) -> None:
     """
     artifact = read_artifact(settings.artifact)
     check_sensible(artifact)
-    _tell_reference(artifact)
     with lock_store(settings, f"publish {settings.artifact}") as store:
+        _tell_reference(artifact)
         if is_new_task(store, settings, settings.new):
             make_task(store, artifact, settings)
             return
@@ -79,11 +79,11 @@ def canary(settings: CanarySettings) -> None:
     artifact = read_artifact(settings.artifact) if settings.artifact else None
     if artifact:
         check_sensible(artifact)
-        _tell_reference(artifact)
     purpose = f"canary {settings.artifact or ''}"
     with lock_store(settings, purpose) as store, open_session(store, settings) as rollout:
         before = rollout.state()
         if artifact:
+            _tell_reference(artifact)
             number = _release(rollout, artifact, settings, before, settings.share)
         else:
             number = _change_share(rollout, settings, before)

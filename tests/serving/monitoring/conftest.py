@@ -36,7 +36,7 @@ def answering() -> Iterator[Answering]:
         each.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a session's would be of another hour
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its address."""
     past = Past()
