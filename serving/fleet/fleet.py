@@ -1,6 +1,5 @@
 """`serving fleet` and `serving gateway`: several servers behind one address."""
 
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Annotated
 
 import tyro
 
+from serving.control import find_admin_key
 from serving.errors import PrerequisiteError, ServingError
 from serving.fleet.checks import check_settings
 from serving.fleet.configuration import File, GatewaySettings, Server, write_files
@@ -38,8 +38,8 @@ class FleetSettings(GatewaySettings):
     model_config_name: str = ""
     """Variant of the configurations: a model that has configs/NAME.pbtxt runs with that."""
     admin_key: str = ""
-    """Key of all servers for loading and unloading models; empty: TRITON_ADMIN_KEY, else a
-    generated one."""
+    """Key of all servers for loading and unloading models; empty: TRITON_ADMIN_KEY, else what the
+    file TRITON_ADMIN_KEY_FILE holds, else a generated one."""
     start_seconds: float = 120.0
     """How long the start may take, in seconds."""
     drain_seconds: float = 30.0
@@ -72,8 +72,7 @@ class Fleet:
         self, settings: FleetSettings, report: Callable[[str], None] = lambda line: None
     ) -> None:
         self.settings = settings
-        given = settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")
-        self.admin_key = given or secrets.token_hex(16)
+        self.admin_key = find_admin_key(settings.admin_key) or secrets.token_hex(16)
         one = ServerSettings(
             settings.repository,
             watch=True,  # one that a release did not reach catches up
@@ -242,7 +241,7 @@ def _describe(whole: Fleet, say: Report) -> None:
             f"  server {number}: gRPC {address.grpc}, HTTP http://{address.http}, "
             f"metrics http://{server.metrics_url}/metrics and http://{server.supervisor_url}/metrics"
         )
-    if not (settings.admin_key or os.environ.get("TRITON_ADMIN_KEY")):
+    if not find_admin_key(settings.admin_key):
         say(f"  admin key for loading and unloading models: {whole.admin_key}")
     if settings.servers_file:
         say(f"  release to all of them with --url @{settings.servers_file}")

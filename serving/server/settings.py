@@ -35,7 +35,8 @@ class ServerSettings:
     model_config_name: str = ""
     """Variant of the configurations: a model that has configs/NAME.pbtxt runs with that."""
     admin_key: str = ""
-    """Key for loading and unloading models; empty: TRITON_ADMIN_KEY, else a generated one."""
+    """Key for loading and unloading models; empty: TRITON_ADMIN_KEY, else what the file
+    TRITON_ADMIN_KEY_FILE holds, else a generated one."""
     start_seconds: float = 120.0
     """How long the start may take, in seconds."""
     drain_seconds: float = 30.0

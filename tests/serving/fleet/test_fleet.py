@@ -16,6 +16,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
+from serving.fleet.fleet import Fleet, FleetSettings
 from tests.conftest import wait_until
 from tests.serving.fleet.conftest import Recorder
 from tests.serving.server.test_up import read_until
@@ -191,3 +192,12 @@ def test_the_list_of_servers_is_followed(servers: Path, recorder: Recorder) -> N
         assert read_until(process, str(servers))[-1] == f"{servers} changed, and is taken"
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+
+
+def test_the_admin_key_may_stand_in_a_file(
+    tiny_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRITON_ADMIN_KEY", raising=False)
+    monkeypatch.setenv("TRITON_ADMIN_KEY_FILE", str(tmp_path / "key"))
+    (tmp_path / "key").write_text("k" * 32 + "\n")
+    assert Fleet(FleetSettings(repository=str(tiny_repository))).admin_key == "k" * 32
