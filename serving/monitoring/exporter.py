@@ -4,11 +4,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from serving.errors import DriftError, ServingError
+from serving.lines import write_line
+from serving.monitoring.metrics_port import MetricsPort
 from serving.monitoring.verdict import UNTOLD, Verdict
 from serving.monitoring.words import format_words
 
@@ -63,20 +65,14 @@ def export_verdicts(judge: Callable[[], Verdict], address: str, port: int) -> No
         DriftError: the port cannot be had.
     """
     registry = CollectorRegistry()
-    registry.register(DriftCollector(judge, _say))
+    registry.register(DriftCollector(judge, write_line))
     try:
-        server, thread = start_http_server(port, address, registry)
+        own = MetricsPort(address, port, registry)
     except (OSError, OverflowError) as error:
         raise DriftError(f"--metrics-port {port} of {address} cannot be had: {error}") from None
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())
-    _say(f"ready: http://{address}:{server.server_port}/metrics")
+    write_line(f"ready: http://{address}:{own.server_port}/metrics")
     over.wait()
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+    own.close()
