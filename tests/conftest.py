@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TypeVar
 import hypothesis
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+from prometheus_client.parser import text_string_to_metric_families
 
 from serving.server import server as server_module
 from serving.server.server import FIXED, EmbeddedServer, ServerSettings
@@ -42,6 +44,7 @@ SLOW_FIXTURES = frozenset(
 )
 
 Found = TypeVar("Found")
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def wait_until(
@@ -65,6 +68,15 @@ def wait_until(
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s: {describe_attempt(attempt)}")
         time.sleep(0.02)
+
+
+def read_metrics(url: str) -> Samples:
+    """All samples of a metrics address, by name and labels; of counters as the parser calls them,
+    which ends every one with _total."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        families = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families for sample in family.samples]
+    return {(each.name, frozenset(each.labels.items())): each.value for each in samples}
 
 
 def describe_attempt(attempt: Callable[[], object]) -> str:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import numpy as np
 import onnxruntime
 import pytest
 from google.protobuf import text_format
-from prometheus_client.parser import text_string_to_metric_families
 
 from client import Detector, DetectorError, InvalidImage, InvalidParameter
 from client.local import step_code
@@ -25,24 +23,17 @@ from client.local.model_folder import find_models
 from serving.model_config import read_config
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
-from tests.conftest import PROJECT, wait_until
+from tests.conftest import PROJECT, Samples, read_metrics, wait_until
 
-Key = tuple[str, frozenset[tuple[str, str]]]
 REPOSITORY = PROJECT / "model_repository"
 HEALTHCHECK = PROJECT / "deploy" / "docker" / "healthcheck.py"
 PHOTOS = sorted((PROJECT / "samples").glob("*.jpg"))
 
 
-def read_metrics(server: EmbeddedServer) -> dict[Key, float]:
+def read_own(server: EmbeddedServer) -> Samples:
     """This project's series of the server's /metrics."""
-    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-    return {
-        (written(sample.name), frozenset(sample.labels.items())): sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name.startswith("ssd_")
-    }
+    found = read_metrics(f"http://{server.metrics_url}/metrics").items()
+    return {(written(n), labels): value for (n, labels), value in found if n.startswith("ssd_")}
 
 
 def written(name: str) -> str:
@@ -53,7 +44,7 @@ def written(name: str) -> str:
 
 def read_one(server: EmbeddedServer, name: str, **labels: str) -> float:
     """A series' value; 0 for one that is not there."""
-    return read_metrics(server).get((name, frozenset(labels.items())), 0)
+    return read_own(server).get((name, frozenset(labels.items())), 0)
 
 
 def count_photos(server: EmbeddedServer) -> float:
@@ -69,7 +60,7 @@ def rejections(server: EmbeddedServer) -> dict[tuple[str, str], float]:
     """By model and reason."""
     return {
         (dict(labels)["model"], dict(labels)["reason"]): value
-        for (name, labels), value in read_metrics(server).items()
+        for (name, labels), value in read_own(server).items()
         if name == "ssd_rejected_images_total"
     }
 
@@ -102,7 +93,7 @@ def photos(encode: Callable[..., bytes]) -> list[bytes]:
     return [*(path.read_bytes() for path in PHOTOS), *(encode(each, "PNG") for each in changed)]
 
 
-def count_offline(photos: list[bytes]) -> dict[Key, float]:
+def count_offline(photos: list[bytes]) -> Samples:
     """The series of these photos, by the code of the two models' folders and the network."""
     models = find_models(REPOSITORY)
     loaded: dict[str, Any] = {
@@ -140,8 +131,8 @@ def test_live_is_what_the_same_code_says_offline(
     own_server: Callable[..., EmbeddedServer], photos: list[bytes]
 ) -> None:
     server = own_server()
-    wait_until(lambda: read_metrics(server).keys() == count_offline([]).keys())
-    assert set(read_metrics(server).values()) == {0}  # although the start asked a few times
+    wait_until(lambda: read_own(server).keys() == count_offline([]).keys())
+    assert set(read_own(server).values()) == {0}  # although the start asked a few times
 
     with Detector(server.grpc_url) as detector:
         for photo in photos:
@@ -150,8 +141,8 @@ def test_live_is_what_the_same_code_says_offline(
 
     expected = count_offline(photos)
     assert sum(value for (name, _), value in expected.items() if name == "ssd_detections_total") > 9
-    wait_until(lambda: read_metrics(server) == pytest.approx(expected))
-    found = read_metrics(server)
+    wait_until(lambda: read_own(server) == pytest.approx(expected))
+    found = read_own(server)
     for key in expected:
         assert key[0].endswith("_sum") or found[key] == expected[key], key
 

@@ -1,6 +1,5 @@
 """What the gateway counts of its clients, as the rules in deploy/monitoring read it."""
 
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 import grpc
 import httpcore2
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from client import Detector, DetectorError
 from serving.fleet.fleet import Fleet
 from serving.fleet.gateway import Gateway
-from tests.conftest import wait_until
+from tests.conftest import Samples, read_metrics, wait_until
 from tests.serving.fleet.test_overload import PLACES, collect, send
 
 # The parser calls each counter so.
@@ -22,29 +20,19 @@ OVERFLOW = "envoy_cluster_upstream_rq_active_overflow_total"
 REST = "envoy_vhost_route_upstream_rq_xx_total"
 
 
-Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def read_metrics(gateway: Gateway) -> Samples:
+def read_gateway(gateway: Gateway) -> Samples:
     """All samples by name and labels."""
-    return read_url(f"http://{gateway.metrics_url}/metrics")
-
-
-def read_url(url: str) -> Samples:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-        samples = [sample for family in families for sample in family.samples]
-    return {(each.name, frozenset(each.labels.items())): each.value for each in samples}
+    return read_metrics(f"http://{gateway.metrics_url}/metrics")
 
 
 def total(gateway: Gateway, name: str, **labels: str) -> float:
     """The sum of all samples of a name that have these labels; 0 without any."""
-    found = read_metrics(gateway).items()
+    found = read_gateway(gateway).items()
     return sum(v for (n, their), v in found if n == name and labels.items() <= set(their))
 
 
 def sum_of(url: str, name: str) -> float:
-    return sum(value for (found, _), value in read_url(url).items() if found == name)
+    return sum(value for (found, _), value in read_metrics(url).items() if found == name)
 
 
 def grows(gateway: Gateway, name: str, act: Callable[[], Any], **labels: str) -> float:
@@ -97,7 +85,7 @@ def test_its_checks_are_nobodys_photos(fleet: Fleet) -> None:
 
 def test_a_client_cannot_make_it_count_what_it_likes(fleet: Fleet) -> None:
     """A name of each method that somebody makes up would fill the gateway's memory."""
-    names = {name for name, _ in read_metrics(fleet.gateway)}
+    names = {name for name, _ in read_gateway(fleet.gateway)}
     with grpc.insecure_channel(fleet.url) as channel:
         for number in range(20):
             call = channel.unary_unary(f"/inference.GRPCInferenceService/ModelMadeUp{number}")
@@ -106,6 +94,6 @@ def test_a_client_cannot_make_it_count_what_it_likes(fleet: Fleet) -> None:
     with httpcore2.ConnectionPool() as pool:
         for number in range(20):
             pool.request("POST", f"http://{fleet.url}/v2/models/made-up-{number}/infer")
-    after = read_metrics(fleet.gateway)
+    after = read_gateway(fleet.gateway)
     assert not any("adeUp" in name or "made-up" in str(labels) for name, labels in after)
     assert len({name for name, _ in after} - names) < 10

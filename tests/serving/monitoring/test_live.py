@@ -1,5 +1,6 @@
 """From photos to a verdict: a real server that measures, a real Prometheus that scrapes it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.serving.monitoring.past import Past, record_reference, reference_of, 
 from training.network.onnx_network import load_onnx
 
 SMEARS = 120  # in the reference: 65 are needed live
-COUNT = "sum(ssd_image_brightness_count)"
+COUNT = "sum(ssd_image_brightness_count offset 2s)"  # what several scrapes have seen
 
 
 class Watched:
@@ -70,7 +71,9 @@ def test_smears_then_dark_and_blurred_ones(
 
     served.send(encode_photos(render_photos(80, seed=1)))
     assert served.judge() == 0
-    assert capsys.readouterr().out.startswith("no drift: 7")  # of 80, the latest scrape's not yet
+    found = re.match(r"no drift: (\d+) images", capsys.readouterr().out)
+    assert found
+    assert 60 < int(found[1]) <= 80  # fewer while Prometheus has few scrapes, never more
 
     served.send(encode_photos(render_photos(120, seed=2), darken))
     assert served.judge("--picture", str(tmp_path / "moved.png")) == 3

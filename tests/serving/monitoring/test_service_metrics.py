@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import socket
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +33,7 @@ from serving.server import supervisor
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store import source
 from serving.store.address import open_store
-from tests.conftest import wait_until
+from tests.conftest import read_metrics, wait_until
 from tests.serving.conftest import Store, copy_repository
 from tests.serving.server.test_supervisor import Watched
 from tests.serving.service import UNTRIED, Service
@@ -51,10 +50,8 @@ class Metrics:
 
     def all(self, name: str) -> dict[tuple[str, ...], float]:
         """The values of one metric, by those of its labels, in the order of their names."""
-        with urllib.request.urlopen(self._url, timeout=10) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))
-        samples = [sample for family in families for sample in family.samples]
-        return {tuple(each.labels.values()): each.value for each in samples if each.name == name}
+        found = read_metrics(self._url).items()
+        return {tuple(dict(sorted(by)).values()): v for (own, by), v in found if own == name}
 
     def __call__(self, name: str, *labels: str) -> float:
         return self.all(name)[labels]
