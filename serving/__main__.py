@@ -13,6 +13,7 @@ from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gatewa
 from serving.lines import Line, write_line
 from serving.monitoring.drift import DriftSettings, drift
 from serving.release.compare import CompareSettings, compare
+from serving.release.judge import JudgeSettings, judge
 from serving.release.listing import ReleasesSettings, releases
 from serving.release.promote import (
     PromoteSettings,
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "compare": (CompareSettings, compare),
     "promote": (PromoteSettings, promote),
     "rollback": (RollbackSettings, rollback),
+    "judge": (JudgeSettings, judge),
     "releases": (ReleasesSettings, releases),
     "drift": (DriftSettings, drift),
 }

@@ -7,6 +7,7 @@ It stands beside the models, where Triton ignores it. For each task:
     highest     the highest number ever given, so that none is given twice
     lived       the versions that were live, in order; the last one is, rollback goes back
     since       when what is served last changed, a canary's coming and going as well (UTC)
+    log         each such change: when, by whom, from what to what, and why if a judge decided
     unfinished  a release that is under way: how to undo or finish it, if its publisher was killed
 
 Versions that somebody copied in by hand are not in it; what is known of those stands in the
@@ -31,6 +32,7 @@ from serving.store.base import Store, user_and_host
 FILE = "releases.json"
 FORMAT = 1
 FACTS = ("mAP@0.5", "mAP@[.5:.95]")
+LOGGED = 1000  # changes at most, the latest
 
 
 @dataclass
@@ -63,6 +65,20 @@ class Record:
     lived: list[int] = field(default_factory=list)
     unfinished: Unfinished | None = None
     since: str = ""  # empty in a file of before
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+    def note_change(self, before: State | None, after: State, why: str = "") -> None:
+        """Note that something else is served now.
+
+        Args:
+            before: what was; None of a task that is new.
+            after: what is.
+            why: what a judge measured; empty where a person decided.
+        """
+        self.since = tell_time()
+        states = {"before": before and asdict(before), "after": asdict(after)}
+        self.log.append({"at": self.since, "by": user_and_host(), **states, "why": why})
+        del self.log[:-LOGGED]
 
     def becomes_live(self, version: int, back: bool = False) -> None:
         """Note that a version is live now.
@@ -104,6 +120,7 @@ def read_record(store: Store, ensemble: str) -> Record:
             if unfinished
             else None,
             str(entry.get("since", "")),
+            list(entry.get("log", [])),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PublishError(

@@ -32,15 +32,15 @@ class Window:
     seconds: int
 
 
-def parse_seconds(text: str) -> int:
-    """Seconds of a time such as 90s, 30m, 1h or 7d.
+def parse_seconds(text: str, option: str = "--window") -> int:
+    """Seconds of a time such as 90s, 30m, 1h or 7d, which an option was given.
 
     Raises:
         DriftError: it is none.
     """
     found = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text)
     if found is None:
-        raise DriftError(f"--window must be such as 30m, 1h or 7d, found {text!r}")
+        raise DriftError(f"{option} must be such as 30m, 1h or 7d, found {text!r}")
     return int(found[1]) * SECONDS[found[2]]
 
 

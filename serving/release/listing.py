@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from serving.release.servers import read_state
 from serving.release.session import ReleaseSettings, connect
 from serving.repository import Repository, State, Task, list_tasks, open_repository
 from serving.store.address import open_store
+from serving.store.base import Store
 
 COLUMNS = (
     "version",
@@ -34,6 +36,8 @@ class ReleasesSettings(ReleaseSettings):
 
     model: str = ""
     """A task's ensemble; empty: every task of the repository."""
+    log: bool = False
+    """Instead: every change of what is served, when, by whom, and what decided."""
     json: bool = False
     """Print one JSON document instead of tables."""
 
@@ -88,6 +92,9 @@ def releases(settings: ReleasesSettings) -> int:
             f"{settings.repository} has no ensemble that takes photos: is it a model repository?"
         )
     tasks = [open_repository(store, name) for name in names]
+    if settings.log:
+        _print_log(store, names, settings.json)
+        return 0
     with connect(settings) as servers:
         skew = [f"{url} does not answer" for url in servers.leave_out_silent()]
         try:
@@ -109,6 +116,20 @@ def releases(settings: ReleasesSettings) -> int:
     for line in skew:
         print(f"skew: {line}", file=sys.stderr)
     return int(bool(skew))
+
+
+def _print_log(store: Store, ensembles: Sequence[str], as_json: bool) -> None:
+    """What was done in each task, the earliest first."""
+    logs = {name: read_record(store, name).log for name in ensembles}
+    if as_json:
+        print(json.dumps(logs, indent=2))
+        return
+    for name, log in logs.items():
+        print(f"{name} in {store.address}")
+        for change in log:
+            when, why = change["at"][:19].replace("T", " "), change["why"]
+            words = f"{when}  {change['by']}  {State(**change['after'])}"
+            print(f"{words}  {why}" if why else words)
 
 
 def _read_served(control: Control, task: Task) -> Served:

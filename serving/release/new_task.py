@@ -27,7 +27,7 @@ from serving.release.private_server import try_new_task
 from serving.release.servers import Servers
 from serving.release.session import ReleaseSettings, check_servers, connect
 from serving.release.trial import TrialSettings
-from serving.repository import list_models, list_tasks
+from serving.repository import State, list_models, list_tasks
 from serving.store.base import Store
 
 MODEL_NAME = re.compile(r"[A-Za-z0-9_-]+")
@@ -73,7 +73,9 @@ def make_task(store: Store, artifact: Artifact, settings: TrialSettings) -> None
         store.clean()
         _place_and_load(store, artifact, name, servers)
     facts = describe_network(artifact.network.read_bytes(), artifact.reference) | sign_release()
-    write_record(store, name, Record({1: facts}, 1, [1], since=facts["published"]))
+    record = Record({1: facts}, 1, [1])
+    record.note_change(None, State(1))
+    write_record(store, name, record)
     print(f"made {settings.repository}: {name} for {', '.join(artifact.labels)}, version 1")
     if first:
         print(f"serve it: python -m serving up --repository {shlex.quote(settings.repository)}")

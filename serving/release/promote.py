@@ -38,8 +38,12 @@ class RollbackSettings(ReleaseSettings):
     """Version to go back to; none: the one before. Without a canary only."""
 
 
-def promote(settings: PromoteSettings) -> None:
+def promote(settings: PromoteSettings, why: str = "") -> None:
     """Make a version live. Prints what was done.
+
+    Args:
+        settings: which, and where.
+        why: what decided, for the record; empty where a person did.
 
     Raises:
         ServingError: nothing was changed.
@@ -51,12 +55,16 @@ def promote(settings: PromoteSettings) -> None:
             raise PublishError(f"{settings.model} has no canary to promote: name a version")
         if before.canary not in (None, version):
             raise PublishError(f"version {before.canary} is a canary: promote or roll back that")
-        _make_live(rollout, settings, before, version)
+        _make_live(rollout, settings, before, version, why=why)
         remove_old_versions(rollout, settings.keep)
 
 
-def rollback(settings: RollbackSettings) -> None:
+def rollback(settings: RollbackSettings, why: str = "") -> None:
     """End the canary, or go back a version. Prints what was done.
+
+    Args:
+        settings: to which, and where.
+        why: what decided, for the record; empty where a person did.
 
     Raises:
         ServingError: nothing was changed.
@@ -67,7 +75,7 @@ def rollback(settings: RollbackSettings) -> None:
             version = _find_version_before(rollout, before.live) if version is None else version
             _make_live(rollout, settings, before, version, back=True)
         elif version is None:
-            rollout.move(before, State(before.live))
+            rollout.move(before, State(before.live), why=why)
             done = f"the canary, version {before.canary}, has ended, version {before.live} is live"
             print_done(rollout, done)
         else:
@@ -75,7 +83,12 @@ def rollback(settings: RollbackSettings) -> None:
 
 
 def _make_live(
-    rollout: Rollout, settings: ReleaseSettings, before: State, version: int, back: bool = False
+    rollout: Rollout,
+    settings: ReleaseSettings,
+    before: State,
+    version: int,
+    back: bool = False,
+    why: str = "",
 ) -> None:
     """Make a version live that is there and is not live."""
     there = rollout.repository.versions()
@@ -86,7 +99,7 @@ def _make_live(
         )
     if version == before.live:
         raise PublishError(f"version {version} is live already")
-    rollout.move(before, State(version), back=back)
+    rollout.move(before, State(version), back=back, why=why)
     print_done(rollout, f"version {version} is live, before it {before.live}")
 
 

@@ -29,7 +29,7 @@ from tritonclient.utils import InferenceServerException
 
 from client.versions import NEWEST, pin_of
 from serving.errors import PublishError, ServingError, StoreError, first_line
-from serving.history import Record, Unfinished, read_published, tell_time, write_record
+from serving.history import Record, Unfinished, read_published, write_record
 from serving.release.deployment import Deployment, compute_scores
 from serving.release.servers import describe_failures
 from serving.repository import State
@@ -72,6 +72,7 @@ class Rollout:
         network: bytes | None = None,
         facts: dict[str, Any] | None = None,
         back: bool = False,
+        why: str = "",
     ) -> None:
         """Go from one state to another, or leave everything as it was.
 
@@ -80,6 +81,7 @@ class Rollout:
             network: an ONNX file to place as the version `next_number`, which `after` names.
             facts: what to record of that version.
             back: whether this is a way back, for the record.
+            why: what decided, for the record; empty where a person did.
 
         Raises:
             PublishError: what failed; everything is as it was.
@@ -90,7 +92,7 @@ class Rollout:
         unfinished = Unfinished(before, after, number, sha256, self._configs_that_change())
         with self._undone_if_it_fails(unfinished):
             self._place_load_and_confirm(before, after, number, network)
-            self._record_success(unfinished, facts or {}, back)
+            self._record_success(unfinished, facts or {}, back, why)
         try:
             self.finish(after)
         except (ServingError, InferenceServerException) as error:
@@ -190,7 +192,9 @@ class Rollout:
             self.deployment.say(outcome)
             raise
 
-    def _record_success(self, unfinished: Unfinished, facts: dict[str, Any], back: bool) -> None:
+    def _record_success(
+        self, unfinished: Unfinished, facts: dict[str, Any], back: bool, why: str
+    ) -> None:
         """Note that the new state is served and stays."""
         record = copy.deepcopy(self.record)
         if unfinished.number is not None:
@@ -200,7 +204,7 @@ class Rollout:
         record.becomes_live(before)
         if after != before:
             record.becomes_live(after, back)
-        record.since = tell_time()
+        record.note_change(unfinished.before, unfinished.after, why)
         record.unfinished = replace(unfinished, committed=True)
         write_record(self.repository.store, self.task.ensemble, record)
         self.record = record

@@ -60,7 +60,7 @@ def try_artifact(
     evaluation = _read_evaluation_set(settings, repository.task.labels)
     candidate, stable = artifact.network.read_bytes(), _read_live(repository, live)
     if evaluation:
-        evaluation = _leave_out_trained_on(evaluation, candidate, stable)
+        evaluation = leave_out_trained_on(evaluation, candidate, stable)
     speed = check_speed(candidate, stable, repository.task.signature.images, settings.slowdown)
     print(f"speed: {speed}")
     if not settings.private_server:
@@ -93,7 +93,7 @@ def _read_live(repository: Repository, live: int) -> bytes:
         ) from None
 
 
-def _leave_out_trained_on(evaluation: EvaluationSet, *networks: bytes) -> EvaluationSet:
+def leave_out_trained_on(evaluation: EvaluationSet, *networks: bytes) -> EvaluationSet:
     """The evaluation set without the photos that one of the networks was trained on."""
     kept = leave_out_photos(evaluation, set().union(*map(read_trained_on, networks)))
     before, after = len(evaluation.photos), len(kept.photos)

@@ -8,7 +8,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.contestants.tiny_network import LABELS, network, write_artifact
 
-__all__ = ["LABELS", "constant", "fail_at", "network", "with_tail", "write_artifact"]
+__all__ = [
+    "LABELS",
+    "constant",
+    "fail_at",
+    "network",
+    "slow_down",
+    "with_tail",
+    "write_artifact",
+]
 
 
 def constant(graph: onnx.GraphProto, name: str, value: Any) -> None:
@@ -40,5 +48,17 @@ def fail_at(graph: onnx.GraphProto, low: float, high: float) -> None:
         helper.make_node("Cast", ["between"], ["row"], to=TensorProto.INT64),
         helper.make_node("Gather", ["zeros", "row"], ["rows"]),
         helper.make_node("ReduceSum", ["rows"], ["nothing"], keepdims=0),
+        helper.make_node("Add", ["plain", "nothing"], ["scores"]),
+    )
+
+
+def slow_down(graph: onnx.GraphProto, size: int = 1500) -> None:
+    """Let an inference take tens of milliseconds longer: matrices of this size are multiplied."""
+    constant(graph, "matrix", np.zeros((1, size, size), np.float32))
+    with_tail(
+        graph,
+        helper.make_node("Add", ["matrix", "brightness"], ["filled"]),
+        helper.make_node("MatMul", ["filled", "matrix"], ["product"]),
+        helper.make_node("ReduceSum", ["product"], ["nothing"], keepdims=0),
         helper.make_node("Add", ["plain", "nothing"], ["scores"]),
     )

@@ -249,7 +249,7 @@ class World:
             patch.setattr(module, "compute_scores", compute_scores)
         for module in (publishing, new_task):
             patch.setattr(module, "sign_release", lambda: {"published": "today", "by": "me"})
-        patch.setattr(rollout, "tell_time", lambda: "today")
+        patch.setattr(history, "tell_time", lambda: "today")
         for module in (session, new_task):
             patch.setattr(module, "connect", self.connect)
 

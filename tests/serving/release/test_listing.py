@@ -157,3 +157,19 @@ def test_what_a_server_has_loaded(
         PublishError, match=r"does not tell what it serves: .*`python -m serving up"
     ):
         listed(capsys, tiny_repository, **running)
+
+
+def test_the_log_of_changes_for_programs(
+    repository: Path, make_artifact: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["releases", "--repository", str(repository), "--log", "--json"]
+    assert main(where) == 0
+    assert json.loads(capsys.readouterr().out) == {"ensemble": []}
+    add(make_artifact(), repository)
+    capsys.readouterr()
+    assert main(where) == 0
+    (change,) = json.loads(capsys.readouterr().out)["ensemble"]
+    assert change["before"] == {"live": 1, "canary": None, "share": 0.0}
+    assert change["after"] == {"live": 2, "canary": None, "share": 0.0}
+    assert change["why"] == ""
+    assert datetime.fromisoformat(change["at"]).tzinfo is UTC
