@@ -15,7 +15,9 @@ version, or the benchmark fails.
 import contextlib
 import dataclasses
 import io
+import os
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -53,7 +55,7 @@ class Settings:
     check: bool = True
     """Leave it out to see what happens where the gateway checks nobody."""
     kills: int = 0
-    """Instead: so many SIGKILLs at random moments, of servers, stubs and gateways."""
+    """Instead: so many SIGKILLs at random moments, of servers, stubs, gateways and publishers."""
     away_seconds: float = 10.0
     """How long a link is cut; that of the store twelve times as long."""
     only: tuple[str, ...] = ()
@@ -135,6 +137,24 @@ class Service:
         publisher.join()
         self._wait_until_one_version_is_served()
 
+    def kill_publisher(self, number: int) -> None:
+        """A release at a random moment of it; the next one comes to be served by all."""
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = write_artifact(Path(folder) / "tiny", score=0.75)
+            where = ["--repository", self.hosts.repository, "--url", ",".join(self.hosts.grpc_urls)]
+            unjudged = ["--no-private-server", "--slowdown", "100"]
+            publisher = subprocess.Popen(
+                [sys.executable, "-m", "serving", "publish", str(artifact), *where, *unjudged],
+                env=os.environ | {"TRITON_ADMIN_KEY": KEY},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            time.sleep(self._random.uniform(0, 6))
+            publisher.kill()
+            publisher.wait()
+        self._publish()
+        self._wait_until_one_version_is_served()
+
     def _publish(self) -> None:
         """A network whose answer nobody looks at: the load counts failures."""
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
@@ -196,7 +216,13 @@ ONCE_MACHINE: dict[str, Scenario] = {
     "gateway cut off": Service.cut_gateway,
     "store cut off, a stub killed": Service.cut_store,
 }
-RANDOM = (Service.kill, Service.end_tritonserver, Service.kill_stub, Service.kill_envoy)
+RANDOM = {
+    "server killed": Service.kill,
+    "tritonserver ended": Service.end_tritonserver,
+    "stub killed": Service.kill_stub,
+    "Envoy killed": Service.kill_envoy,
+    "publisher killed": Service.kill_publisher,
+}
 
 
 def main(settings: Settings) -> int:
@@ -241,13 +267,14 @@ def _break_in_turn(service: Service, load: Steady) -> list[dict[str, Any]]:
 
 def _kill_at_random(service: Service, load: Steady) -> list[dict[str, Any]]:
     """Summed up: one row for each kind."""
-    draw = random.Random(service.settings.seed)
+    draw, only = random.Random(service.settings.seed), service.settings.only
+    names = [name for name in RANDOM if not only or any(word in name for word in only)]
     rows: dict[str, list[dict[str, Any]]] = {}
     for _ in tqdm(range(service.settings.kills), unit="kill"):
-        run = draw.choice(RANDOM)
+        name = draw.choice(names)
         time.sleep(draw.uniform(0, 2))
         number = draw.randrange(len(service.hosts.servers))
-        rows.setdefault(run.__name__, []).append(_observe(service, load, number, run))
+        rows.setdefault(name, []).append(_observe(service, load, number, RANDOM[name]))
     return [
         {
             "what": name,
