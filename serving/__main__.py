@@ -14,6 +14,7 @@ from serving.lines import Line, write_line
 from serving.monitoring.drift import DriftSettings, drift
 from serving.release.compare import CompareSettings, compare
 from serving.release.judge import JudgeSettings, judge
+from serving.release.lineage import LineageSettings, lineage
 from serving.release.listing import ReleasesSettings, releases
 from serving.release.promote import (
     PromoteSettings,
@@ -44,6 +45,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "rollback": (RollbackSettings, rollback),
     "judge": (JudgeSettings, judge),
     "releases": (ReleasesSettings, releases),
+    "lineage": (LineageSettings, lineage),
     "drift": (DriftSettings, drift),
 }
 

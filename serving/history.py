@@ -172,7 +172,7 @@ def describe_network(network: bytes, reference: dict[str, Any] | None = None) ->
         network: an ONNX file.
         reference: what its artifact's card says of a validation set.
     """
-    known = _read_metadata(network)
+    known = read_metadata(network)
     try:
         metrics = json.loads(known.get("metrics", ""))
     except ValueError:
@@ -233,7 +233,7 @@ def check_served_networks(store: Store) -> None:
 def read_trained_on(network: bytes) -> set[str]:
     """The photos that a network says it was trained on: the first digits of each file's sha256."""
     try:
-        return set(json.loads(_read_metadata(network).get("trained_on", ""))["photos"])
+        return set(json.loads(read_metadata(network).get("trained_on", ""))["photos"])
     except (ValueError, KeyError, TypeError):
         return set()
 
@@ -248,7 +248,7 @@ def tell_time() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _read_metadata(network: bytes) -> dict[str, str]:
+def read_metadata(network: bytes) -> dict[str, str]:
     """What stands in a network's file; nothing in one that cannot be read."""
     try:
         model = onnx.load_model_from_string(network)
