@@ -13,6 +13,7 @@ from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gatewa
 from serving.lines import Line, write_line
 from serving.monitoring.drift import DriftSettings, drift
 from serving.release.compare import CompareSettings, compare
+from serving.release.copying import CopySettings, copy
 from serving.release.judge import JudgeSettings, judge
 from serving.release.lineage import LineageSettings, lineage
 from serving.release.listing import ReleasesSettings, releases
@@ -45,6 +46,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "rollback": (RollbackSettings, rollback),
     "judge": (JudgeSettings, judge),
     "releases": (ReleasesSettings, releases),
+    "copy": (CopySettings, copy),
     "lineage": (LineageSettings, lineage),
     "drift": (DriftSettings, drift),
 }
