@@ -34,8 +34,8 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])
     assert caught.value.code == 0
-    wanted = "--request-mb" if command.startswith("gateway") else "--repository"
-    assert wanted in capsys.readouterr().out
+    wanted = {"gateway": "--request-mb", "gateway-files": "--request-mb", "copy": "TARGET"}
+    assert wanted.get(command, "--repository") in capsys.readouterr().out
 
 
 def test_commands_do_without_the_backend_in_python() -> None:
