@@ -22,9 +22,9 @@ class CopySettings:
     notice nothing.
     """
 
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Model repository: a folder, or an address such as s3://bucket/models."""
-    target: Annotated[str, tyro.conf.Positional]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """Where it shall lie, likewise. Nothing may be there yet."""
 
 

@@ -36,7 +36,7 @@ ELSEWHERE = ("output", "records")  # settings of a run that do not travel
 class LineageSettings:
     """Which version is behind an answer, an artifact, a run or a photo, and what is behind it."""
 
-    what: Annotated[str, tyro.conf.Positional]
+    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WHAT")]
     """A version's number; a time such as 2026-11-20T20:15:00+01:00; the file of a photo, the folder
     of an artifact or of a run; or the first six or more digits of a sha256 or a fingerprint."""
     repository: str = "model_repository"
