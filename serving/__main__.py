@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> int:
     except ServingError as error:
         told = Line(f"error: {error}", level="error", message=str(error))
         write_line(told, getattr(settings, "log_format", "text"), sys.stderr)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -5,6 +5,7 @@ ServingError
 ├── StartError          tritonserver did not become ready
 │   └── SlowStartError      in the time that it was given
 ├── PublishError        a release was refused; the repository is as it was
+│   └── RefusedError        by a trial: the artifact is worse, slower or makes no sense
 ├── EvaluationError     an evaluation set cannot be used
 ├── CompareError        nothing to compare: no such model, no server, no photos
 ├── TuneError           no settings found: no photos, a target that none meets
@@ -22,6 +23,8 @@ from tritonclient.utils import InferenceServerException
 class ServingError(Exception):
     """Anything this package refuses or fails to do."""
 
+    exit_code = 1
+
 
 class PrerequisiteError(ServingError):
     """This machine, or the settings given, cannot run the embedded server."""
@@ -37,6 +40,12 @@ class SlowStartError(StartError):
 
 class PublishError(ServingError):
     """A release was refused or failed. The repository is as it was."""
+
+
+class RefusedError(PublishError):
+    """The artifact did not pass a trial, and would not if it were tried again."""
+
+    exit_code = 3
 
 
 class EvaluationError(ServingError):

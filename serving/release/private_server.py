@@ -10,7 +10,13 @@ import numpy as np
 
 from serving.artifact import Artifact
 from serving.control import sample_photo
-from serving.errors import CompareError, PrerequisiteError, PublishError, StartError
+from serving.errors import (
+    CompareError,
+    PrerequisiteError,
+    PublishError,
+    RefusedError,
+    StartError,
+)
 from serving.history import Record
 from serving.release.comparison import Comparison, Side, compare_models
 from serving.release.deployment import Deployment
@@ -34,7 +40,8 @@ def compare_privately(
     """Both versions side by side in a Triton of our own, which leaves nothing behind.
 
     Raises:
-        PublishError: the candidate does not load there, or fails on a photo.
+        PublishError: the candidate does not load there.
+        RefusedError: it fails on a photo.
         PrerequisiteError: this machine cannot run the embedded server.
     """
     task = repository.task
@@ -46,7 +53,7 @@ def compare_privately(
     if found.stable.failures:
         print(f"the live version {_describe_failures(found.stable)}")
     if found.candidate.failures:
-        raise PublishError(f"in a private Triton it {_describe_failures(found.candidate)}")
+        raise RefusedError(f"in a private Triton it {_describe_failures(found.candidate)}")
     return found
 
 

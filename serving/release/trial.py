@@ -17,7 +17,7 @@ import onnxruntime
 import tyro
 
 from serving.artifact import Artifact, open_session, probe_images
-from serving.errors import MissingFileError, PublishError, first_line
+from serving.errors import MissingFileError, PublishError, RefusedError, first_line
 from serving.history import read_trained_on
 from serving.release.comparison import Comparison
 from serving.release.evaluation import EvaluationSet, leave_out_photos, read_evaluation
@@ -121,7 +121,7 @@ def check_sensible(artifact: Artifact) -> None:
     """Boxes and scores are in their ranges, change with the image and not with its batch.
 
     Raises:
-        PublishError: what is not, with the worst value.
+        RefusedError: what is not, with the worst value.
     """
     shape = artifact.signature.images
     images = np.stack([*probe_images(shape), np.full(shape, 255, np.uint8)])
@@ -130,18 +130,18 @@ def check_sensible(artifact: Artifact) -> None:
     _, scores_alone = _answer(session, images[1:2])
     _check_boxes(boxes)
     if not (scores.min() >= -SLACK and scores.max() <= 1 + SLACK):  # not a number as well
-        raise PublishError(
+        raise RefusedError(
             f"model.onnx gives scores from {scores.min():.3g} to {scores.max():.3g}, expected "
             "0 to 1: is its softmax in the graph?"
         )
     if all((each == each[:1]).all() for each in (boxes, scores)):
-        raise PublishError(
+        raise RefusedError(
             "model.onnx gives the same boxes and scores for a black, a white and a random image: "
             "it does not look at what it is given"
         )
     change = float(np.abs(scores_alone[0].max(axis=0) - scores[1].max(axis=0)).max())
     if not change <= ALONE:
-        raise PublishError(
+        raise RefusedError(
             f"model.onnx gives an image other scores alone than in a batch of 3, by {change:.3f}: "
             "Triton makes batches of what different clients send"
         )
@@ -150,13 +150,13 @@ def check_sensible(artifact: Artifact) -> None:
 def _check_boxes(boxes: np.ndarray) -> None:
     """Boxes are xyxy, 0 to 1; float32 [B, K, 4]."""
     if not (boxes.min() >= -SLACK and boxes.max() <= 1 + SLACK):
-        raise PublishError(
+        raise RefusedError(
             f"model.onnx gives boxes from {boxes.min():.3g} to {boxes.max():.3g}, expected 0 to 1 "
             "of the image: are they in pixels?"
         )
     sides = boxes[..., 2:] - boxes[..., :2]
     if sides.min() < -SLACK:
-        raise PublishError(
+        raise RefusedError(
             "model.onnx gives boxes with x2 < x1 or y2 < y1, expected x1, y1, x2, y2: "
             f"{(sides < -SLACK).any(axis=-1).sum()} of {sides[..., 0].size}, by "
             f"{-sides.min():.3g} at worst"
@@ -172,7 +172,7 @@ def check_speed(candidate: bytes, live: bytes, shape: tuple[int, ...], slowdown:
         What was measured, for a person.
 
     Raises:
-        PublishError: it is slower by more than the factor.
+        RefusedError: it is slower by more than the factor.
     """
     image = np.random.default_rng(0).integers(0, 256, (1, *shape), np.uint8)
     try:
@@ -183,7 +183,7 @@ def check_speed(candidate: bytes, live: bytes, shape: tuple[int, ...], slowdown:
     laps = [(time_candidate(), time_live()) for _ in range(RUNS)]
     new, old = (min(times) for times in zip(*laps, strict=True))
     if new > slowdown * old:
-        raise PublishError(
+        raise RefusedError(
             f"the network takes {new:.1f} ms an image, the live version {old:.1f}: "
             f"{new / old:.2f} times as long, {slowdown:g} allowed (--slowdown)"
         )
@@ -210,11 +210,11 @@ def _answer(
     try:
         boxes, scores = session.run(["boxes", "scores"], {"images": images})
     except Exception as error:  # onnxruntime raises many types of its own
-        raise PublishError(
+        raise RefusedError(
             f"model.onnx fails on a batch of {len(images)}: {first_line(error)}"
         ) from None
     if not len(boxes) == len(scores) == len(images):
-        raise PublishError(
+        raise RefusedError(
             f"model.onnx gives {len(boxes)} sets of boxes and {len(scores)} of scores for a batch "
             f"of {len(images)} images"
         )
@@ -225,13 +225,13 @@ def check_accuracy(found: Comparison, tolerance: float) -> None:
     """The candidate's mAP@0.5 is not lower than the live version's by more than the tolerance.
 
     Raises:
-        PublishError: it is, with both.
+        RefusedError: it is, with both.
     """
     new, old = found.candidate.metrics, found.stable.metrics
     if new is None or old is None:
         return
     if new.map50 < old.map50 - tolerance:
-        raise PublishError(
+        raise RefusedError(
             f"mAP@0.5 is {new.map50:.3f}, {old.map50 - new.map50:.3f} lower than the live "
             f"version's {old.map50:.3f} on {new.images} photos; {tolerance:g} allowed "
             "(--map-tolerance)"

@@ -65,6 +65,15 @@ def test_publish(
     assert f"\nmade {target}: ensemble for a, version 1\n" in capsys.readouterr().out
 
 
+def test_who_does_not_pass_a_trial_is_refused_with_3(
+    make_artifact: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact, target = make_artifact(["a"], box=(0.9, 0.9, 0.1, 0.1)), tmp_path / "models"
+    assert main(["publish", str(artifact), "--repository", str(target)]) == 3
+    assert "model.onnx gives boxes with x2 < x1" in capsys.readouterr().err
+    assert not target.exists()
+
+
 def test_only_up_passes_arguments_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rollback", "--repository", str(tmp_path), "--", "2"]) == 2
     assert "only `up` passes arguments after --" in capsys.readouterr().err
