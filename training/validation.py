@@ -49,6 +49,8 @@ class Validation:
 
     def write_report(self, found: Findings) -> None:
         """Write the report into the run folder."""
+        found = found.with_details(self.preset.input_size, self.preset.resize)
+        tqdm.write(found.format_tables())
         page = report.write_report(self.output / "report", found, self.output / "tensorboard")
         tqdm.write(f"report: {page}")
 

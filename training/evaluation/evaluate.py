@@ -19,6 +19,7 @@ from training.evaluation.findings import Findings
 from training.evaluation.score import Detected
 from training.network import onnx_network
 from training.network.model import Detector
+from training.network.presets import Resize
 from training.run_folder import load_network, read_description, trained_on
 
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
@@ -63,42 +64,49 @@ def evaluate_detector(settings: EvaluateSettings) -> int:
             f"{settings.split} has an object to find; annotate some, or hold out others with "
             "`python -m training records --resplit`"
         )
-    detected = _detections(settings, manifest)
+    detected, side, resize = _detections(settings, manifest)
     metrics = score.score_detections(truth, detected, manifest.labels)
     metrics = measure.label_metrics(metrics, manifest, _trained_on(settings))
-    print(
-        json.dumps(metrics.to_dict(), indent=2) if settings.json else score.metrics_table(metrics)
-    )
+    found = Findings.of(manifest, truth, detected, metrics).with_details(side, resize)
+    print(json.dumps(found.to_dict(), indent=2) if settings.json else found.format_tables())
     notes = sys.stderr if settings.json else sys.stdout
     if settings.run and read_description(settings.run).get("chosen_on") == settings.split:
         print(f"{settings.run} was chosen on {settings.split}: a little too high", file=notes)
     print(f"{metrics.images} images in {time.perf_counter() - started:.1f} s", file=notes)
     if settings.report:
         curves = settings.run / "tensorboard" if settings.run else None
-        found = Findings.of(manifest, truth, detected, metrics)
         page = report.write_report(settings.report, found, curves)
         print(f"report: {page}", file=notes)
     return 0
 
 
-def _detections(settings: EvaluateSettings, manifest: records.Manifest) -> list[Detected]:
+def _detections(
+    settings: EvaluateSettings, manifest: records.Manifest
+) -> tuple[list[Detected], int, Resize]:
+    """What was found, and the side of the network's input, 0 where it is not known."""
     given = [settings.run, settings.onnx, settings.detections]
     if sum(source is not None for source in given) != 1:
         raise TrainingError("give either --run, --onnx or --detections, one of the three")
     if settings.detections:
-        return read_detections(settings.detections, manifest.labels, measure.read_truth(manifest))
+        truth = measure.read_truth(manifest)
+        return read_detections(settings.detections, manifest.labels, truth), 0, "stretch"
     if settings.onnx:
         exported = onnx_network.load_onnx(settings.onnx)
         manifest.check_labels(settings.onnx, exported.labels)
         step = measure.onnx_step(exported, settings.iou_threshold)
-        return measure.detect_objects(step, manifest, exported.input_size, exported.resize, True)
+        seen = exported.input_size, exported.resize
+        return measure.detect_objects(step, manifest, *seen, True), *seen
     assert settings.run
     network, preset, labels = load_network(settings.run)
     manifest.check_labels(settings.run, labels)
     if (iou_threshold := settings.iou_threshold) is None:
         iou_threshold = preset.iou_threshold
     step = measure.detection_step(Detector(network, preset), iou_threshold, preset.voting_iou)
-    return measure.detect_objects(step, manifest, preset.input_size, preset.resize, True)
+    return (
+        measure.detect_objects(step, manifest, preset.input_size, preset.resize, True),
+        preset.input_size,
+        preset.resize,
+    )
 
 
 def _trained_on(settings: EvaluateSettings) -> TrainedOn:

@@ -92,22 +92,23 @@ class _Row:
 def _class_rows(found: Findings) -> list[_Row]:
     metrics, curves = found.metrics, found.curves[0]
     total = sum(curve.truths for curve in curves.values())
-    cells = _class_cells((metrics.map50, metrics.map), found.threshold, found.rates())
+    cells = _class_cells(metrics.format_figures(), found.threshold, found.rates())
     rows = [_Row(None, total, cells)]
     for k, label in enumerate(found.labels):
         if k not in found.thresholds:
             rows.append(_Row(k, 0, []))
             continue
-        cells = _class_cells(metrics.per_class[label], found.thresholds[k], found.rates(k))
+        figures = metrics.format_figures(label)
+        cells = _class_cells(figures, found.thresholds[k], found.rates(k))
         rows.append(_Row(k, curves[k].truths, cells))
     return rows
 
 
 def _class_cells(
-    precisions: tuple[float, float], threshold: float, rates: dict[str, float]
+    precisions: tuple[str, str], threshold: float, rates: dict[str, float]
 ) -> list[str]:
     return [
-        *(f"{x:.3f}" for x in precisions),
+        *precisions,
         f"{threshold:.2f}",
         *(f"{rate:.3f}" for rate in rates.values()),
     ]

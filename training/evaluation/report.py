@@ -102,7 +102,7 @@ def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> Non
         "generator": _GENERATOR,
         "split": found.manifest.split,
         "fingerprint": found.manifest.fingerprint,
-        "metrics": found.metrics.to_dict(),
+        "metrics": found.to_dict(),
         "score_threshold": found.threshold,
         "score_thresholds": {found.labels[k]: t for k, t in found.thresholds.items()},
         "confusion": {"labels": [*found.labels, "background"], "rows": matrix.tolist()},

@@ -8,7 +8,7 @@ Objects marked `difficult` are COCO's crowd: finding them is neither right nor w
 import contextlib
 import io
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from training.errors import TrainingError
 MAX_DETECTIONS = 100  # an image, COCO's
 TRAINED_ON = " of photos trained on"
 IOUS = (0.5, 0.75)  # the rows of `Metrics.matches`
+ANY_SIZE = {"all": (0.0, 1e10)}  # square pixels
 NO_OBJECT = -1  # in `Metrics.matches`: the detection found no object
 
 
@@ -47,11 +48,27 @@ class Detected:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Half the width of the interval in which 95% of the draws lie, 0 to 0.5.
+
+    Attributes:
+        map50: of mAP@0.5.
+        map: of mAP@[.5:.95].
+        per_class: of both, by label.
+    """
+
+    map50: float
+    map: float
+    per_class: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Mean average precision, 0 to 1; per class (mAP@0.5, mAP@[.5:.95]).
 
     split: which one was measured on.
     trained_on: how many of its images the network was trained on; None where that is not known.
+    spread: how far they may be off; None where that was not measured.
     matches: for each image id int [2, N], the row of the truth that each detection found at an
         IoU of 0.5 and of 0.75, or `NO_OBJECT`.
     """
@@ -62,6 +79,7 @@ class Metrics:
     images: int
     split: str = ""
     trained_on: int | None = None
+    spread: Spread | None = None
     matches: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -80,17 +98,27 @@ class Metrics:
         return "none of them trained on"
 
     def to_dict(self) -> dict[str, object]:
-        per_class = {
-            label: dict(zip(self.names, values, strict=True))
-            for label, values in self.per_class.items()
-        }
-        return {
-            **dict(zip(self.names, (self.map50, self.map), strict=True)),
-            "per_class": per_class,
+        told = self._name_figures(self) | {
             "split": self.split,
             "images": self.images,
             "trained_on": self.trained_on,
         }
+        return told | ({"plus_minus": self._name_figures(self.spread)} if self.spread else {})
+
+    def _name_figures(self, of: "Metrics | Spread") -> dict[str, object]:
+        names = self.names
+        per_class = {k: dict(zip(names, both, strict=True)) for k, both in of.per_class.items()}
+        figures = dict(zip(names, (of.map50, of.map), strict=True))
+        return figures | {"per_class": per_class}
+
+    def format_figures(self, label: str | None = None) -> tuple[str, str]:
+        """Both figures of a class, or for None of all, with what they may be off where known."""
+        figures = (self.map50, self.map) if label is None else self.per_class[label]
+        if self.spread is None:
+            return f"{figures[0]:.3f}", f"{figures[1]:.3f}"
+        off = (self.spread.map50, self.spread.map)
+        off = off if label is None else self.spread.per_class[label]
+        return f"{figures[0]:.3f} ± {off[0]:.3f}", f"{figures[1]:.3f} ± {off[1]:.3f}"
 
 
 def is_measurable(truth: list[Truth]) -> bool:
@@ -132,9 +160,15 @@ def score_detections(
 
 
 def match_objects(
-    truth: list[Truth], detected: list[Detected], labels: tuple[str, ...]
+    truth: list[Truth],
+    detected: list[Detected],
+    labels: tuple[str, ...],
+    sizes: Mapping[str, tuple[float, float]] = ANY_SIZE,
 ) -> COCOeval:
-    """pycocotools' evaluator after its work, over objects of any size only."""
+    """pycocotools' evaluator after its work.
+
+    sizes: areas of objects, from and to, in square pixels; one after the other is looked at.
+    """
     ids = {image.image_id: number for number, image in enumerate(truth)}
     images = [{"id": ids[t.image_id], "width": t.width, "height": t.height} for t in truth]
     categories = [{"id": k, "name": name} for k, name in enumerate(labels)]
@@ -151,7 +185,8 @@ def match_objects(
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
         # Not loadRes: it cannot read an empty list, and gives each box a polygon.
         evaluator = COCOeval(*(_coco(images, categories, part) for part in rows), iouType="bbox")
-        evaluator.params.areaRng, evaluator.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluator.params.areaRng = [list(ends) for ends in sizes.values()]
+        evaluator.params.areaRngLbl = list(sizes)
         evaluator.params.maxDets = [MAX_DETECTIONS]
         evaluator.evaluate()
         evaluator.accumulate()
@@ -203,11 +238,13 @@ def _first_ids(images: Iterable[Any]) -> list[int]:
 
 def metrics_table(metrics: Metrics) -> str:
     """mAP over all classes and per class, a line each."""
-    width = max(len(name) for name in [*metrics.per_class, "all classes"])
-    rows = [("all classes", metrics.map50, metrics.map)]
-    rows += [(name, a, b) for name, (a, b) in metrics.per_class.items()]
-    map50, map_ = metrics.names
-    lines = [f"{metrics.images} images, {metrics.held_out}", f"{'':{width}}  {map50}  {map_}"]
-    return "\n".join(
-        lines + [f"{name:{width}}  {a:{len(map50)}.3f}  {b:{len(map_)}.3f}" for name, a, b in rows]
-    )
+    rows = [("all classes", *metrics.format_figures())]
+    rows += [(label, *metrics.format_figures(label)) for label in metrics.per_class]
+    rows = [("", *metrics.names), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [f"{metrics.images} images, {metrics.held_out}"]
+    for name, first, second in rows:
+        lines.append(f"{name:{widths[0]}}  {first:>{widths[1]}}  {second:>{widths[2]}}")
+    if metrics.spread:
+        lines.append("±: 95% of mAPs on as many other photos lie so near (bootstrap over photos)")
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ def found(records_folder: Path) -> Findings:
     truth = measure.read_truth(manifest)
     detected = [_almost(image) for image in truth]
     metrics = score.score_detections(truth, detected, manifest.labels)
-    return Findings.of(manifest, truth, detected, metrics)
+    return Findings.of(manifest, truth, detected, metrics).with_details(300)
 
 
 def _almost(image: Truth) -> Detected:

@@ -24,7 +24,7 @@ def test_the_folder_holds_what_its_list_says(page_path: Path) -> None:
 
 def test_figures_for_programs(page_path: Path, found: Findings) -> None:
     document = json.loads((page_path.parent / "report.json").read_text())
-    assert document["metrics"] == found.metrics.to_dict()
+    assert document["metrics"] == found.to_dict()
     matrix = np.array(document["confusion"]["rows"])
     objects = sum(len(image.classes) for image in found.truth.values())
     assert matrix[:3].sum() == objects
