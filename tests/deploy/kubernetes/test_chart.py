@@ -122,6 +122,8 @@ def test_pods_may_do_little(render: Render, place: dict[str, str]) -> None:
         assert found["securityContext"]["runAsNonRoot"] is True
         assert found["securityContext"]["runAsUser"] == 1000  # what the Dockerfiles say, too
         assert found["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        kinds = {kind for volume in found["volumes"] for kind in volume}
+        assert kinds <= {"name", "emptyDir", "secret", "configMap", "persistentVolumeClaim"}
         for one in [*found["containers"], *found.get("initContainers", [])]:
             assert one["securityContext"] == {
                 "allowPrivilegeEscalation": False,
