@@ -147,7 +147,7 @@ def read_server(file: Path) -> Server:
     return Server(**json.loads(file.read_text())["server"])
 
 
-def measure_server(s: Settings) -> dict[str, Any]:
+def _measure_server(s: Settings) -> dict[str, Any]:
     """Measure one server at several loads, in turns."""
     photos = find_photos(s.photos)
     fleet = Fleet(FleetSettings(port=0, replicas=1), lambda line: print(line, file=sys.stderr))
@@ -238,7 +238,7 @@ def write_tables(found: Mapping[str, Any]) -> Iterator[str]:
 def main(s: Settings) -> None:
     """Measure and compare, or predict."""
     if s.measure:
-        found = compare_curves(s, measure_server(s))
+        found = compare_curves(s, _measure_server(s))
         s.figures.write_text(json.dumps(found, indent=1) + "\n")
         print(*write_tables(found), sep="\n")
         return

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import queueing
 from benchmarks.load.loops import arrivals
 from benchmarks.queueing import (
     FULL,
     Server,
     Settings,
+    compare_curves,
     plan_servers,
     predict_latency,
     read_server,
@@ -34,7 +36,7 @@ def mean_wait(cores: int, busy: float, times_ms: Sequence[float]) -> float:
     """Milliseconds that a photo waits in a server that takes 1 ms for each, on average."""
     server = Server(cores, 1000.0 * cores / float(np.mean(times_ms)), times_ms)
     rate = busy * 1000 * cores
-    found = predict_latency(server, rate, 200_000 / rate, 1, math.inf)
+    found = predict_latency(server, rate, 100_000 / rate, 1, math.inf)
     return found["mean"] - float(np.mean(times_ms))
 
 
@@ -95,6 +97,23 @@ def test_a_plan_leaves_room_for_the_death_of_one() -> None:
     assert planned["all"]["p99"] < planned["one gone"]["p99"]
     assert planned["one gone"]["refused"] == 0
     assert plan_servers(server, 1.0, 10.0, 20)["replicas"] == 2
+
+
+def test_what_was_measured_is_laid_beside_what_it_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if nothing ever waited: each photo takes 6 ms, of which it holds a core for 5."""
+    monkeypatch.setattr(queueing, "PLAN", {100: 1.0})
+    light = {"latencies_ms": [6.0] * 50, "lateness_ms": [0.1] * 50}
+    shares = (queueing.LIGHT, *queueing.SHARES)
+    loads = {str(share): [light | {"sent": share * 400}] for share in shares}
+    monkeypatch.setattr(queueing.machine, "usable_cores", lambda: 2)
+    found = compare_curves(Settings(seconds=1.0), {"most": {"median": 400.0}, "loads": loads})
+    assert found["server"] == {"cores": 2, "most": 400.0, "light_ms": [6.0] * 200}
+    assert [point["share"] for point in found["points"]] == list(queueing.SHARES)
+    lightest, *_, fullest = found["points"]
+    assert lightest["measured"]["p99"] == lightest["predicted"]["p50"] == 6.0
+    assert fullest["error"]["p99"] > 0.5  # what hardly waits at 90% is not what theory says
+    assert "loads" not in found
+    assert len([*write_tables(found)]) == len(queueing.SHARES) + 1
 
 
 def test_the_page_tells_what_was_found() -> None:

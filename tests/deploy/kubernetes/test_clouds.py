@@ -18,14 +18,15 @@ FILES = dict(re.findall(r"```yaml\n# (\S+)\n(.*?)```", PAGE, re.DOTALL))
 VALUES = [name for name in FILES if "apiVersion" not in FILES[name]]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's files, and the chart where its commands look for it."""
+    path = tmp_path_factory.mktemp("clouds")
     for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "deploy").mkdir()
-    (tmp_path / "deploy" / "kubernetes").symlink_to(CHART)
-    return tmp_path
+        (path / name).write_text(text)
+    (path / "deploy").mkdir()
+    (path / "deploy" / "kubernetes").symlink_to(CHART)
+    return path
 
 
 def leaves(value: Any) -> list[str]:
