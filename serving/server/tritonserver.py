@@ -72,7 +72,8 @@ def libpython() -> Path | None:
     folders += [Path(sys.base_prefix) / "lib", Path(sys.base_prefix) / "lib64"]
     multiarch = sysconfig.get_config_var("MULTIARCH")
     folders += [folder / multiarch for folder in folders if multiarch]
-    return next((folder / name for folder in folders if (folder / name).exists()), None)
+    paths = (folder / name for folder in folders)
+    return next((path for path in paths if os.access(path, os.R_OK)), None)
 
 
 def assemble_backends(wheel: Wheel, folder: Path) -> Path:

@@ -61,3 +61,13 @@ def test_libpython_belongs_to_this_interpreter() -> None:
     library = tritonserver.libpython()
     assert library is not None
     assert library.name == f"libpython{tritonserver.python_version()}.so.1.0"
+
+
+def test_libpython_is_not_asked_of_folders_that_cannot_be_looked_into(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where the interpreter was built in a home that the server's user may not enter."""
+    unusable = "/" + "a" * 300
+    monkeypatch.setattr(tritonserver.sysconfig, "get_config_var", lambda _name: unusable)
+    found = tritonserver.libpython()
+    assert found is None or found.is_relative_to(sys.base_prefix)
