@@ -41,7 +41,7 @@ def services() -> dict[str, Any]:
 
 def ask_compose(*files: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """`docker compose config` of these files, with nothing set but these variables."""
-    program = Path(compose.__file__).with_name("docker-compose")
+    program = str(Path(compose.__file__).with_name("docker-compose"))
     named = [word for file in files for word in ("--file", str(file))]
     options = ["--env-file", os.devnull, "--profile", "monitoring", *named]
     command = [program, *options, "config", "--format", "json"]

@@ -253,7 +253,7 @@ def test_training_image_runs_from_every_folder(tmp_path: Path) -> None:
     image.variables["PYTHONPATH"] = str(image.inside(image.variables["PYTHONPATH"]))
     program, *arguments = image.entrypoint
     assert program == "python"
-    command = [image.python, *arguments, *image.command]
+    command = [str(image.python), *arguments, *image.command]
     done = subprocess.run(
         command, cwd=tmp_path, env=image.variables, capture_output=True, text=True, check=True
     )
