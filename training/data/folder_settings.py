@@ -33,6 +33,9 @@ class FolderSettings:
     resized: Resized = "unknown"
     """Where a photo has another size than its annotation says: yes, it was resized since, so boxes
     are scaled; no, that size is wrong and boxes fit as they are; unknown leaves the photo out."""
+    frozen: tuple[Path, ...] = ()
+    """A test set that training never sees, as folders of photos or COCO JSON files: an image that
+    is a copy of one of them, also resized or slightly cut, is left out of all splits but `test`."""
     group_by: str = ""
     """Regular expression that is looked for in an image's name, then in its path: images where it
     finds the same are held out together, as frames of one video or photos of one patient should

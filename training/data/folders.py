@@ -11,7 +11,8 @@ Out: splits as `Dataset`s, like those of a single folder, with
   group (`--group-by`) are held out together, as near to the ratio as that allows;
 - image ids that are unique: where they collide, the folder's name stands in front;
 - the same file's content only once a split, and never in train and val both: the copy in train is
-  left out, for a model must not be measured on what it was trained on.
+  left out, for a model must not be measured on what it was trained on;
+- no image that is a copy of a frozen one (`--frozen`).
 """
 
 import collections
@@ -23,6 +24,7 @@ from training.data import annotations, layouts
 from training.data.annotations import Dataset, Entry, Item
 from training.data.folder_settings import FolderSettings
 from training.data.formats import tfrecord
+from training.data.frozen import Frozen
 from training.data.leakage import Leakage
 from training.data.problems import BadSplitError, DataError, Problem
 from training.data.source import MADE, Source, parse_pattern
@@ -43,6 +45,7 @@ class Folders:
         self._rename = _parse_renames(settings.rename)
         self._sources = Sources(settings)
         self._leakage = Leakage(self._sources)
+        self._frozen = Frozen(settings.frozen)
         self._read_splits: dict[str, tuple[list[Item], list[Problem]]] = {}
         self._labels: collections.Counter[str] = collections.Counter()  # before renaming
 
@@ -170,7 +173,8 @@ class Folders:
         if problem := self._leakage.one_folder(split, found):
             problems.append(problem)
             found = [] if problem.fatal_for == "split" else found
-        return [self._renamed(item) for item in self._leakage.without_twins(found, split)], problems
+        items = self._frozen.leave_out_copies([*self._leakage.without_twins(found, split)], split)
+        return [self._renamed(item) for item in items], problems
 
     def _joined(self, source: Source, entry: Entry, item: Item) -> Item:
         """An item as it is called among those of all folders."""

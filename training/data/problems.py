@@ -44,6 +44,7 @@ Kind = Literal[
     "no boxes",
     "near-duplicate",
     "broken group",
+    "frozen",
 ]
 FatalFor = Literal["nothing", "box", "image", "split"]
 CONSEQUENCE = {
@@ -110,7 +111,7 @@ class Problem:
         """Whether nothing is lost or wrong because of it: only then is data fit for training."""
         if self.kind in ("leakage", "no boxes", "broken group"):
             return False
-        spare = (("duplicate image", "image"), ("zero area", "box"))  # a copy, a click
+        spare = (("duplicate image", "image"), ("frozen", "image"), ("zero area", "box"))
         return self.fatal_for == "nothing" or (self.kind, self.fatal_for) in spare
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ from training.run_folder import plain_settings, read_json, write_json
 
 NAME = "begun.json"
 # Photos may have moved: that they are the same ones is seen. How long a run is `train` judges.
-_FREE = ("folders", "output", "epochs", "stop_early")
+_FREE = ("folders", "frozen", "output", "epochs", "stop_early")
 
 
 def has_begun(output: Path) -> bool:
