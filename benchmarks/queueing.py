@@ -242,6 +242,8 @@ def main(s: Settings) -> None:
         s.figures.write_text(json.dumps(found, indent=1) + "\n")
         print(*write_tables(found), sep="\n")
         return
+    if min(s.rate, s.replicas, s.places) <= 0:
+        sys.exit("error: --rate, --replicas and --places must be more than 0")
     server = read_server(s.figures)
     found = predict_latency(server, s.rate, 60.0, s.replicas, s.places * s.replicas)
     figures.show_figures(found, None)
