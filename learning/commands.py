@@ -1,0 +1,56 @@
+"""Runs the other folders' commands, which end when this process ends."""
+
+import ctypes
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from learning.errors import LearningError
+
+PR_SET_PDEATHSIG = 1
+PROMPT = "$ python -m "
+
+
+def run_command(command: Sequence[str], log: Path) -> int:
+    """Run `python -m COMMAND`, show what it prints and add it to the log. Returns the exit code."""
+    with log.open("a", encoding="utf-8") as file, _start(command, subprocess.STDOUT) as process:
+        file.write(f"{PROMPT}{shlex.join(command)}\n")
+        for line in process.stdout or ():
+            print(line, end="", flush=True)
+            file.write(line)
+            file.flush()
+    return process.returncode
+
+
+def ask_command(command: Sequence[str]) -> Any:
+    """What `python -m COMMAND` prints as JSON.
+
+    Raises:
+        LearningError: it fails, with what it says.
+    """
+    with _start(command, subprocess.PIPE) as process:
+        told, errors = process.communicate()
+    if process.returncode:
+        raise LearningError(f"{shlex.join(command)}: {errors.strip().removeprefix('error: ')}")
+    return json.loads(told)
+
+
+def _start(command: Sequence[str], errors: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        preexec_fn=_end_with_parent,  # this process has one thread
+    )
+
+
+def _end_with_parent() -> None:
+    """A training that outlived a killed loop would write beside that of the next one."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

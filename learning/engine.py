@@ -1,0 +1,86 @@
+"""Takes the steps of a round, under doit.
+
+doit keeps the order, skips what is done and stops at what fails. It writes down what is done at its
+own end only, so a kill would make it forget: each step's own file, written the moment it is done,
+is what it goes by here.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from doit.api import run_tasks
+from doit.cmd_base import ModuleTaskLoader
+from doit.exceptions import TaskFailed
+from doit.reporter import ZeroReporter
+
+from learning.commands import PROMPT, run_command
+from learning.files import tell_time, write_json
+from learning.steps import Step
+
+CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "verbosity": 2}
+
+
+class Reporter(ZeroReporter):
+    """Says of each step what it is for, or that it was done before."""
+
+    def execute_task(self, task: Any) -> None:
+        self.write(f"\n{task.doc}\n")
+
+    def skip_uptodate(self, task: Any) -> None:
+        self.write(f"\n{task.doc}\ndone before\n")
+
+
+class Stopped(Exception):  # noqa: N818 (a refusal is no error)
+    """A step ended otherwise than well."""
+
+    def __init__(self, step: Step, code: int, log: Path) -> None:
+        super().__init__(_last_line(log))
+        self.step, self.code, self.log = step, code, log
+
+
+def take_steps(steps: list[Step], folder: Path) -> None:
+    """Take every step that is not done yet; each notes in the folder that it is done.
+
+    Raises:
+        Stopped: one ended otherwise than well; what was done before stays.
+    """
+    folder.mkdir(exist_ok=True)
+    stopped: list[Stopped] = []
+    tasks: dict[str, Any] = {}
+    for number, step in enumerate(steps):
+        tasks[f"task_{step.name}"] = lambda step=step, number=number: {
+            "actions": [(_take, [step, folder, stopped])],
+            "targets": [str(folder / f"{step.name}.json")],
+            "uptodate": [True],
+            "task_dep": [each.name for each in steps[max(0, number - 1) : number]],
+            "doc": f"{number + 1} of {len(steps)}. {step.purpose}",
+        }
+    config = {"DOIT_CONFIG": {**CONFIG, "reporter": Reporter}}
+    run_tasks(ModuleTaskLoader(tasks | config), {step.name: {} for step in steps})
+    if stopped:
+        raise stopped[0]
+
+
+def _take(step: Step, folder: Path, stopped: list[Stopped]) -> TaskFailed | None:
+    log, began = folder / f"{step.name}.log", time.monotonic()
+    if not (log.exists() and step.was_done()):
+        if step.made and step.made.exists():
+            shutil.rmtree(step.made)
+        if code := run_command(step.command, log):
+            stopped.append(Stopped(step, code, log))
+            return TaskFailed(f"exit code {code}", report=False)
+    seconds = round(time.monotonic() - began, 1)
+    attempts = log.read_text(encoding="utf-8").count(f"\n{PROMPT}") + 1
+    document = {"at": tell_time(), "seconds": seconds, "attempts": attempts}
+    write_json(folder / f"{step.name}.json", document | {"command": list(step.command)})
+    return None
+
+
+def _last_line(log: Path) -> str:
+    """What a command said at last."""
+    lines = log.read_text(encoding="utf-8").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "").removeprefix(
+        "error: "
+    )

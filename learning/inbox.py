@@ -1,0 +1,48 @@
+"""The inbox: a Pascal VOC folder that people add to while a round is under way."""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from learning.errors import LearningError
+
+PARTS = ("Annotations", "JPEGImages")
+
+
+def copy_inbox(inbox: Path, target: Path) -> dict[str, str]:
+    """Copy what is annotated, and link the photos, whose names are made of their content.
+
+    Returns:
+        By the name of each photo, the beginning of the sha256 of its boxes and its file.
+
+    Raises:
+        LearningError: there is no such folder.
+    """
+    if not (inbox / PARTS[0]).is_dir():
+        raise LearningError(
+            f"--inbox {inbox}: expected a Pascal VOC folder with {' and '.join(PARTS)}, as "
+            "`python app.py --corrections` makes it"
+        )
+    for part in PARTS:
+        (target / part).mkdir(parents=True)
+    # Annotations first: the page stores a photo before its boxes.
+    annotations = sorted((inbox / "Annotations").glob("[!.]*.xml"))
+    photos = {path.stem: path for path in sorted((inbox / "JPEGImages").glob("[!.]*"))}
+    return {path.stem: _copy(path, photos.get(path.stem), target) for path in annotations}
+
+
+def _copy(annotation: Path, photo: Path | None, target: Path) -> str:
+    copied = Path(shutil.copy(annotation, target / "Annotations", follow_symlinks=False))
+    content = copied.read_bytes()
+    if photo:
+        content += _link(photo, target / "JPEGImages" / photo.name).read_bytes()
+    return hashlib.sha256(content).hexdigest()[:12]
+
+
+def _link(source: Path, target: Path) -> Path:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # another file system
+        shutil.copy(source, target, follow_symlinks=False)
+    return target

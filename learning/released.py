@@ -1,0 +1,67 @@
+"""What the repository tells: the live version, and what became of an artifact."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from learning.commands import ask_command
+from learning.settings import RunSettings
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of an artifact.
+
+    Attributes:
+        version: that it was released as; None where it never was.
+        state: "", "canary", "live", or "left" where it was one of them before.
+        why: what decided the last change, and who.
+    """
+
+    version: int | None = None
+    state: str = ""
+    why: str = ""
+
+
+def find_live(settings: RunSettings) -> tuple[int, str]:
+    """The live version, and the fingerprint of the photos that it was trained on."""
+    (row,) = (row for row in _list_versions(settings) if row["state"] == "live")
+    return row["version"], row["facts"].get("data_fingerprint", "")
+
+
+def find_fate(settings: RunSettings, artifact: Path) -> Fate:
+    """What became of an artifact, by its network's sha256."""
+    sha256 = hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
+    for row in _list_versions(settings):
+        if row["facts"].get("sha256") == sha256:
+            return _read_fate(settings, row["version"])
+    return Fate()
+
+
+def _read_fate(settings: RunSettings, version: int) -> Fate:
+    (log,) = _ask(settings, "--log").values()
+    fate = Fate()
+    for change in log:
+        before, after = _places(change["before"], version), _places(change["after"], version)
+        if before != after:
+            why = change["why"] or f"{change['by']} decided"
+            fate = Fate(version, after or "left", why)
+    return fate
+
+
+def _places(state: dict[str, Any] | None, version: int) -> str:
+    """What a version is in a state."""
+    if not state or version not in (state["live"], state["canary"]):
+        return ""
+    return "live" if version == state["live"] else "canary"
+
+
+def _list_versions(settings: RunSettings) -> list[dict[str, Any]]:
+    (rows,) = _ask(settings).values()
+    return list(rows)
+
+
+def _ask(settings: RunSettings, *options: str) -> dict[str, Any]:
+    where = ("--repository", settings.repository, "--model", settings.model)
+    return dict(ask_command(("serving", "releases", "--json", *where, *options)))

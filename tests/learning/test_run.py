@@ -1,0 +1,165 @@
+"""The loop, its steps stood in for: killed before and after each of them, refused, begun anew."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+STAND_INS = Path(__file__).with_name("stand_ins.py")
+GATE = ["check", "records", "train", "export", "publish"]
+JUDGED = [*GATE[:-1], "canary", "judge"]
+CANARY = ("--url", "127.0.0.1:8001", "--prometheus", "http://127.0.0.1:9090")
+OPTIONS = [
+    *("run", "--inbox", "inbox", "--test", "test.json", "--start", "first", "--output", "rounds"),
+    *("--repository", "repositories/mine", "--new", "2"),
+]
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run_in(tmp_path: Path) -> Run:
+    """Runs the command in a folder with an inbox and a live version 1; its exit code and output."""
+    for room in ("training", "serving"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "__init__.py").touch()
+        (tmp_path / room / "__main__.py").write_text(
+            f"import runpy\nrunpy.run_path({str(STAND_INS)!r}, run_name='__main__')\n"
+        )
+    add_photos(tmp_path, "a", "b")
+    (tmp_path / "first").mkdir()
+    description = {"fingerprint": "of version 1", "labels": ["RBC"], "settings": {"resize": None}}
+    description |= {"preset": {"name": "ssd_compact"}}
+    (tmp_path / "first" / "run.json").write_text(json.dumps(description))
+    (tmp_path / "test.json").touch()
+    first = {"version": 1, "state": "live", "facts": {"data_fingerprint": "of version 1"}}
+    (tmp_path / "repository.json").write_text(json.dumps({"rows": [first], "log": []}))
+
+    def run_once(*options: str, **environment: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "learning", *OPTIONS, *options],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run_once
+
+
+def add_photos(folder: Path, *names: str) -> None:
+    for part, suffix in (("Annotations", "xml"), ("JPEGImages", "jpg")):
+        (folder / "inbox" / part).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / "inbox" / part / f"{name}.{suffix}").write_text(name)
+
+
+def calls(folder: Path) -> list[str]:
+    """The commands that came to their end."""
+    return (folder / "calls.txt").read_text().split()
+
+
+def versions(folder: Path) -> list[tuple[int, str]]:
+    rows = json.loads((folder / "repository.json").read_text())["rows"]
+    return [(row["version"], row["state"]) for row in rows]
+
+
+@pytest.mark.slow
+def test_killed_in_and_after_each_step_it_goes_on(run_in: Run, tmp_path: Path) -> None:
+    *before, export, publish = (f"{step} after" for step in GATE)
+    for killed in (*before, "export before", export, publish):
+        code, text = run_in(KILL=killed)
+        assert code == -signal.SIGKILL, text
+        assert not (tmp_path / "rounds" / "0001" / "outcome.json").exists()
+    code, text = run_in()
+    assert code == 0, text
+    assert text.count("done before") == len(GATE) - 1
+    assert "Round 0001 is released: version 2 is live.\nreport: rounds/index.html" in text
+    assert versions(tmp_path) == [(2, "live"), (1, "")]  # published once
+    assert calls(tmp_path) == GATE[:-1]  # each came to its end once
+    assert run_in() == (0, "nothing new in the inbox since round 0001\n")
+    assert (tmp_path / "rounds" / "index.html").read_text().count(" done in ") == len(GATE)
+
+
+@pytest.mark.slow
+def test_a_killed_release_is_judged_once(run_in: Run, tmp_path: Path) -> None:
+    for killed in ("canary after", "judge before", "judge after"):
+        assert run_in(*CANARY, KILL=killed)[0] == -signal.SIGKILL
+    code, text = run_in(*CANARY)
+    assert code == 0, text
+    assert versions(tmp_path) == [(2, "live"), (1, "")]
+    assert calls(tmp_path) == GATE[:-1]
+
+
+@pytest.mark.slow
+def test_what_is_refused_ends_the_round_and_leaves_the_live_version(
+    run_in: Run, tmp_path: Path
+) -> None:
+    code, text = run_in(FAIL="check 1")
+    assert code == 3
+    told = "Round 0001 is refused by check: check does not like it. Version 1 stays live."
+    assert told in text
+    assert run_in() == (0, "nothing new in the inbox since round 0001\n")
+    add_photos(tmp_path, "c")
+    code, text = run_in(FAIL="publish 3")
+    assert code == 3
+    assert "Round 0002 is refused by publish: publish does not like it. Version 1 stays" in text
+    assert versions(tmp_path) == [(1, "live")]
+    page = (tmp_path / "rounds" / "index.html").read_text()
+    assert page.index("Round 0002 is refused by publish") < page.index(told)
+
+
+@pytest.mark.slow
+def test_the_next_round_starts_from_the_run_behind_the_live_version(
+    run_in: Run, tmp_path: Path
+) -> None:
+    assert run_in()[0] == 0
+    add_photos(tmp_path, "c")
+    told = "new or changed photos: 1; a round begins with 2 (--new)\n"
+    assert run_in() == (0, told)
+    (tmp_path / "inbox" / "Annotations" / "a.xml").write_text("corrected again")
+    code, text = run_in()
+    assert code == 0, text
+    assert "Train: from rounds/0001/run, the run behind live version 2" in text
+    assert versions(tmp_path) == [(3, "live"), (2, ""), (1, "")]
+    assert (tmp_path / "rounds/0001/inbox/Annotations/a.xml").read_text() == "a"
+
+
+@pytest.mark.slow
+def test_a_failure_is_no_refusal(run_in: Run, tmp_path: Path) -> None:
+    code, text = run_in(FAIL="records 1")
+    assert code == 1
+    assert text.endswith(
+        "error: records failed with exit code 1: records does not like it. Its output is "
+        "rounds/0001/steps/records.log; the same command goes on with this step\n"
+    )
+    code, text = run_in("--precision", "float32")
+    assert code == 1
+    assert "begun with other settings: --precision (was 'int8', now 'float32')" in text
+    code, text = run_in(*CANARY, FAIL="judge 4")
+    assert code == 4
+    assert "judge does not like it. The canary stays: give the same command again" in text
+    assert run_in(*CANARY)[0] == 0
+    assert versions(tmp_path) == [(2, "live"), (1, "")]
+
+
+def test_what_cannot_begin_is_one_sentence_and_writes_nothing(run_in: Run, tmp_path: Path) -> None:
+    code, text = run_in("--prometheus", "http://127.0.0.1:9090")
+    assert (code, text) == (
+        1,
+        "error: --prometheus watches a canary on servers: name them with --url\n",
+    )
+    assert run_in("--inbox", "none")[1].startswith("error: --inbox none: expected a Pascal VOC")
+    assert run_in("--test", "none.json")[1] == "error: --test: none.json does not exist\n"
+    (tmp_path / "first" / "run.json").write_text('{"fingerprint": "another"}')
+    code, text = run_in()
+    assert "version 1 is live in repositories/mine, and neither first nor a round in" in text
+    assert list((tmp_path / "rounds").glob("0*")) == []
