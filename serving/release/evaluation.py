@@ -67,12 +67,14 @@ class Metrics:
     map: the mean over the IoUs 0.5, 0.55 to 0.95.
     per_class: the two by label.
     images: how many photos they are of.
+    source: the name of the set's file.
     """
 
     map50: float
     map: float
     per_class: Mapping[str, tuple[float, float]]
     images: int
+    source: str = ""
 
 
 def read_evaluation(annotations: Path, images: Path | None = None) -> EvaluationSet:
@@ -154,7 +156,7 @@ def score_detections(evaluation: EvaluationSet, found: Mapping[int, Result]) -> 
         float(np.mean([pair[which] for pair in per_class.values()])) if per_class else 0.0
         for which in (0, 1)
     )
-    return Metrics(map50, map_, per_class, len(evaluation.photos))
+    return Metrics(map50, map_, per_class, len(evaluation.photos), evaluation.source.name)
 
 
 def _parse(path: Path) -> dict[str, list[dict[str, Any]]]:

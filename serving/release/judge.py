@@ -9,6 +9,7 @@ may come late. A judge that is killed leaves the canary as it is: the same comma
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,12 +22,17 @@ from serving.monitoring.prometheus import Prometheus
 from serving.monitoring.window import parse_seconds
 from serving.release.compare import find_photos
 from serving.release.comparison import Comparison, compare_models
-from serving.release.evaluation import read_evaluation
+from serving.release.evaluation import EvaluationSet
 from serving.release.promote import PromoteSettings, RollbackSettings, promote, rollback
 from serving.release.servers import read_addresses
 from serving.release.session import ReleaseSettings
 from serving.release.traffic import COUNTED
-from serving.release.trial import NO_PATH, check_accuracy, leave_out_trained_on
+from serving.release.trial import (
+    EvaluationSettings,
+    describe_accuracy,
+    find_loss,
+    read_evaluations,
+)
 from serving.repository import Repository, open_repository
 from serving.store.address import open_store
 
@@ -36,7 +42,7 @@ INCREASE = 'sum(increase(nv_inference_{counter}{{model="{model}"{selector}}}[{se
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeSettings(ReleaseSettings):
+class JudgeSettings(EvaluationSettings):
     """Watch the canary for a while, then promote it or roll it back.
 
     Exit code: 0 promoted, 3 rolled back, 4 too few requests to decide, 1 an error, 2 wrong usage.
@@ -53,15 +59,9 @@ class JudgeSettings(ReleaseSettings):
     slowdown: float = 1.5
     """How many times as long as the live version it may take for a request, on average."""
     photos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PHOTO...")] = ()
-    """Image files and folders on which both must agree."""
+    """Image files and folders on which both must agree, and on those of the first --evaluation."""
     agreement: float = 0.7
     """Share of the boxes in these photos that both must find, 0 to 1."""
-    evaluation: Annotated[Path | None, NO_PATH] = None
-    """COCO JSON of annotated photos: mAP is compared with the live version's."""
-    images: Annotated[Path | None, NO_PATH] = None
-    """Folder of those photos, if not the JSON's own."""
-    map_tolerance: float = 0.01
-    """By how much mAP@0.5 may be lower than the live version's, 0 to 1."""
     selector: str = ""
     """Which servers, if Prometheus scrapes others, too: PromQL's matchers, such as
     'namespace="production"'."""
@@ -146,7 +146,7 @@ def judge(settings: JudgeSettings) -> int:
     repository, canary = _find_canary(settings)
     prometheus.find_value("vector(1)")  # one that is not there is told before all else
     found = _compare(settings, repository, canary)
-    fault, why = find_difference(settings, found), describe_comparison(found)
+    fault, why = find_difference(settings, found), describe_comparisons(found)
     if not fault:
         watch = Watch(settings, repository, canary, prometheus)
         live, conduct = _watch(watch, seconds)
@@ -200,23 +200,21 @@ def find_fault(settings: JudgeSettings, live: Conduct, canary: Conduct) -> str:
     return ""
 
 
-def find_difference(settings: JudgeSettings, found: Comparison) -> str:
+def find_difference(settings: JudgeSettings, compared: Sequence[Comparison]) -> str:
     """What is too bad in the canary's answers to photos; empty: nothing."""
-    if found.candidate.failures > found.stable.failures:
-        return (
-            f"{found.candidate.failures} of {found.candidate.requests} photos failed, the live "
-            f"version's {found.stable.failures}: {found.candidate.first_error}"
-        )
+    for found in compared:
+        if found.candidate.failures > found.stable.failures:
+            return (
+                f"{found.candidate.failures} of {found.candidate.requests} photos failed, the live "
+                f"version's {found.stable.failures}: {found.candidate.first_error}"
+            )
+    found = compared[0]
     if found.agreement is not None and found.agreement < settings.agreement:
         return (
             f"both found {found.agreement:.1%} of the boxes; {settings.agreement:.1%} expected "
             "(--agreement)"
         )
-    try:
-        check_accuracy(found, settings.map_tolerance)
-    except PublishError as error:
-        return str(error)
-    return ""
+    return find_loss(compared, settings.map_tolerance)
 
 
 def describe_conduct(live: Conduct, canary: Conduct, seconds: int) -> str:
@@ -227,20 +225,19 @@ def describe_conduct(live: Conduct, canary: Conduct, seconds: int) -> str:
     )
 
 
-def describe_comparison(found: Comparison) -> str:
+def describe_comparisons(compared: Sequence[Comparison]) -> str:
     """What both found in photos, in words."""
-    words = "no photo answered by both"
+    found, words = compared[0], "no photo answered by both"
     if found.agreement is not None:
         words = f"agreement {found.agreement:.1%} on {found.stable.requests} photos"
-    new, old = found.candidate.metrics, found.stable.metrics
-    return f"{words}, mAP@0.5 {new.map50:.3f} (live {old.map50:.3f})" if new and old else words
+    return ", ".join([words, *describe_accuracy(compared)])
 
 
 def _find_canary(settings: JudgeSettings) -> tuple[Repository, int]:
     """Where it is, and its version."""
     if not settings.url:
         raise PublishError("a canary answers on a server: name it with --url")
-    if not settings.photos and settings.evaluation is None:
+    if not settings.photos and not settings.evaluation:
         raise PublishError("name --photos on which both must agree, or an --evaluation set")
     repository = open_repository(open_store(settings.repository), settings.model)
     canary = repository.state().canary
@@ -249,17 +246,22 @@ def _find_canary(settings: JudgeSettings) -> tuple[Repository, int]:
     return repository, canary
 
 
-def _compare(settings: JudgeSettings, repository: Repository, canary: int) -> Comparison:
-    """On photos, those that neither version was trained on where they are annotated."""
-    evaluation, task = None, repository.task
-    if settings.evaluation:
-        evaluation = read_evaluation(settings.evaluation, settings.images)
-        evaluation.check_labels(task.labels)
-        networks = (repository.read_network(v) for v in (canary, repository.state().live))
-        evaluation = leave_out_trained_on(evaluation, *networks)
-    url = ",".join(read_addresses(settings.url))
-    photos = find_photos(settings.photos)
-    return compare_models(url, task.ensemble, task.canary, photos, evaluation)
+def _compare(settings: JudgeSettings, repository: Repository, canary: int) -> list[Comparison]:
+    """On photos, those that neither version was trained on where they are annotated.
+
+    Returns:
+        One for each evaluation set, the first of the other photos, too.
+    """
+    task = repository.task
+    versions = (canary, repository.state().live) if settings.evaluation else ()
+    networks = map(repository.read_network, versions)
+    sets: Sequence[EvaluationSet | None]
+    sets = read_evaluations(settings, task.labels, *networks) or [None]
+    names = ",".join(read_addresses(settings.url)), task.ensemble, task.canary
+    return [
+        compare_models(*names, [] if place else find_photos(settings.photos), each)
+        for place, each in enumerate(sets)
+    ]
 
 
 def _watch(watch: Watch, seconds: int) -> tuple[Conduct, Conduct]:

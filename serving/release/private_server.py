@@ -1,7 +1,7 @@
 """A Triton of our own, which runs versions before anything is placed and leaves nothing behind."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,9 +35,12 @@ WAY_ON = "--no-private-server leaves out the trial that needs it, and mAP"
 
 
 def compare_privately(
-    repository: Repository, live: int, artifact: Artifact, evaluation: EvaluationSet | None
-) -> Comparison:
+    repository: Repository, live: int, artifact: Artifact, evaluations: Sequence[EvaluationSet]
+) -> list[Comparison]:
     """Both versions side by side in a Triton of our own, which leaves nothing behind.
+
+    Returns:
+        A comparison for each evaluation set; without any one on two generated photos.
 
     Raises:
         PublishError: the candidate does not load there.
@@ -47,14 +50,17 @@ def compare_privately(
     task = repository.task
     with make_private_folder() as folder:
         _copy_privately(repository, live, artifact, folder / "models")
-        photos = [] if evaluation else _write_samples(folder)
+        photos = [] if evaluations else _write_samples(folder)
         with _start_private_server(folder / "models") as server:
-            found = compare_models(server.grpc_url, task.ensemble, task.canary, photos, evaluation)
-    if found.stable.failures:
-        print(f"the live version {_describe_failures(found.stable)}")
-    if found.candidate.failures:
-        raise RefusedError(f"in a private Triton it {_describe_failures(found.candidate)}")
-    return found
+            names = server.grpc_url, task.ensemble, task.canary
+            sets: Sequence[EvaluationSet | None] = evaluations or [None]
+            compared = [compare_models(*names, photos, each) for each in sets]
+    for found in compared:
+        if found.stable.failures:
+            print(f"the live version {_describe_failures(found.stable)}")
+        if found.candidate.failures:
+            raise RefusedError(f"in a private Triton it {_describe_failures(found.candidate)}")
+    return compared
 
 
 def try_new_task(artifact: Artifact, ensemble: str) -> None:

@@ -2,12 +2,12 @@
 
 Three trials: its network answers sensibly and depends on what it sees; it is not much slower than
 the live one; and both run side by side in a private Triton, made of the repository's own models, on
-an evaluation set if there is one, else on two generated photos. So what cannot be loaded, or
-detects worse, never reaches the server that people use.
+the evaluation sets if there are any, else on two generated photos. So what cannot be loaded, or
+detects worse on one of them, never reaches the server that people use.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,12 @@ from serving.artifact import Artifact, open_session, probe_images
 from serving.errors import MissingFileError, PublishError, RefusedError, first_line
 from serving.history import read_trained_on
 from serving.release.comparison import Comparison
-from serving.release.evaluation import EvaluationSet, leave_out_photos, read_evaluation
+from serving.release.evaluation import (
+    EvaluationSet,
+    Metrics,
+    leave_out_photos,
+    read_evaluation,
+)
 from serving.release.private_server import WAY_ON, compare_privately
 from serving.release.session import KEEP, ReleaseSettings
 from serving.repository import Repository
@@ -32,15 +37,22 @@ NO_PATH = tyro.conf.arg(metavar="PATH", help_behavior_hint="(default: none)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialSettings(ReleaseSettings):
-    """How an artifact is tried before it is placed."""
+class EvaluationSettings(ReleaseSettings):
+    """What mAP is measured on."""
 
-    evaluation: Annotated[Path | None, NO_PATH] = None
-    """COCO JSON of annotated photos: mAP is compared with the live version's."""
+    evaluation: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, NO_PATH] = ()
+    """COCO JSON of annotated photos: mAP is compared with the live version's. Given several times,
+    such as for old and for new photos, it may be lower on none of them."""
     images: Annotated[Path | None, NO_PATH] = None
     """Folder of those photos, if not the JSON's own."""
     map_tolerance: float = 0.01
     """By how much mAP@0.5 may be lower than the live version's, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings(EvaluationSettings):
+    """How an artifact is tried before it is placed."""
+
     slowdown: float = 1.5
     """By which factor the network may be slower than the live version's."""
     private_server: bool = True
@@ -57,29 +69,33 @@ def try_artifact(
     Raises:
         ServingError: what the artifact does not pass, or what cannot be tried.
     """
-    evaluation = _read_evaluation_set(settings, repository.task.labels)
+    if settings.evaluation and not settings.private_server:
+        raise PublishError("--evaluation needs the private server: leave out --no-private-server")
     candidate, stable = artifact.network.read_bytes(), _read_live(repository, live)
-    if evaluation:
-        evaluation = leave_out_trained_on(evaluation, candidate, stable)
+    evaluations = read_evaluations(settings, repository.task.labels, candidate, stable)
     speed = check_speed(candidate, stable, repository.task.signature.images, settings.slowdown)
     print(f"speed: {speed}")
     if not settings.private_server:
         return {}
     print("trying it beside the live version in a private Triton", flush=True)
-    found = compare_privately(repository, live, artifact, evaluation)
-    check_accuracy(found, settings.map_tolerance)
-    return _print_accuracy(found, evaluation) if evaluation else {}
+    found = compare_privately(repository, live, artifact, evaluations)
+    if loss := find_loss(found, settings.map_tolerance):
+        raise RefusedError(loss)
+    return _print_accuracy(found)
 
 
-def _read_evaluation_set(settings: TrialSettings, labels: tuple[str, ...]) -> EvaluationSet | None:
-    """The evaluation set, if one is named and fits the settings."""
-    if settings.evaluation is None:
-        return None
-    if not settings.private_server:
-        raise PublishError("--evaluation needs the private server: leave out --no-private-server")
-    evaluation = read_evaluation(settings.evaluation, settings.images)
-    evaluation.check_labels(labels)
-    return evaluation
+def read_evaluations(
+    settings: EvaluationSettings, labels: tuple[str, ...], *networks: bytes
+) -> list[EvaluationSet]:
+    """The evaluation sets without the photos that one of the networks was trained on.
+
+    Raises:
+        EvaluationError: one cannot be read, has other labels, or has nothing left.
+    """
+    evaluations = [read_evaluation(path, settings.images) for path in settings.evaluation]
+    for evaluation in evaluations:
+        evaluation.check_labels(labels)
+    return [_leave_out_trained_on(evaluation, *networks) for evaluation in evaluations]
 
 
 def _read_live(repository: Repository, live: int) -> bytes:
@@ -93,8 +109,7 @@ def _read_live(repository: Repository, live: int) -> bytes:
         ) from None
 
 
-def leave_out_trained_on(evaluation: EvaluationSet, *networks: bytes) -> EvaluationSet:
-    """The evaluation set without the photos that one of the networks was trained on."""
+def _leave_out_trained_on(evaluation: EvaluationSet, *networks: bytes) -> EvaluationSet:
     kept = leave_out_photos(evaluation, set().union(*map(read_trained_on, networks)))
     before, after = len(evaluation.photos), len(kept.photos)
     if after < before:
@@ -104,17 +119,39 @@ def leave_out_trained_on(evaluation: EvaluationSet, *networks: bytes) -> Evaluat
     return kept
 
 
-def _print_accuracy(found: Comparison, evaluation: EvaluationSet) -> dict[str, Any]:
-    """Print the two versions' mAP. Returns the candidate's, for the record."""
-    new, old = found.candidate.metrics, found.stable.metrics
-    if new is None or old is None:
+def _print_accuracy(found: Sequence[Comparison]) -> dict[str, Any]:
+    """Print the two versions' mAP on each set. Returns it for the record, the first set's above."""
+    pairs = _pair_metrics(found)
+    print("".join(f"{text}\n" for text in describe_accuracy(found)), end="")
+    if not pairs:
         return {}
-    print(f"mAP@0.5 {new.map50:.3f}, the live version {old.map50:.3f}, on {new.images} photos")
+    sets = [
+        {"set": new.source, "photos": new.images, "mAP@0.5": new.map50, "live": old.map50}
+        for new, old in pairs
+    ]
+    first = pairs[0][0]
     return {
-        "mAP@0.5": new.map50,
-        "mAP@[.5:.95]": new.map,
-        "evaluation": {"set": evaluation.source.name, "photos": new.images},
+        "mAP@0.5": first.map50,
+        "mAP@[.5:.95]": first.map,
+        "evaluation": {"set": first.source, "photos": first.images},
+        **({"evaluations": sets} if len(sets) > 1 else {}),
     }
+
+
+def _pair_metrics(found: Sequence[Comparison]) -> list[tuple[Metrics, Metrics]]:
+    """The candidate's and the live version's on each set."""
+    pairs = ((each.candidate.metrics, each.stable.metrics) for each in found)
+    return [(new, old) for new, old in pairs if new and old]
+
+
+def describe_accuracy(found: Sequence[Comparison]) -> list[str]:
+    """A line for each set; several are named."""
+    pairs = _pair_metrics(found)
+    return [
+        f"mAP@0.5 {new.map50:.3f}, the live version {old.map50:.3f}, on {new.images} photos"
+        + (f" of {new.source}" if len(pairs) > 1 else "")
+        for new, old in pairs
+    ]
 
 
 def check_sensible(artifact: Artifact) -> None:
@@ -221,18 +258,18 @@ def _answer(
     return boxes, scores
 
 
-def check_accuracy(found: Comparison, tolerance: float) -> None:
-    """The candidate's mAP@0.5 is not lower than the live version's by more than the tolerance.
+def find_loss(found: Sequence[Comparison], tolerance: float) -> str:
+    """Where the candidate's mAP@0.5 is lower than the live version's by more than the tolerance.
 
-    Raises:
-        RefusedError: it is, with both.
+    Returns:
+        The first such set with both figures, and of several sets all figures; empty: nowhere.
     """
-    new, old = found.candidate.metrics, found.stable.metrics
-    if new is None or old is None:
-        return
-    if new.map50 < old.map50 - tolerance:
-        raise RefusedError(
-            f"mAP@0.5 is {new.map50:.3f}, {old.map50 - new.map50:.3f} lower than the live "
-            f"version's {old.map50:.3f} on {new.images} photos; {tolerance:g} allowed "
-            "(--map-tolerance)"
-        )
+    for new, old in _pair_metrics(found):
+        if new.map50 < old.map50 - tolerance:
+            told = "; ".join(describe_accuracy(found)) if len(found) > 1 else ""
+            return (
+                f"mAP@0.5 is {new.map50:.3f}, {old.map50 - new.map50:.3f} lower than the live "
+                f"version's {old.map50:.3f} on {new.images} photos; {tolerance:g} allowed "
+                f"(--map-tolerance){told and ': '}{told}"
+            )
+    return ""
