@@ -149,7 +149,7 @@ def read_server(file: Path) -> Server:
 
 def _measure_server(s: Settings) -> dict[str, Any]:
     """Measure one server at several loads, in turns."""
-    photos = find_photos(s.photos)
+    photos, here = find_photos(s.photos), machine.describe_machine()
     fleet = Fleet(FleetSettings(port=0, replicas=1), lambda line: print(line, file=sys.stderr))
     with fleet, Way([fleet.servers[0].grpc_url], photos) as way:
         [one] = fleet.servers
@@ -159,7 +159,7 @@ def _measure_server(s: Settings) -> dict[str, Any]:
         urls = {"server": one.metrics_url, "gateway": fleet.gateway.metrics_url}
         series = {name: _count_series(url) for name, url in urls.items()}
     return {
-        "machine": machine.describe_machine(),
+        "machine": here,
         "bytes a photo": dict(zip(("request", "answer"), np.mean(sizes, 0), strict=True)),
         "series": series,
         "most": figures.spread([most for most, _ in rounds]),
