@@ -1,4 +1,4 @@
-"""Triton's side of postprocessing; the work itself is in postprocessing.py.
+"""Triton's side of postprocessing; the work itself is in postprocessing.py and fusion.py.
 
 What is found is measured for Triton's /metrics: detection_statistics.py.
 
@@ -11,7 +11,9 @@ Out: `num_detections`    INT32 [B, 1]     how many of the rows below are real
      `detection_classes` INT32 [B, M]     0-based
      `detection_labels`  BYTES [B, M]     the class names
 
-Rows past the count are 0, and empty in detection_labels.
+Rows past the count are 0, and empty in detection_labels. A configuration may have the boxes and the
+scores of further networks, each with a K of its own: `boxes_2` and `scores_2`, and so on. All are
+fused then.
 """
 
 import json
@@ -19,6 +21,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import fusion
 import numpy as np
 import postprocessing
 import triton_python_backend_utils as pb_utils
@@ -37,7 +40,14 @@ class TritonPythonModel:
         self.labels = read_labels(Path(__file__).parent.parent / "labels.txt", classes)
         texts = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self.resize = postprocessing.parse_resize(texts)
-        self.voting_iou = postprocessing.parse_voting_iou(texts)
+        self.ious = (
+            postprocessing.parse_voting_iou(texts),
+            postprocessing.parse_iou(texts, "fusion_iou"),
+        )
+        names = [tensor["name"] for tensor in config["input"]]
+        self.boxes, self.scores = (
+            [name for name in names if name.startswith(kind)] for kind in ("boxes", "scores")
+        )
         self.settings = postprocessing.SettingsReader(
             postprocessing.parse_settings(texts), self.rows, texts["ignored_parameters"]
         )
@@ -68,14 +78,13 @@ class TritonPythonModel:
     def outputs(self, request: Any) -> list[Any]:
         """The output tensors of one request."""
         settings = self.settings.read(json.loads(request.parameters() or "{}"))
-        inputs = [
-            pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-            for name in ("boxes", "scores", "image_size")
-        ]
-        postprocessing.check_sizes(inputs[2])
+        (sizes,) = read_inputs(request, ["image_size"])
+        postprocessing.check_sizes(sizes)
+        names = [*self.boxes, *self.scores]
+        of_images = zip(*read_inputs(request, names), strict=True)
         found = [
-            postprocessing.detect(boxes, scores, size, settings, self.resize, self.voting_iou)
-            for boxes, scores, size in zip(*inputs, strict=True)
+            fusion.detect(pair(image), size, settings, self.resize, *self.ious)
+            for image, size in zip(of_images, sizes, strict=True)
         ]
         outputs = self.empty_outputs(len(found))
         for index, detections in enumerate(found):
@@ -106,6 +115,16 @@ class TritonPythonModel:
         outputs["detection_scores"][index, :count] = found.scores
         outputs["detection_classes"][index, :count] = found.classes
         outputs["detection_labels"][index, :count] = self.labels[found.classes]
+
+
+def read_inputs(request: Any, names: list[str]) -> list[np.ndarray]:
+    return [pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in names]
+
+
+def pair(image: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each network the boxes and the scores, from the boxes of all before the scores of all."""
+    half = len(image) // 2
+    return list(zip(image[:half], image[half:], strict=True))
 
 
 def output_dims(config: dict[str, Any], name: str) -> list[int]:

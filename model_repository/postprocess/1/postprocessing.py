@@ -113,14 +113,19 @@ def parse_voting_iou(texts: Mapping[str, str]) -> float:
     Raises:
         RequestError: it is no number from 0 to 1.
     """
-    text = texts.get("voting_iou", "0")
+    return parse_iou(texts, "voting_iou")
+
+
+def parse_iou(texts: Mapping[str, str], name: str) -> float:
+    """An IoU from a configuration, 0 where it says nothing. Raises RequestError as above."""
+    text = texts.get(name, "0")
     try:
-        voting_iou = float(text)
+        iou = float(text)
     except ValueError:
-        voting_iou = -1.0
-    if not 0 <= voting_iou <= 1:
-        raise RequestError(f"voting_iou is {text!r:.40}, a number from 0 to 1 expected")
-    return voting_iou
+        iou = -1.0
+    if not 0 <= iou <= 1:
+        raise RequestError(f"{name} is {text!r:.40}, a number from 0 to 1 expected")
+    return iou
 
 
 def check_sizes(sizes: np.ndarray) -> None:
@@ -157,6 +162,17 @@ def detect(
         resize: one of RESIZES, how preprocess made the input of the photo.
         voting_iou: as for `vote`; 0: boxes stay as the network gave them.
     """
+    found = find(boxes_xyxy, scores, settings, voting_iou)
+    return place(found, image_size, settings, resize)
+
+
+def find(
+    boxes_xyxy: np.ndarray, scores: np.ndarray, settings: Settings, voting_iou: float
+) -> Detections:
+    """What non-maximum suppression leaves of one network's boxes, 0..1 of its input.
+
+    Arguments as for `detect`; max_detections is not looked at.
+    """
     network = boxes_xyxy, scores
     good = np.flatnonzero(scores > settings.score_threshold)
     rows, classes = np.divmod(good, scores.shape[1])  # [candidates]
@@ -167,11 +183,18 @@ def detect(
     boxes_xyxy = boxes_xyxy[kept]
     if voting_iou and len(kept):
         boxes_xyxy = vote(boxes_xyxy, classes[kept], *network, voting_iou)
-    boxes_xyxy = to_pixels(boxes_xyxy, image_size, resize)
+    return Detections(boxes_xyxy, scores[kept], classes[kept].astype(np.int32))
+
+
+def place(found: Detections, image_size: np.ndarray, settings: Settings, resize: str) -> Detections:
+    """The best of what was found in 0..1, in pixels of the upright original.
+
+    Arguments as for `detect`.
+    """
+    boxes_xyxy = to_pixels(found.boxes_xyxy, image_size, resize)
     seen = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)  # not what lies in the grey alone
-    boxes_xyxy, kept = boxes_xyxy[seen], kept[seen]
-    found = Detections(boxes_xyxy, scores[kept], classes[kept].astype(np.int32))
-    return Detections(*(part[: settings.max_detections] for part in found))
+    placed = found._replace(boxes_xyxy=boxes_xyxy)
+    return Detections(*(part[seen][: settings.max_detections] for part in placed))
 
 
 def vote(

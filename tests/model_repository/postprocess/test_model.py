@@ -15,7 +15,7 @@ OTHER = [0.5, 0.5, 0.75, 1.0]
 
 @pytest.fixture
 def module(triton: ModuleType, load: Callable[..., ModuleType]):
-    for sibling in ("postprocessing", "metrics", "detection_statistics"):
+    for sibling in ("postprocessing", "fusion", "metrics", "detection_statistics"):
         load("postprocess", sibling)
     return load("postprocess", "model")
 
