@@ -3,8 +3,8 @@
 That package brings numba, so it is no dependency: it is installed beside, for this alone, in an
 environment that has nothing else of this project.
 
-    python3 -m venv runs/reference && runs/reference/bin/pip install ensemble-boxes==1.0.9 'numpy<2' \
-        opencv-python-headless
+    python3 -m venv runs/reference
+    runs/reference/bin/pip install ensemble-boxes==1.0.9 'numpy<2' opencv-python-headless
     runs/reference/bin/python benchmarks/fusion_reference.py \
         --output benchmarks/results/fusion_reference.json
 """

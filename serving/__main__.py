@@ -14,6 +14,7 @@ from serving.lines import Line, write_line
 from serving.monitoring.drift import DriftSettings, drift
 from serving.release.compare import CompareSettings, compare
 from serving.release.copying import CopySettings, copy
+from serving.release.fuse import FuseSettings, fuse
 from serving.release.judge import JudgeSettings, judge
 from serving.release.lineage import LineageSettings, lineage
 from serving.release.listing import ReleasesSettings, releases
@@ -41,6 +42,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "tune": (TuneSettings, tune),
     "publish": (PublishSettings, publish),
     "canary": (CanarySettings, canary),
+    "fuse": (FuseSettings, fuse),
     "compare": (CompareSettings, compare),
     "promote": (PromoteSettings, promote),
     "rollback": (RollbackSettings, rollback),

@@ -84,6 +84,15 @@ def takes_photos(config: ModelConfig) -> bool:
     return config.HasField("ensemble_scheduling") and inputs == [("image", TYPE_STRING)]
 
 
+def list_networks(ensemble: ModelConfig) -> list[tuple[str, int]]:
+    """The networks of an ensemble, the steps that take `images`, with the version that each names.
+
+    More than one: the ensemble is a fusion.
+    """
+    steps = ensemble.ensemble_scheduling.step
+    return [(step.model_name, step.model_version) for step in steps if "images" in step.input_map]
+
+
 def is_python(config: ModelConfig) -> bool:
     """Whether stubs run a model: the Python backend, or a backend written in Python."""
     return config.backend == "python" or config.runtime == "model.py"

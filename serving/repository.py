@@ -17,6 +17,9 @@ the same:
 A version that another ensemble names is served in any case: the policy then is specific and names
 it as well, and where it is newer than the live one, model_version names the live one.
 
+A fusion, an ensemble of several tasks' networks (`serving fuse`), is no task: it names versions of
+theirs, as any other ensemble may, and has none of its own.
+
 A model may have variants of its configuration. They say how a model runs, never what is served: a
 release changes all of them alike, and what is served is read from config.pbtxt.
 """
@@ -33,6 +36,7 @@ from serving.artifact import RESIZES, Signature
 from serving.errors import PublishError
 from serving.model_config import (
     list_configs,
+    list_networks,
     list_version_numbers,
     read_config,
     read_config_file,
@@ -209,9 +213,10 @@ def list_models(store: Store) -> list[str]:
 
 
 def list_tasks(store: Store) -> list[str]:
-    """The ensembles that take photos, without canaries."""
+    """The ensembles that take photos, without canaries and fusions."""
     stable = [model for model in list_models(store) if not model.endswith(CANARY_SUFFIX)]
-    return [model for model in stable if takes_photos(read_config(store, model))]
+    configs = [(model, read_config(store, model)) for model in stable]
+    return [name for name, each in configs if takes_photos(each) and len(list_networks(each)) < 2]
 
 
 def _read_task(store: Store, ensemble: str) -> Task:
@@ -220,8 +225,15 @@ def _read_task(store: Store, ensemble: str) -> Task:
             f"{store.address} has no model {ensemble}, only {', '.join(known) or 'nothing'}: name "
             "the ensemble that takes photos with --model"
         )
-    steps = read_config(store, ensemble).ensemble_scheduling.step
-    network = [step.model_name for step in steps if "images" in step.input_map]
+    config = read_config(store, ensemble)
+    steps, networks = config.ensemble_scheduling.step, list_networks(config)
+    if len(networks) > 1:
+        fused = " and ".join(f"version {version} of {name}" for name, version in networks)
+        raise PublishError(
+            f"{store.address}/{ensemble} fuses {fused}: release those by the names of their own "
+            f"ensembles, then give it their versions with `serving fuse --model {ensemble}`"
+        )
+    network = [name for name, _ in networks]
     postprocess = [step.model_name for step in steps if "scores" in step.input_map]
     if len(network) != 1 or len(postprocess) != 1:
         raise PublishError(

@@ -7,7 +7,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from client.canary import SUFFIX, name_of, read_canary
 from client.versions import pin_of
-from serving.model_config import is_python, takes_photos
+from serving.model_config import is_python, list_networks, takes_photos
 from serving.repository import State
 
 
@@ -34,13 +34,13 @@ class Loaded:
         return [name for name, config in self.configs.items() if is_python(config)]
 
     def states(self) -> dict[tuple[str, str], State]:
-        """What is served, by ensemble and its network, the step that takes `images`."""
+        """What is served, by ensemble and its network; nothing of fusions, which have several."""
         found = {}
         for name in self.photo_models():
-            steps = self.configs[name].ensemble_scheduling.step
-            network = next((step.model_name for step in steps if "images" in step.input_map), "")
+            config, canary = self.configs[name], self.configs.get(name_of(name))
+            networks = [network for network, _ in list_networks(config)]
+            network = networks[0] if len(networks) == 1 else ""
             if self.versions.get(network) and not name.endswith(SUFFIX):
-                config, canary = self.configs[name], self.configs.get(name_of(name))
                 found[name, network] = read_served(config, network, self.versions[network], canary)
         return found
 

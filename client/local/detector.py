@@ -11,7 +11,7 @@ embedded server has: so the boxes are those of that server on this machine, to t
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack, overload
@@ -21,6 +21,7 @@ from client.errors import DetectorError
 from client.images import LARGEST_LIMIT, Image, encoded, name_of
 from client.local import model_folder
 from client.local.steps import Network, Postprocess, Preprocess
+from client.local.views import Flip, make_views
 from client.ordered import in_order
 from client.tensors import Parameters, request_parameters
 
@@ -33,11 +34,15 @@ class LocalDetector:
     Args:
         folder: a model repository, or an artifact.
         model: the repository's ensemble.
-        version: the network's version; None: the one that the repository serves.
+        version: the network's version; None: the one that the repository serves. A fusion names a
+            version of each of its networks.
         threads: of one network at work; 0: as many as there are cores.
+        flips: how the network sees each image once more, "horizontal" (mirrored), "vertical" or
+            both; what it finds is fused (test-time augmentation), and takes that many times longer.
 
     Raises:
-        InvalidParameter: the folder is neither, or does not hold that ensemble or version.
+        InvalidParameter: the folder is neither, or does not hold that ensemble or version, or a
+            flip is another word.
         DetectorError: a file is missing or damaged, or a package is not installed.
     """
 
@@ -48,20 +53,25 @@ class LocalDetector:
         model: str = "ensemble",
         version: int | None = None,
         threads: int = 0,
+        flips: Sequence[Flip] = (),
     ) -> None:
+        self._views = make_views(flips)
         models = model_folder.find_models(Path(folder), model, version)
         self.model = models.name
         self.labels = model_folder.read_labels(models.labels)
-        network = Network(models.network, threads or _cores())
-        if len(self.labels) != network.classes:
-            raise DetectorError(
-                f"{models.labels} has {len(self.labels)} lines, {models.network} has "
-                f"{network.classes} classes: one line per class expected"
-            )
-        self._network: Network | None = network
+        files = [models.network, *models.further]
+        networks = [Network(file, threads or _cores()) for file in files]
+        for file, network in zip(files, networks, strict=True):
+            if len(self.labels) != network.classes:
+                raise DetectorError(
+                    f"{models.labels} has {len(self.labels)} lines, {file} has "
+                    f"{network.classes} classes: one line per class expected"
+                )
+        self._networks: list[Network] | None = networks
         try:
-            self._preprocess = Preprocess(models.preprocess, network.input_size)
-            self._postprocess = Postprocess(models.postprocess)
+            self._preprocess = Preprocess(models.preprocess, networks[0].input_size)
+            fuses = len(networks) * len(self._views) > 1
+            self._postprocess = Postprocess(models.postprocess, fuses)
         except (KeyError, ValueError) as error:
             raise DetectorError(
                 f"{folder}: the config.pbtxt of a step lacks or misstates {error}"
@@ -75,7 +85,7 @@ class LocalDetector:
 
     def close(self) -> None:
         """Let the network go; images that are under way are finished."""
-        self._network = None
+        self._networks = None
 
     def detect(
         self,
@@ -152,13 +162,17 @@ class LocalDetector:
         return in_order((partial(detect, image) for image in images), concurrency, errors)
 
     def _detect(self, image: Image, parameters: dict[str, float | int]) -> Result:
-        network = self._network
-        if network is None:
+        networks = self._networks
+        if networks is None:
             raise DetectorError("the detector is closed")
         file, name = encoded(image, LARGEST_LIMIT), name_of(image)
         images, sizes = self._preprocess(file, name)
-        boxes, scores = network(images, name)
-        found = self._postprocess(boxes[0], scores[0], sizes[0], parameters)
+        members = [
+            view.restore(*network(view.flip(images), name))
+            for network in networks
+            for view in self._views
+        ]
+        found = self._postprocess(members, sizes[0], parameters)
         detections = (
             Detection(self.labels[class_id], int(class_id), float(score), Box(*box.tolist()))
             for box, score, class_id in zip(*found, strict=True)

@@ -2,9 +2,9 @@
 
 A repository has a folder for each model, with its config.pbtxt and its numbered versions. An
 ensemble names the three steps; each is known by the tensor that it takes: `image`, `images`,
-`scores`. An artifact is what training makes: model.onnx and labels.txt. It has no code, so the
-steps are those of the repository that this project ships, as they are when it is published: with
-what the artifact's card.json says of them.
+`scores`; a fusion has several that take `images`. An artifact is what training makes: model.onnx
+and labels.txt. It has no code, so the steps are those of the repository that this project ships, as
+they are when it is published: with what the artifact's card.json says of them.
 """
 
 import json
@@ -48,6 +48,7 @@ class Models:
     network: Path  # the ONNX file
     postprocess: Step
     labels: Path
+    further: tuple[Path, ...] = ()  # of a fusion: the ONNX files of its other networks
 
 
 def find_models(folder: Path, model: str = "ensemble", version: int | None = None) -> Models:
@@ -59,7 +60,8 @@ def find_models(folder: Path, model: str = "ensemble", version: int | None = Non
         version: the network's in a repository; None: the one that the repository serves.
 
     Raises:
-        InvalidParameter: the folder is neither, or holds no such ensemble or version.
+        InvalidParameter: the folder is neither, or holds no such ensemble or version, or a version
+            was given for a fusion.
         DetectorError: a configuration is malformed.
     """
     if not folder.is_dir():
@@ -87,16 +89,32 @@ def _repository(folder: Path, model: str, version: int | None) -> Models:
             f"{folder}/{model} must be an ensemble whose steps take image, images and scores, "
             f"found {', '.join(names) or 'no steps'}"
         )
-    network = _step(folder, ensemble, names["images"], version)
+    network, *further = _networks(folder, ensemble, version)
     postprocess = _step(folder, ensemble, names["scores"])
-    file = network.config.default_model_filename or NETWORK
     return Models(
         name=model,
         preprocess=_step(folder, ensemble, names["image"]),
-        network=network.version / file,
+        network=network,
         postprocess=postprocess,
         labels=postprocess.version.parent / LABELS,
+        further=tuple(further),
     )
+
+
+def _networks(folder: Path, ensemble: ModelConfig, version: int | None) -> list[Path]:
+    """Return the ONNX files of the steps that take `images`: of one step, or of a fusion's."""
+    steps = [step for step in ensemble.ensemble_scheduling.step if "images" in step.input_map]
+    if len(steps) > 1 and version is not None:
+        raise InvalidParameter(
+            f"{folder}/{ensemble.name} fuses {len(steps)} networks and names a version of each: "
+            "leave version out"
+        )
+    found = []
+    for step in steps:
+        named = step.model_version if step.model_version > 0 else None
+        network = _step(folder, ensemble, step.model_name, named if version is None else version)
+        found.append(network.version / (network.config.default_model_filename or NETWORK))
+    return found
 
 
 def _artifact(folder: Path, version: int | None) -> Models:

@@ -4,6 +4,7 @@ The first and the last are the code of the repository itself. Each keeps nothing
 threads may share them.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,7 +70,7 @@ class Network:
 class Postprocess:
     """What postprocess/1/model.py does to one image."""
 
-    def __init__(self, step: Step) -> None:
+    def __init__(self, step: Step, fuses: bool) -> None:
         self.code = _load_code(step, "postprocessing")
         rows = step.output_dims("detection_boxes")[0]
         self.settings = self.code.SettingsReader(
@@ -78,14 +79,23 @@ class Postprocess:
         self.options: dict[str, Any] = _resize_option(step, self.code)
         if "voting_iou" in step.parameters:
             self.options["voting_iou"] = self.code.parse_voting_iou(step.parameters)
+        self.fusion = _load_code(step, "fusion") if fuses else None
+        if self.fusion:
+            self.options["fusion_iou"] = self.fusion.parse_fusion_iou(step.parameters)
 
     def __call__(
-        self, boxes: np.ndarray, scores: np.ndarray, size: np.ndarray, parameters: dict[str, Any]
+        self,
+        members: Sequence[tuple[np.ndarray, np.ndarray]],
+        size: np.ndarray,
+        parameters: dict[str, Any],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return boxes in pixels [N, 4], scores [N] and classes [N], best first."""
         try:
             settings = self.settings.read(parameters)
-            return self.code.detect(boxes, scores, size, settings, **self.options)
+            if self.fusion:
+                return self.fusion.detect(members, size, settings, **self.options)
+            (alone,) = members
+            return self.code.detect(*alone, size, settings, **self.options)
         except self.code.RequestError as error:
             raise InvalidParameter(str(error)) from None
 

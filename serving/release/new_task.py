@@ -3,6 +3,7 @@
 import re
 import shlex
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -95,17 +96,29 @@ def _check_new(store: Store, settings: ReleaseSettings, first: bool) -> None:
             f"{settings.repository} does not exist, so no server serves it: publish without "
             "--url, then start a server over it"
         )
-    if not MODEL_NAME.fullmatch(name) or name.endswith(CANARY_SUFFIX):
-        raise PublishError(
-            f"--model must be letters, digits, _ and -, without {CANARY_SUFFIX} at its end, "
-            f"found {name!r}"
-        )
+    check_name(name)
     taken = set(template.name_models(name).values()) & set(list_models(store))
     if taken and not first and name not in read_records(store):
         raise PublishError(
             f"{settings.repository} has the models {', '.join(sorted(taken))}, which belong to no "
             f"task {name}: choose another --model"
         )
+
+
+def check_name(model: str) -> None:
+    """A model can be called so. Raises PublishError where it cannot."""
+    if not MODEL_NAME.fullmatch(model) or model.endswith(CANARY_SUFFIX):
+        raise PublishError(
+            f"--model must be letters, digits, _ and -, without {CANARY_SUFFIX} at its end, "
+            f"found {model!r}"
+        )
+
+
+def check_template() -> Path:
+    """The repository to start from. Raises PublishError where it is missing."""
+    if not template.TEMPLATE.is_dir():
+        raise PublishError(f"the repository to start from is missing: {template.TEMPLATE}")
+    return template.TEMPLATE
 
 
 def _place_and_load(store: Store, artifact: Artifact, name: str, servers: Servers) -> None:
@@ -126,24 +139,28 @@ def _place_and_load(store: Store, artifact: Artifact, name: str, servers: Server
 
 def _place_models(store: Store, artifact: Artifact, name: str) -> None:
     """Make a new repository of the template, or add its models to one as a further task."""
-    if not template.TEMPLATE.is_dir():
-        raise PublishError(f"the repository to start from is missing: {template.TEMPLATE}")
+    source = check_template()
     with tempfile.TemporaryDirectory(prefix="repository-") as folder:
         rendered = Path(folder) / "models"
-        template.render_template(template.TEMPLATE, artifact, rendered, name)
+        template.render_template(source, artifact, rendered, name)
         if not list_tasks(store):
             store.create(rendered)
             return
         for model in template.name_models(name).values():
-            store.place(model, _read_files(rendered / model))
+            store.place(model, read_files(rendered / model))
 
 
 def _take_away(store: Store, name: str, servers: Servers) -> None:
     """Remove the models of a task that is not whole, the ensemble first."""
-    for model in reversed(template.name_models(name).values()):
+    take_away(store, [*template.name_models(name).values()], servers)
+    write_record(store, name, Record())
+
+
+def take_away(store: Store, models: Sequence[str], servers: Servers) -> None:
+    """Unload and remove models that are not whole, the last one first."""
+    for model in reversed(models):
         servers.each(partial(_unload, model))
         store.remove(model)
-    write_record(store, name, Record())
 
 
 def _unload(model: str, control: Control) -> None:
@@ -153,7 +170,7 @@ def _unload(model: str, control: Control) -> None:
         wait_until(lambda: not control.versions(model, "READY", "UNLOADING"))
 
 
-def _read_files(folder: Path) -> dict[str, bytes]:
+def read_files(folder: Path) -> dict[str, bytes]:
     """The contents of a folder's files, by path."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

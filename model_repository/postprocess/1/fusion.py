@@ -5,7 +5,7 @@ different object detection models", Image and Vision Computing 107, 2021 (arXiv 
 the authors' package ensemble-boxes with its defaults, no network weighs more than another.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +15,16 @@ from postprocessing import Detections, Settings
 # A network's boxes are fused from this score on, whatever a request asks for: else its threshold
 # would change the boxes that remain. Below it nothing moves a box that is seen.
 LEAST_SCORE = 0.01
+FUSION_IOU = "0.55"  # the authors'
+
+
+def parse_fusion_iou(texts: Mapping[str, str]) -> float:
+    """From which IoU on boxes of a class are of one object, where a configuration says so.
+
+    Raises:
+        RequestError: it is no number from 0 to 1.
+    """
+    return postprocessing.parse_iou(texts, "fusion_iou", FUSION_IOU)
 
 
 def detect(

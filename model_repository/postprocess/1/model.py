@@ -40,10 +40,7 @@ class TritonPythonModel:
         self.labels = read_labels(Path(__file__).parent.parent / "labels.txt", classes)
         texts = {name: entry["string_value"] for name, entry in config["parameters"].items()}
         self.resize = postprocessing.parse_resize(texts)
-        self.ious = (
-            postprocessing.parse_voting_iou(texts),
-            postprocessing.parse_iou(texts, "fusion_iou"),
-        )
+        self.ious = postprocessing.parse_voting_iou(texts), fusion.parse_fusion_iou(texts)
         names = [tensor["name"] for tensor in config["input"]]
         self.boxes, self.scores = (
             [name for name in names if name.startswith(kind)] for kind in ("boxes", "scores")

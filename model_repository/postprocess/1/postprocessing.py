@@ -113,12 +113,12 @@ def parse_voting_iou(texts: Mapping[str, str]) -> float:
     Raises:
         RequestError: it is no number from 0 to 1.
     """
-    return parse_iou(texts, "voting_iou")
+    return parse_iou(texts, "voting_iou", "0")
 
 
-def parse_iou(texts: Mapping[str, str], name: str) -> float:
-    """An IoU from a configuration, 0 where it says nothing. Raises RequestError as above."""
-    text = texts.get(name, "0")
+def parse_iou(texts: Mapping[str, str], name: str, otherwise: str) -> float:
+    """An IoU from a configuration, which may say nothing. Raises RequestError as above."""
+    text = texts.get(name, otherwise)
     try:
         iou = float(text)
     except ValueError:

@@ -79,6 +79,27 @@ def test_the_versions_differ(detector: LocalDetector, smear: Path) -> None:
         assert float32.detect(smear) != detector.detect(smear)
 
 
+def test_what_is_seen_in_one_of_two_views_has_half_the_score(tmp_path: Path, smear: Path) -> None:
+    """The tiny network finds its object at the left in whatever it is shown."""
+    left = write_artifact(tmp_path / "left", box=(0.1, 0.25, 0.4, 0.75), score=0.8)
+    with LocalDetector(left, flips=["horizontal"]) as detector:
+        result = detector.detect(smear, score_threshold=0.3)
+
+    places = sorted(found.box.x1 / result.width for found in result.detections)
+    assert places == pytest.approx([0.1, 0.6])
+    assert [found.score for found in result.detections] == pytest.approx([0.4, 0.4], abs=1e-3)
+
+
+def test_flips_agree_on_real_cells(detector: LocalDetector, smear: Path) -> None:
+    with LocalDetector(REPOSITORY, flips=["horizontal", "vertical"]) as flipped:
+        fused, plain = flipped.detect(smear), detector.detect(smear)
+
+    assert fused.counts()["RBC"] == pytest.approx(plain.counts()["RBC"], abs=3)
+    assert fused.detections != plain.detections
+    with pytest.raises(InvalidParameter, match="flips must be a list"):
+        LocalDetector(REPOSITORY, flips="horizontal")  # type: ignore[arg-type]
+
+
 def test_the_number_of_threads_changes_no_bit(detector: LocalDetector, smear: Path) -> None:
     with LocalDetector(REPOSITORY, threads=1) as one, LocalDetector(REPOSITORY, threads=3) as three:
         found = [each.detect(smear, score_threshold=0.01) for each in (one, three, detector)]

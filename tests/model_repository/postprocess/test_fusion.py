@@ -45,12 +45,9 @@ def network(*boxes_with_scores: tuple[list[float], float]) -> tuple[np.ndarray, 
 
 def reference(members: list[Any], iou_threshold: float) -> list[tuple[float, int, list[float]]]:
     """(score, class, box) of each object, best first: the paper's section 3, word by word."""
-    every = sorted(
-        ((score, box, kind) for member in members for box, score, kind in zip(*member, strict=True)),
-        key=lambda each: -each[0],
-    )  # fmt: skip
+    every = [each for member in members for each in zip(*member, strict=True)]
     clusters: list[list[tuple[float, Any, int]]] = []
-    for score, box, kind in every:
+    for box, score, kind in sorted(every, key=lambda each: -each[1]):
         near = [(iou(mean(own), box), own) for own in clusters if own[0][2] == kind]
         best = max(near, key=lambda pair: pair[0], default=(0.0, []))
         if best[0] > iou_threshold:
