@@ -25,7 +25,7 @@ GOLDEN = 6  # of them, the first, are what the tests are given
 CLASSES = 3
 
 
-def make_case(seed: int) -> dict[str, Any]:
+def _make_case(seed: int) -> dict[str, Any]:
     """Objects that each of one to five networks sees a little differently, or not, and noise."""
     random = np.random.default_rng(seed)
     corners = random.uniform(0, 0.8, (random.integers(0, 15), 2))
@@ -43,7 +43,7 @@ def make_case(seed: int) -> dict[str, Any]:
     return {"members": members, "iou": random.choice([0.4, 0.55, 0.7])}
 
 
-def find_difference(case: dict[str, Any], expected: list[np.ndarray]) -> float:
+def _find_difference(case: dict[str, Any], expected: list[np.ndarray]) -> float:
     """The largest of boxes, scores and classes; infinite where there are more or fewer boxes."""
     from fusion import fuse
     from postprocessing import Detections
@@ -55,7 +55,7 @@ def find_difference(case: dict[str, Any], expected: list[np.ndarray]) -> float:
     return max((float(np.abs(one - other).max(initial=0)) for one, other in pairs), default=0.0)
 
 
-def fuse_by_reference(case: dict[str, Any]) -> list[np.ndarray]:
+def _fuse_by_reference(case: dict[str, Any]) -> list[np.ndarray]:
     """Boxes, scores and classes, best first."""
     import ensemble_boxes
 
@@ -70,9 +70,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file to write the figures to")
     parser.add_argument("--golden", type=Path, help="JSON file to write cases for the tests to")
     options = parser.parse_args()
-    cases = [make_case(seed) for seed in range(CASES)]
-    expected = [fuse_by_reference(case) for case in cases]
-    differences = [find_difference(*pair) for pair in zip(cases, expected, strict=True)]
+    cases = [_make_case(seed) for seed in range(CASES)]
+    expected = [_fuse_by_reference(case) for case in cases]
+    differences = [_find_difference(*pair) for pair in zip(cases, expected, strict=True)]
     figures = {
         "reference": "ensemble-boxes 1.0.9",
         "cases": CASES,
@@ -87,10 +87,10 @@ def main() -> None:
     if options.golden:
         pairs = list(zip(cases, expected, strict=True))[:GOLDEN]
         golden = [case | {"expected": found} for case, found in pairs]
-        options.golden.write_text(json.dumps(golden, default=round_numbers) + "\n")
+        options.golden.write_text(json.dumps(golden, default=_round_numbers) + "\n")
 
 
-def round_numbers(array: np.ndarray) -> Any:
+def _round_numbers(array: np.ndarray) -> Any:
     """An array for JSON."""
     return np.round(array.astype(float), 7).tolist()
 

@@ -63,6 +63,30 @@ def test_fills_the_rows(triton: Any, model, inputs: dict[str, np.ndarray]) -> No
     assert set(outputs["detection_labels"][1]) == {b""}
 
 
+def test_boxes_of_several_networks_are_fused(
+    triton: Any, module, config_of: Callable[[str], dict[str, Any]], inputs: dict[str, np.ndarray]
+) -> None:
+    """The second one, which gives three boxes, sees the first image alone and the RBC moved."""
+    config = config_of("postprocess")
+    config["input"] += [{"name": "boxes_2"}, {"name": "scores_2"}]
+    model = module.TritonPythonModel()
+    model.initialize({"model_config": json.dumps(config)})
+    boxes = np.tile(np.array([[0.12, 0.2, 0.32, 0.4], ONE, OTHER], np.float32), (2, 1, 1))
+    scores = np.zeros((2, 3, 3), np.float32)
+    scores[0, 0, 0] = 0.3
+    more = {"boxes_2": boxes, "scores_2": scores}
+
+    (response,) = model.execute([triton.InferenceRequest(inputs | more, score_threshold=0.34)])
+
+    outputs = response.outputs
+    assert outputs["num_detections"].tolist() == [[2], [0]]
+    np.testing.assert_allclose(outputs["detection_scores"][0, :2], [0.6, 0.35], atol=1e-6)
+    # 200 wide; three quarters of the way to the surer one.
+    np.testing.assert_allclose(outputs["detection_boxes"][0, 0], [21, 20, 61, 40], atol=1e-4)
+    assert outputs["detection_labels"][0, :2].tolist() == [b"RBC", b"Platelets"]
+    model.finalize()
+
+
 def test_requests_of_one_batch_keep_their_own_parameters(
     triton: Any, model, inputs: dict[str, np.ndarray]
 ) -> None:
