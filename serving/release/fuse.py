@@ -110,7 +110,8 @@ def _make_member(rollout: Rollout, text: str) -> Member:
 
 def _check_members(members: Sequence[Member]) -> None:
     """There are two or more, all different, with one label list, input and resizing."""
-    if len({str(member) for member in members}) < max(2, len(members)):
+    files = {member.rollout.task.network_file(member.version) for member in members}
+    if len(files) < max(2, len(members)):
         raise PublishError(
             "a fusion needs two or more members that differ, such as two tasks, or ensemble:1 and "
             f"ensemble:2, found {', '.join(map(str, members)) or 'none'}"
@@ -216,7 +217,7 @@ def _all_served(members: Sequence[Member]) -> Iterator[None]:
     """
     rollouts = {member.rollout.task.network: member.rollout for member in members}
     for member in members:
-        member.rollout.deployment.held |= {member.version}
+        rollouts[member.rollout.task.network].deployment.held |= {member.version}
     try:
         for rollout in rollouts.values():
             state = rollout.state()
