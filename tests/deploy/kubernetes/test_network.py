@@ -43,7 +43,7 @@ def lets_through(
     key = "from" if side == "Ingress" else "to"
     return not held or any(
         (key not in rule or any(is_peer(peer, other, where) for peer in rule[key]))
-        and port in [str(each["port"]) for each in rule["ports"]]
+        and ("ports" not in rule or port in [str(each["port"]) for each in rule["ports"]])
         for rule in rules
     )
 
