@@ -43,10 +43,12 @@ class Steady:
     Args:
         urls: servers, of which the client takes another one where one is not reached.
         rate: photos a second.
+        photos: the files, one after the other, over and over; none: a sample.
     """
 
-    def __init__(self, urls: Sequence[str], rate: float) -> None:
+    def __init__(self, urls: Sequence[str], rate: float, photos: Sequence[bytes] = ()) -> None:
         self._rate = rate
+        self._photos = itertools.cycle(photos or [PHOTO.read_bytes()])
         # The second of several gateways is asked at once: that is no further try of the same one.
         self._detector = Detector(list(urls), timeout=TIMEOUT, retries=len(urls) - 1)
         self._due: queue.SimpleQueue[float | None] = queue.SimpleQueue()
@@ -87,11 +89,10 @@ class Steady:
             due += 1 / self._rate
 
     def _work(self) -> None:
-        photo = PHOTO.read_bytes()
         while (due := self._due.get()) is not None:
             error = ""
             try:
-                self._detector.detect(photo)
+                self._detector.detect(next(self._photos))
             except DetectorError as failure:
                 error = f"{type(failure).__name__}: {failure}"[:200]
             self._answers.append(Answer(due, time.monotonic() - due, error))

@@ -175,6 +175,11 @@ class Stack:
         return list(asked["data"]["result"])
 
     @property
+    def url(self) -> str:
+        """Prometheus' address."""
+        return self._prometheus.url
+
+    @property
     def _prometheus(self) -> Program:
         return self._programs[-1]
 

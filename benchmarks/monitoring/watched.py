@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +53,16 @@ class Store:
 
 @dataclass(frozen=True)
 class Watched:
-    """A fleet, what its servers read, and who watches it."""
+    """A fleet, what its servers read, and who watches it.
+
+    Attributes:
+        photos: what is sent; none: a sample.
+    """
 
     fleet: Fleet
     store: Store
     stack: Stack
+    photos: Sequence[bytes] = ()
 
     @contextmanager
     def frozen_process(self) -> Iterator[None]:
@@ -87,7 +92,7 @@ class Watched:
 
     def overload(self) -> AbstractContextManager[object]:
         """More interactive requests than there are places for."""
-        return Steady([self.fleet.url], TOO_MUCH)
+        return Steady([self.fleet.url], TOO_MUCH, self.photos)
 
 
 @contextmanager
@@ -102,11 +107,15 @@ def freeze(pid: int) -> Iterator[None]:
 
 
 @contextmanager
-def watch_fleet(folder: Path) -> Iterator[Watched]:
+def watch_fleet(
+    folder: Path, models: Path = ROOT / "model_repository", photos: Sequence[bytes] = ()
+) -> Iterator[Watched]:
     """Two servers whose supervisors leave frozen processes alone: else those are mended in 5 s.
 
     Args:
         folder: for what Prometheus and Alertmanager keep.
+        models: what is served.
+        photos: what is sent; none: a sample.
     """
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
     with (
@@ -116,14 +125,14 @@ def watch_fleet(folder: Path) -> Iterator[Watched]:
     ):
         store = Store()
         try:
-            open_store(store.address).create(ROOT / "model_repository")
+            open_store(store.address).create(models)
             settings = FleetSettings(port=0, repository=store.address)
             with Fleet(settings) as fleet:
                 stack = Stack(folder)
                 (stack.targets / "fleet.json").write_text(_list_targets(fleet))
                 with stack:
                     _wait_for_targets(stack)
-                    yield Watched(fleet, store, stack)
+                    yield Watched(fleet, store, stack, photos)
         finally:
             store.away()
 

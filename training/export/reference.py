@@ -36,10 +36,19 @@ _detection_statistics = load_step("postprocess", "detection_statistics")
 
 def measure_reference(network: OnnxNetwork, manifest: records.Manifest) -> dict[str, Any]:
     """The card's "reference" of an exported network on a split."""
-    images, detections = measure_files(network, _read_files(manifest), manifest.labels)
+    trained_on = network.trained_on.count(records.photos(manifest))
+    return describe_files(network, _read_files(manifest), manifest.labels) | {
+        "trained_on": trained_on
+    }
+
+
+def describe_files(
+    network: OnnxNetwork, files: Iterable[bytes], labels: tuple[str, ...]
+) -> dict[str, Any]:
+    """The same of encoded images, none of which it was trained on."""
+    images, detections = measure_files(network, files, labels)
     return {
         "images": sum(images.histograms["image_bytes"].counts),
-        "trained_on": network.trained_on.count(records.photos(manifest)),
         "score_threshold": SCORE_THRESHOLD,
         "iou_threshold": network.iou_threshold,
         "statistics": {
