@@ -33,6 +33,7 @@ from benchmarks.monitoring.releases import (
     SMEARS,
     Releases,
     judging,
+    render_other,
     write_reference,
     write_worse,
 )
@@ -89,7 +90,7 @@ def main(settings: Settings) -> int:
 @contextmanager
 def _release(folder: Path, rate: float) -> Iterator[Releases]:
     """A watched fleet under load with a version to release, and who judges drift."""
-    photos = encode_photos(render_photos(SMEARS, seed=0))
+    photos, other = encode_photos(render_photos(SMEARS, seed=0)), render_other()
     with repository_with(newest_network(SHIPPED), SHIPPED) as models:
         write_reference(models, photos)
         write_worse(folder / "worse", models, photos)
@@ -98,7 +99,7 @@ def _release(folder: Path, rate: float) -> Iterator[Releases]:
             Steady([watched.fleet.url], rate, photos),
             judging(watched),
         ):
-            yield Releases(watched, folder / "worse", 3 * rate)
+            yield Releases(watched, folder / "worse", other, 3 * rate)
 
 
 def _show(rows: list[dict[str, Any]], settings: Settings) -> None:

@@ -42,11 +42,13 @@ class Releases:
     Attributes:
         watched: the fleet.
         worse: folder of the worse artifact.
-        rate: of the photos in another stain, a second.
+        other: smears in another stain.
+        rate: of those, a second.
     """
 
     watched: Watched
     worse: Path
+    other: list[bytes]
     rate: float
 
     @contextmanager
@@ -72,9 +74,13 @@ class Releases:
 
     def other_stain(self) -> AbstractContextManager[object]:
         """Many smears of another laboratory among the usual ones."""
-        with stained(STRENGTH):
-            photos = encode_photos(render_photos(SMEARS // 2, seed=1))
-        return Steady([self.watched.fleet.url], self.rate, photos)
+        return Steady([self.watched.fleet.url], self.rate, self.other)
+
+
+def render_other() -> list[bytes]:
+    """Other smears, and more of the stain in all of them."""
+    with stained(STRENGTH):
+        return encode_photos(render_photos(SMEARS // 2, seed=1))
 
 
 def write_reference(models: Path, photos: list[bytes]) -> None:
