@@ -1,6 +1,7 @@
 # The demo page, a client of Triton. Built from the project's root:
 #
 #   docker build -f deploy/docker/app.Dockerfile -t ssd-on-triton/app .
+#
 # A digest holds the base still: docs/docker.md, "Base images".
 ARG PYTHON_IMAGE=python:3.12-slim
 FROM ${PYTHON_IMAGE}

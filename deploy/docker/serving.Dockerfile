@@ -2,6 +2,7 @@
 # project's root:
 #
 #   docker build -f deploy/docker/serving.Dockerfile -t ssd-on-triton/serving .
+#
 # A digest holds the base still: docs/docker.md, "Base images".
 ARG PYTHON_IMAGE=python:3.12-slim
 FROM ${PYTHON_IMAGE}

@@ -2,7 +2,7 @@
 # not in it. Built from the project's root:
 #
 #   docker build -f deploy/docker/training.Dockerfile -t ssd-on-triton/training .
-#   docker run --rm -v "$PWD:/work" -w /work ssd-on-triton/training run photos --output runs/mine
+#
 # A digest holds the base still: docs/docker.md, "Base images".
 ARG PYTHON_IMAGE=python:3.12-slim
 FROM ${PYTHON_IMAGE}

@@ -5,6 +5,7 @@
 #
 # The models' packages go into the image's own Python 3.12, because that is where Triton's Python
 # backend looks for them.
+#
 # A digest holds the base still: docs/docker.md, "Base images".
 ARG TRITON_IMAGE=nvcr.io/nvidia/tritonserver:26.10-py3
 FROM ${TRITON_IMAGE}
