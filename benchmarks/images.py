@@ -177,7 +177,8 @@ class Containers:
         if done.returncode != expect:
             sys.exit(f"{image}: {line}: exit code {done.returncode}:\n{said[-3000:]}")
         seconds = round(time.monotonic() - begun, 1)
-        self.note(image, line, exit=expect, seconds=seconds, said=said[said.rfind("\n") + 1 :])
+        told = [each for each in said.splitlines() if each.strip("╭╮╰╯─│ ")]
+        self.note(image, line, exit=expect, seconds=seconds, said=told[-1] if told else "")
 
     def note(self, image: str, line: str, **found: Any) -> None:
         """Keep what came of a command."""
@@ -232,7 +233,7 @@ def _try_training(containers: Containers) -> None:
     """From pictures to an artifact in a few steps."""
     containers.run("training", "")
     containers.run("training", "render smears --count 8 --width 320 --height 240", "/mnt")
-    line = "run smears --output mine --preset ssd_compact_atss --input-size 160 --epochs 2"
+    line = "run smears --output mine --preset ssd_compact_atss --input-size 288 --epochs 2"
     containers.run("training", line, "/mnt")
     containers.run("training", "nonsense", "/mnt", expect=2)
 

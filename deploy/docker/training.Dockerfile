@@ -14,6 +14,9 @@ RUN python -m pip install --no-cache-dir --only-binary :all: --require-hashes \
         --requirement training.txt
 
 COPY training training
+# The served models' own Python, which decodes and decides in training as it does there.
+COPY model_repository/preprocess/1 model_repository/preprocess/1
+COPY model_repository/postprocess/1 model_repository/postprocess/1
 
 # Found from every working directory, so that one can be where the photos are.
 ENV PYTHONUNBUFFERED=1 HOME=/tmp PYTHONPATH=/app

@@ -253,11 +253,13 @@ def test_training_image_runs_from_every_folder(tmp_path: Path) -> None:
     image.variables["PYTHONPATH"] = str(image.inside(image.variables["PYTHONPATH"]))
     program, *arguments = image.entrypoint
     assert program == "python"
-    command = [str(image.python), *arguments, *image.command]
+    words = ["render", "smears", "--count", "2", "--width", "64", "--height", "64"]
+    command = [str(image.python), *arguments, *words]
     done = subprocess.run(
-        command, cwd=tmp_path, env=image.variables, capture_output=True, text=True, check=True
+        command, cwd=tmp_path, env=image.variables, capture_output=True, text=True, check=False
     )
-    assert "train a detector" in done.stdout
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("smears/**/*.jpg"))) == 2
 
 
 def test_app_image_serves_the_page(app: Image, server: Server, tmp_path: Path) -> None:
