@@ -24,7 +24,8 @@ class RunSettings:
     data: tuple[Path, ...] = ()
     """Folders of the annotated photos so far, learned from again."""
     test: Path
-    """COCO JSON of the frozen test set: a version that is worse on it is not released."""
+    """COCO JSON of the frozen test set: its photos are never learned from, and a version that is
+    worse on them is not released."""
     start: Path
     """Run folder of the first model. Later rounds start from the run behind the live version."""
     output: Path

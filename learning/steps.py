@@ -56,6 +56,7 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
     labels = ("--labels", *description["labels"])
     inbox, records, artifact = (folder / name for name in ("inbox", "records", "artifact"))
     merged = (str(inbox), *map(str, settings.data))
+    frozen = ("--frozen", str(settings.test))
     exporting = ("--output", str(artifact), "--precision", settings.precision)
     return [
         Step(
@@ -67,7 +68,7 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
         Step(
             "records",
             "Records: what came, and the photos so far",
-            ("training", "records", *merged, "--output", str(records), *labels),
+            ("training", "records", *merged, "--output", str(records), *labels, *frozen),
         ),
         Step(
             "train",
