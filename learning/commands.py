@@ -46,7 +46,8 @@ def _start(command: Sequence[str], errors: int) -> subprocess.Popen[str]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=errors,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         preexec_fn=_end_with_parent,  # this process has one thread
     )
 

@@ -45,13 +45,14 @@ def take_steps(steps: list[Step], folder: Path) -> None:
 
     Raises:
         Stopped: one ended otherwise than well; what was done before stays.
+        LearningError: the repository does not tell whether one was done.
     """
     folder.mkdir(exist_ok=True)
-    stopped: list[Stopped] = []
+    stopped: list[Exception] = []
     tasks: dict[str, Any] = {}
     for number, step in enumerate(steps):
         tasks[f"task_{step.name}"] = lambda step=step, number=number: {
-            "actions": [(_take, [step, folder, stopped])],
+            "actions": [(_attempt, [step, folder, stopped])],
             "targets": [str(folder / f"{step.name}.json")],
             "uptodate": [True],
             "task_dep": [each.name for each in steps[max(0, number - 1) : number]],
@@ -63,19 +64,29 @@ def take_steps(steps: list[Step], folder: Path) -> None:
         raise stopped[0]
 
 
-def _take(step: Step, folder: Path, stopped: list[Stopped]) -> TaskFailed | None:
+def _attempt(step: Step, folder: Path, stopped: list[Exception]) -> TaskFailed | None:
+    """Take a step as doit wants it, which keeps exceptions to itself."""
+    try:
+        _take(step, folder)
+    except Exception as error:
+        stopped.append(error)
+        return TaskFailed(str(error), report=False)
+    return None
+
+
+def _take(step: Step, folder: Path) -> None:
     log, began = folder / f"{step.name}.log", time.monotonic()
     if not (log.exists() and step.was_done()):
-        if step.made and step.made.exists():
+        if step.made and step.made.is_dir():
             shutil.rmtree(step.made)
+        elif step.made:
+            step.made.unlink(missing_ok=True)
         if code := run_command(step.command, log):
-            stopped.append(Stopped(step, code, log))
-            return TaskFailed(f"exit code {code}", report=False)
+            raise Stopped(step, code, log)
     seconds = round(time.monotonic() - began, 1)
-    attempts = log.read_text(encoding="utf-8").count(f"\n{PROMPT}") + 1
+    attempts = log.read_text(encoding="utf-8").count(PROMPT)
     document = {"at": tell_time(), "seconds": seconds, "attempts": attempts}
     write_json(folder / f"{step.name}.json", document | {"command": list(step.command)})
-    return None
 
 
 def _last_line(log: Path) -> str:

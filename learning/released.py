@@ -1,11 +1,12 @@
 """What the repository tells: the live version, and what became of an artifact."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from learning.commands import ask_command
+from learning.errors import LearningError
 from learning.settings import RunSettings
 
 
@@ -17,17 +18,25 @@ class Fate:
         version: that it was released as; None where it never was.
         state: "", "canary", "live", or "left" where it was one of them before.
         why: what decided the last change, and who.
+        figures: mAP@0.5 of it and of the version that was live, of each set that was measured.
     """
 
     version: int | None = None
     state: str = ""
     why: str = ""
+    figures: tuple[dict[str, Any], ...] = ()
 
 
 def find_live(settings: RunSettings) -> tuple[int, str]:
-    """The live version, and the fingerprint of the photos that it was trained on."""
-    (row,) = (row for row in _list_versions(settings) if row["state"] == "live")
-    return row["version"], row["facts"].get("data_fingerprint", "")
+    """The live version, and the fingerprint of the photos that it was trained on.
+
+    Raises:
+        LearningError: the repository does not answer, or does not hold it.
+    """
+    for row in _list_versions(settings):
+        if row["state"] == "live":
+            return row["version"], row["facts"].get("data_fingerprint", "")
+    raise LearningError(f"{settings.repository} does not hold the version that is live")
 
 
 def find_fate(settings: RunSettings, artifact: Path) -> Fate:
@@ -35,7 +44,8 @@ def find_fate(settings: RunSettings, artifact: Path) -> Fate:
     sha256 = hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
     for row in _list_versions(settings):
         if row["facts"].get("sha256") == sha256:
-            return _read_fate(settings, row["version"])
+            figures = tuple(row["facts"].get("evaluations", ()))
+            return replace(_read_fate(settings, row["version"]), figures=figures)
     return Fate()
 
 

@@ -8,7 +8,7 @@ OUTPUT/0001/...            what the steps make
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,9 +47,10 @@ class Round:
         """Its training."""
         return self.folder / "run"
 
-    def end(self, exit_code: int, sentence: str) -> None:
-        """Write the outcome."""
+    def end(self, exit_code: int, sentence: str, figures: Sequence[dict[str, Any]] = ()) -> None:
+        """Write the outcome, with what was measured of a version that was released."""
         document = {"exit_code": exit_code, "sentence": sentence, "at": tell_time()}
+        document["figures"] = list(figures)
         write_json(self.folder / "outcome.json", document)
 
 

@@ -52,9 +52,11 @@ def _take_round(settings: RunSettings, current: Round) -> None:
         return
     fate = find_fate(settings, current.folder / "artifact")
     if fate.state == "live":
-        current.end(RELEASED, f"Round {number} is released: version {fate.version} is live.")
+        sentence = f"Round {number} is released: version {fate.version} is live."
+        current.end(RELEASED, sentence, fate.figures)
     else:
-        current.end(REFUSED, f"Round {number}: version {fate.version} was rolled back: {fate.why}")
+        sentence = f"Round {number}: version {fate.version} was rolled back: {fate.why}"
+        current.end(REFUSED, sentence, fate.figures)
 
 
 def _explain(stop: Stopped) -> LearningError:

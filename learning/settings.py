@@ -24,8 +24,8 @@ class RunSettings:
     data: tuple[Path, ...] = ()
     """Folders of the annotated photos so far, learned from again."""
     test: Path
-    """COCO JSON of the frozen test set: its photos are never learned from, and a version that is
-    worse on them is not released."""
+    """COCO JSON of the frozen test set: its photos are never learned from. A version that is worse
+    on them, or on the photos of the inbox that are held out, is not released."""
     start: Path
     """Run folder of the first model. Later rounds start from the run behind the live version."""
     output: Path
@@ -44,11 +44,11 @@ class RunSettings:
     """Share of the clients that ask for canaries, 0 to 1."""
     watch: str = "10m"
     """How long the canary is watched, such as 90s, 10m or 1h."""
-    new: int = 10
+    new: int = 20
     """Photos that must be new or changed for a round to begin."""
     epochs: Annotated[int | None, OF_PRESET] = None
     """Passes over the photos."""
     precision: Literal["float32", "float16", "int8"] = "int8"
     """What the released network computes in."""
     map_tolerance: float = 0.01
-    """By how much mAP@0.5 may be lower than the live version's, 0 to 1."""
+    """By how much mAP@0.5 may be lower than the live version's on either, 0 to 1."""

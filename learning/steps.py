@@ -55,6 +55,7 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
     description = read_json(start / "run.json")
     labels = ("--labels", *description["labels"])
     inbox, records, artifact = (folder / name for name in ("inbox", "records", "artifact"))
+    new = folder / "new.json"
     merged = (str(inbox), *map(str, settings.data))
     frozen = ("--frozen", str(settings.test))
     exporting = ("--output", str(artifact), "--precision", settings.precision)
@@ -71,6 +72,12 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
             ("training", "records", *merged, "--output", str(records), *labels, *frozen),
         ),
         Step(
+            "new",
+            "New: the photos of the inbox that are held out, to measure on",
+            ("training", "coco", str(inbox), "--output", str(new), *labels, *frozen),
+            made=new,
+        ),
+        Step(
             "train",
             f"Train: from {start}, the run behind live version {current.begun['live']}",
             ("training", "train", str(records), "--output", str(current.run))
@@ -83,14 +90,15 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
             ("training", "export", str(current.run), *exporting),
             made=artifact,
         ),
-        *_release_steps(settings, artifact),
+        *_release_steps(settings, artifact, new),
     ]
 
 
-def _release_steps(settings: RunSettings, artifact: Path) -> Iterator[Step]:
+def _release_steps(settings: RunSettings, artifact: Path, new: Path) -> Iterator[Step]:
     """A canary and its judge where there is a Prometheus, else the gate alone."""
     where = ("--repository", settings.repository, "--model", settings.model, *_address(settings))
-    measured = ("--evaluation", str(settings.test), "--map-tolerance", str(settings.map_tolerance))
+    sets = ("--evaluation", str(settings.test), "--evaluation", str(new))
+    measured = (*sets, "--map-tolerance", str(settings.map_tolerance))
     if not settings.prometheus:
         yield Step(
             "publish",

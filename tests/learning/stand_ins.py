@@ -1,9 +1,12 @@
 """Stands in for `python -m training` and `python -m serving`: what they leave, in no time.
 
-calls.txt has a line for each command that came to its end. KILL in the environment names a command
-before or after whose work ("train before", "publish after") its parent, the loop, is killed.
-FAIL="publish 3" lets that command do nothing and end with that exit code. The repository is
-repository.json: its versions as `serving releases --json` tells them, and their log.
+calls.txt has a line for each command that came to its end. The environment says what goes wrong:
+
+KILL="train before"   the parent, the loop, is killed before that command's work, or after it
+FAIL="publish 3"      that command does nothing and ends with that exit code
+AWAY=                 the store does not answer
+
+The repository is repository.json: its versions as `serving releases --json` tells them, their log.
 """
 
 import hashlib
@@ -20,6 +23,9 @@ REPOSITORY = Path("repository.json")
 
 def main(command: str, arguments: list[str]) -> int:
     """Do a command's work."""
+    if command == "releases" and "AWAY" in os.environ:
+        print("error: the store is away", file=sys.stderr)
+        return 1
     if command == "releases":
         document = json.loads(REPOSITORY.read_text())
         print(json.dumps({"ensemble": document["log" if "--log" in arguments else "rows"]}))
@@ -53,6 +59,11 @@ def _write_records(arguments: list[str]) -> None:
     photos = sorted(path.read_text() for path in Path(arguments[0]).glob("*/*"))
     fingerprint = hashlib.sha256("".join(photos).encode()).hexdigest()
     (folder / "train.json").write_text(json.dumps({"count": 3, "fingerprint": fingerprint}))
+
+
+def _write_coco(arguments: list[str]) -> None:
+    with _output(arguments).open("x") as file:  # must not exist yet
+        file.write("{}")
 
 
 def _train(arguments: list[str]) -> None:
@@ -110,6 +121,7 @@ def _note(document: dict[str, Any], live: int, canary: int | None, why: str) -> 
 
 WORK = {
     "records": _write_records,
+    "coco": _write_coco,
     "train": _train,
     "export": _export,
     "publish": _publish,

@@ -1,5 +1,6 @@
 """The loop, its steps stood in for: killed before and after each of them, refused, begun anew."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from tests.conftest import PROJECT
 
 STAND_INS = Path(__file__).with_name("stand_ins.py")
-GATE = ["check", "records", "train", "export", "publish"]
+GATE = ["check", "records", "coco", "train", "export", "publish"]
 JUDGED = [*GATE[:-1], "canary", "judge"]
 CANARY = ("--url", "127.0.0.1:8001", "--prometheus", "http://127.0.0.1:9090")
 OPTIONS = [
@@ -79,6 +80,9 @@ def test_killed_in_and_after_each_step_it_goes_on(run_in: Run, tmp_path: Path) -
         code, text = run_in(KILL=killed)
         assert code == -signal.SIGKILL, text
         assert not (tmp_path / "rounds" / "0001" / "outcome.json").exists()
+    code, text = run_in(AWAY="")
+    assert code == 1, text
+    assert text.endswith("--model ensemble: the store is away\n")
     code, text = run_in()
     assert code == 0, text
     assert text.count("done before") == len(GATE) - 1
@@ -162,4 +166,7 @@ def test_what_cannot_begin_is_one_sentence_and_writes_nothing(run_in: Run, tmp_p
     (tmp_path / "first" / "run.json").write_text('{"fingerprint": "another"}')
     code, text = run_in()
     assert "version 1 is live in repositories/mine, and neither first nor a round in" in text
+    with (tmp_path / "rounds" / ".lock").open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run_in()[1] == "error: another `learning run` is at work in rounds\n"
     assert list((tmp_path / "rounds").glob("0*")) == []
