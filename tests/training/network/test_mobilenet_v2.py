@@ -52,6 +52,8 @@ def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and an internet that nobody answers in."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # Made at the first urlopen() of a process, with the proxies of then, and kept for all others.
+    monkeypatch.setattr("urllib.request._opener", None)
     monkeypatch.setattr(config, "_KERAS_DIR", str(tmp_path / "keras"))
     return tmp_path / "keras"
 
