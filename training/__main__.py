@@ -70,6 +70,12 @@ COMMANDS = {
         "ExportSettings",
         "write a run's artifact: SavedModel, ONNX, card",
     ),
+    "vet": Command(
+        "vetting.vet",
+        "vet_photos",
+        "VetSettings",
+        "say whether new annotations can be believed, or are swapped, shifted or copies",
+    ),
     "render": Command(
         "render.smears",
         "render_smears",

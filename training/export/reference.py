@@ -67,7 +67,7 @@ def measure_files(
     detections = _detection_statistics.DetectionStatistics(labels)
     for file in files:
         with contextlib.suppress(ImageError):
-            seen, sizes, found = _detect(network, file)
+            seen, sizes, found = detect_file(network, file)
             images.add([file], seen, sizes)
             detections.add([found])
     return images, detections
@@ -83,7 +83,7 @@ def _read_files(manifest: records.Manifest) -> Iterator[bytes]:
                 bar.update()
 
 
-def _detect(network: OnnxNetwork, file: bytes) -> tuple[np.ndarray, np.ndarray, Any]:
+def detect_file(network: OnnxNetwork, file: bytes) -> tuple[np.ndarray, np.ndarray, Any]:
     """What the network sees of a file, [1, S, S, 3], its size, [1, 2], and what is detected."""
     size = network.input_size
     seen, sizes = _preprocessing.preprocess([file], size, size, MAX_PIXELS, network.resize)
