@@ -238,10 +238,12 @@ def _place_and_load(
     path = f"{name}/{CONFIG}"
     before = b"" if is_new else store.read(path)
     try:
-        for model, files in models.items() if is_new else ():
-            store.remove(model)  # what a killed publisher left
-            store.place(model, files)
-        store.write(path, models[name][CONFIG])
+        if is_new:
+            for model, files in models.items():
+                store.remove(model)  # what a killed publisher left
+                store.place(model, files)
+        else:
+            store.write(path, models[name][CONFIG])
         servers.each(lambda control: control.load(name))
         for member in members:
             member.rollout.deployment.confirm_ensemble(name, member.version)
