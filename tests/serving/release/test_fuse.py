@@ -44,7 +44,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config.write_text(config.read_text().replace("KIND_CPU count: 2", "KIND_CPU count: 1"))
     release(write_artifact(folder / "road", keep=30, score=0.7, box=LOWER), repository,
             model="road", new=True)  # fmt: skip
-    with EmbeddedServer(ServerSettings(repository)) as server:
+    # Triton does not forget a request of which one network failed, and would be waited for.
+    with EmbeddedServer(ServerSettings(repository, drain_seconds=1)) as server:
         own = Service(repository, server)
         fuse_members(own, "ensemble", "road")
         yield own
