@@ -5,6 +5,7 @@ own end only, so a kill would make it forget: each step's own file, written the 
 is what it goes by here.
 """
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from learning.commands import PROMPT, run_command
 from learning.files import tell_time, write_json
 from learning.steps import Step
 
+REASON = re.compile("^(error|refused): | is rolled back: ")
 CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "verbosity": 2}
 
 
@@ -36,7 +38,7 @@ class Stopped(Exception):  # noqa: N818 (a refusal is no error)
     """A step ended otherwise than well."""
 
     def __init__(self, step: Step, code: int, log: Path) -> None:
-        super().__init__(_last_line(log))
+        super().__init__(_find_reason(log))
         self.step, self.code, self.log = step, code, log
 
 
@@ -81,7 +83,7 @@ def _take(step: Step, folder: Path) -> None:
             shutil.rmtree(step.made)
         elif step.made:
             step.made.unlink(missing_ok=True)
-        if code := run_command(step.command, log):
+        if (code := run_command(step.command, log)) not in step.passes:
             raise Stopped(step, code, log)
     seconds = round(time.monotonic() - began, 1)
     attempts = log.read_text(encoding="utf-8").count(PROMPT)
@@ -89,9 +91,9 @@ def _take(step: Step, folder: Path) -> None:
     write_json(folder / f"{step.name}.json", document | {"command": list(step.command)})
 
 
-def _last_line(log: Path) -> str:
-    """What a command said at last."""
-    lines = log.read_text(encoding="utf-8").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "").removeprefix(
-        "error: "
-    )
+def _find_reason(log: Path) -> str:
+    """Why a command ended as it did: what it called an error or a refusal, else its last line."""
+    _, _, attempt = log.read_text(encoding="utf-8").rpartition(PROMPT)
+    lines = [line.strip() for line in attempt.splitlines() if line.strip()]
+    told = [line for line in lines if REASON.search(line)] or lines
+    return re.sub("^(error|refused): ", "", told[-1])

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from learning.errors import LearningError
@@ -30,6 +31,15 @@ def copy_inbox(inbox: Path, target: Path) -> dict[str, str]:
     annotations = sorted((inbox / "Annotations").glob("[!.]*.xml"))
     photos = {path.stem: path for path in sorted((inbox / "JPEGImages").glob("[!.]*"))}
     return {path.stem: _copy(path, photos.get(path.stem), target) for path in annotations}
+
+
+def link_photos(inbox: Path, target: Path, names: Collection[str]) -> None:
+    """Make another Pascal VOC folder, of these photos only."""
+    for part in PARTS:
+        (target / part).mkdir(parents=True)
+        for path in (inbox / part).iterdir():
+            if path.stem in names:
+                _link(path, target / part / path.name)
 
 
 def _copy(annotation: Path, photo: Path | None, target: Path) -> str:

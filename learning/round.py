@@ -1,10 +1,13 @@
 """A round: what came into the inbox, and all that was made of it.
 
-OUTPUT/0001/begun.json     settings, the digest of each photo, the run that it starts from
-OUTPUT/0001/inbox/         the photos as they were then
-OUTPUT/0001/steps/         of each step its log, and a JSON once it is done
-OUTPUT/0001/outcome.json   released or refused, and why; with it the round is over
-OUTPUT/0001/...            what the steps make
+    OUTPUT/0001/begun.json     settings, the digest of each photo, the run that it starts from
+    OUTPUT/0001/inbox/         the photos as they were then
+    OUTPUT/0001/arrived/       those of them that are new or changed since the last release
+    OUTPUT/0001/steps/         of each step its log, and a JSON once it is done
+    OUTPUT/0001/outcome.json   released or refused, and why; with it the round is over
+    OUTPUT/0001/...            what the steps make
+
+The folder gets its number when its beginning is whole.
 """
 
 import shutil
@@ -16,7 +19,7 @@ from typing import Any
 
 from learning.errors import LearningError
 from learning.files import read_json, tell_time, write_json
-from learning.inbox import copy_inbox
+from learning.inbox import copy_inbox, link_photos
 from learning.released import find_live
 from learning.settings import RunSettings
 
@@ -76,7 +79,11 @@ def open_round(settings: RunSettings) -> Round | None:
         shutil.rmtree(begins)
         return None
     live, start = _find_start(settings, rounds)
+    learned = _find_learned(rounds)
+    arrived = [name for name, digest in photos.items() if learned.get(name) != digest]
+    link_photos(begins / "inbox", begins / "arrived", arrived)
     begun = {"photos": photos, "live": live, "start": str(start), "at": tell_time()}
+    begun |= {"arrived": len(arrived), "changed": len(learned.keys() & arrived)}
     write_json(begins / "begun.json", begun | {"settings": _plain(settings)})
     folder = settings.output / f"{int(rounds[-1].folder.name) + 1 if rounds else 1:04}"
     return Round(begins.rename(folder))
@@ -102,9 +109,8 @@ def _find_start(settings: RunSettings, rounds: list[Round]) -> tuple[int, Path]:
 
 def _is_enough(photos: dict[str, str], rounds: list[Round], least: int) -> bool:
     """Whether so many changed since the last release, and any since the last round. Says so."""
-    released = [each for each in rounds if (each.outcome or {}).get("exit_code") == RELEASED]
-    since = _count_changed(photos, released)
-    if rounds and not _count_changed(photos, rounds):
+    since = _count_changed(photos, _find_learned(rounds))
+    if rounds and not _count_changed(photos, rounds[-1].begun["photos"]):
         print(f"nothing new in the inbox since round {rounds[-1].folder.name}")
         return False
     if since < least:
@@ -112,8 +118,13 @@ def _is_enough(photos: dict[str, str], rounds: list[Round], least: int) -> bool:
     return since >= least
 
 
-def _count_changed(photos: dict[str, str], rounds: list[Round]) -> int:
-    before = rounds[-1].begun["photos"] if rounds else {}
+def _find_learned(rounds: list[Round]) -> dict[str, str]:
+    """The photos of the last round that was released."""
+    released = (r for r in reversed(rounds) if (r.outcome or {}).get("exit_code") == RELEASED)
+    return next((each.begun["photos"] for each in released), {})
+
+
+def _count_changed(photos: dict[str, str], before: dict[str, str]) -> int:
     return len({name for name, _ in photos.items() ^ before.items()})
 
 

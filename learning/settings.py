@@ -48,6 +48,11 @@ class RunSettings:
     """Photos that must be new or changed for a round to begin."""
     epochs: Annotated[int | None, OF_PRESET] = None
     """Passes over the photos."""
+    copies: float = 0.1
+    """Share of the new photos that may be copies, of each other or of photos so far, 0 to 1."""
+    more: float = 0.1
+    """By how much more the live network may disagree with their boxes than with --data's, 0 to
+    1."""
     precision: Literal["float32", "float16", "int8"] = "int8"
     """What the released network computes in."""
     map_tolerance: float = 0.01

@@ -38,6 +38,7 @@ class Step:
         command: what stands behind `python -m`.
         made: what it leaves, removed before it is taken once more; None where it goes on by itself.
         refuses: the exit code with which it ends the round.
+        passes: those with which the next step follows.
         was_done: whether a killed command had done it all the same.
     """
 
@@ -46,6 +47,7 @@ class Step:
     command: tuple[str, ...]
     made: Path | None = None
     refuses: int = REFUSED
+    passes: tuple[int, ...] = (0,)
     was_done: Callable[[], bool] = _never
 
 
@@ -66,6 +68,7 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
             ("training", "check", str(inbox), *labels),
             refuses=1,
         ),
+        *_vet_steps(settings, current),
         Step(
             "records",
             "Records: what came, and the photos so far",
@@ -92,6 +95,30 @@ def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
         ),
         *_release_steps(settings, artifact, new),
     ]
+
+
+def _vet_steps(settings: RunSettings, current: Round) -> Iterator[Step]:
+    """What came, judged by the live network beside the photos so far; too few tell nothing."""
+    begun, live = current.begun, current.folder / "live"
+    if not settings.data or not begun["arrived"]:
+        return
+    yield Step(
+        "live",
+        f"Live: the network of version {begun['live']}, to judge what came by",
+        ("training", "export", begun["start"], "--output", str(live)),
+        made=live,
+    )
+    # It was trained on what is corrected once more, which is no copy for that.
+    copies = min(1.0, settings.copies + begun["changed"] / begun["arrived"])
+    trusted = ("--trusted", *map(str, settings.data), "--frozen", str(settings.test))
+    limits = ("--copies", f"{copies:.2f}", "--more", str(settings.more))
+    arrived = ("training", "vet", str(current.folder / "arrived"), "--artifact", str(live))
+    yield Step(
+        "vet",
+        "Vet: whether what came can be believed",
+        (*arrived, *trusted, *limits),
+        passes=(0, 4),
+    )
 
 
 def _release_steps(settings: RunSettings, artifact: Path, new: Path) -> Iterator[Step]:

@@ -113,26 +113,33 @@ def test_what_is_refused_ends_the_round_and_leaves_the_live_version(
     assert told in text
     assert run_in() == (0, "nothing new in the inbox since round 0001\n")
     add_photos(tmp_path, "c")
+    code, text = run_in("--data", "voc", FAIL="vet 3")
+    assert code == 3
+    assert "Round 0002 is refused by vet: vet does not like it. Version 1 stays live." in text
+    add_photos(tmp_path, "d")
     code, text = run_in(FAIL="publish 3")
     assert code == 3
-    assert "Round 0002 is refused by publish: publish does not like it. Version 1 stays" in text
+    assert "Round 0003 is refused by publish: publish does not like it. Version 1 stays" in text
     assert versions(tmp_path) == [(1, "live")]
     page = (tmp_path / "rounds" / "index.html").read_text()
-    assert page.index("Round 0002 is refused by publish") < page.index(told)
+    assert page.index("Round 0003 is refused by publish") < page.index(told)
 
 
 @pytest.mark.slow
 def test_the_next_round_starts_from_the_run_behind_the_live_version(
     run_in: Run, tmp_path: Path
 ) -> None:
-    assert run_in()[0] == 0
+    assert run_in("--data", "voc", FAIL="vet 4")[0] == 0  # too few to tell
     add_photos(tmp_path, "c")
     told = "new or changed photos: 1; a round begins with 2 (--new)\n"
     assert run_in() == (0, told)
     (tmp_path / "inbox" / "Annotations" / "a.xml").write_text("corrected again")
-    code, text = run_in()
+    code, text = run_in("--data", "voc")
     assert code == 0, text
     assert "Train: from rounds/0001/run, the run behind live version 2" in text
+    arrived = (tmp_path / "rounds/0002/arrived/JPEGImages").iterdir()
+    assert {path.name for path in arrived} == {"a.jpg", "c.jpg"}
+    assert "--copies 0.60" in (tmp_path / "rounds/0002/steps/vet.log").read_text()  # a is known
     assert versions(tmp_path) == [(3, "live"), (2, ""), (1, "")]
     assert (tmp_path / "rounds/0001/inbox/Annotations/a.xml").read_text() == "a"
 
