@@ -53,53 +53,67 @@ class Step:
 
 def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
     """All steps of a round, in their order."""
-    folder, start = current.folder, Path(current.begun["start"])
-    description = read_json(start / "run.json")
+    description = read_json(Path(current.begun["start"]) / "run.json")
     labels = ("--labels", *description["labels"])
-    inbox, records, artifact = (folder / name for name in ("inbox", "records", "artifact"))
-    new = folder / "new.json"
-    merged = (str(inbox), *map(str, settings.data))
-    frozen = ("--frozen", str(settings.test))
-    exporting = ("--output", str(artifact), "--precision", settings.precision)
+    artifact, new = current.folder / "artifact", current.folder / "new.json"
+    check = Step(
+        "check",
+        "Check: what came into the inbox, and what is wrong with it",
+        ("training", "check", str(current.folder / "inbox"), *labels),
+        refuses=1,
+    )
     return [
-        Step(
-            "check",
-            "Check: what came into the inbox, and what is wrong with it",
-            ("training", "check", str(inbox), *labels),
-            refuses=1,
-        ),
+        check,
         *_vet_steps(settings, current),
-        Step(
-            "records",
-            "Records: what came, and the photos so far",
-            ("training", "records", *merged, "--output", str(records), *labels, *frozen),
-        ),
-        Step(
-            "new",
-            "New: the photos of the inbox that are held out, to measure on",
-            ("training", "coco", str(inbox), "--output", str(new), *labels, *frozen),
-            made=new,
-        ),
-        Step(
-            "train",
-            f"Train: from {start}, the run behind live version {current.begun['live']}",
-            ("training", "train", str(records), "--output", str(current.run))
-            + ("--pretrained", str(start), *_take_over(description))
-            + (("--epochs", str(settings.epochs)) if settings.epochs else ()),
-        ),
-        Step(
-            "export",
-            f"Export: {settings.precision}",
-            ("training", "export", str(current.run), *exporting),
-            made=artifact,
-        ),
+        *_data_steps(settings, current, labels, new),
+        *_training_steps(settings, current, description, artifact),
         *_release_steps(settings, artifact, new),
     ]
 
 
+def _data_steps(
+    settings: RunSettings, current: Round, labels: tuple[str, ...], new: Path
+) -> Iterator[Step]:
+    """What is learned from, and what of the inbox is held out."""
+    inbox, records = str(current.folder / "inbox"), str(current.folder / "records")
+    options = (*labels, "--frozen", str(settings.test))
+    yield Step(
+        "records",
+        "Records: what came, and the photos so far",
+        ("training", "records", inbox, *map(str, settings.data), "--output", records, *options),
+    )
+    yield Step(
+        "new",
+        "New: the photos of the inbox that are held out, to measure on",
+        ("training", "coco", inbox, "--output", str(new), *options),
+        made=new,
+    )
+
+
+def _training_steps(
+    settings: RunSettings, current: Round, description: dict[str, Any], artifact: Path
+) -> Iterator[Step]:
+    """From the run behind the live version to an artifact."""
+    start, records = current.begun["start"], str(current.folder / "records")
+    where = ("--output", str(current.run), "--pretrained", start)
+    epochs = ("--epochs", str(settings.epochs)) if settings.epochs else ()
+    yield Step(
+        "train",
+        f"Train: from {start}, the run behind live version {current.begun['live']}",
+        ("training", "train", records, *where, *_take_over(description), *epochs),
+    )
+    exporting = ("--output", str(artifact), "--precision", settings.precision)
+    yield Step(
+        "export",
+        f"Export: {settings.precision}",
+        ("training", "export", str(current.run), *exporting),
+        made=artifact,
+    )
+
+
 def _vet_steps(settings: RunSettings, current: Round) -> Iterator[Step]:
     """What came, judged by the live network beside the photos so far; too few tell nothing."""
-    begun, live = current.begun, current.folder / "live"
+    begun, live, pictures = current.begun, current.folder / "live", current.folder / "pictures"
     if not settings.data or not begun["arrived"]:
         return
     yield Step(
@@ -116,7 +130,8 @@ def _vet_steps(settings: RunSettings, current: Round) -> Iterator[Step]:
     yield Step(
         "vet",
         "Vet: whether what came can be believed",
-        (*arrived, *trusted, *limits),
+        (*arrived, *trusted, *limits, "--pictures", str(pictures)),
+        made=pictures,
         passes=(0, 4),
     )
 
