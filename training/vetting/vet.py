@@ -161,9 +161,9 @@ def _detect_photos(annotations: tuple[Annotation, ...], network: OnnxNetwork, tw
 
 def _count_copies(batch: Batch, network: OnnxNetwork) -> int:
     """Photos that look like an earlier one of the batch, or that the network was trained on."""
-    looks = np.array([resemblance.unit_slopes(look) for look in batch.looks]).reshape(
-        len(batch.looks), -1
-    )
+    if not batch.looks:
+        return 0
+    looks = np.array([resemblance.unit_slopes(look) for look in batch.looks])
     earlier = np.tril(looks @ looks.T, k=-1) >= resemblance.ALIKE
     known = [photo_id(a.image_path) in network.trained_on.photos for a in batch.annotations]
     return int((earlier.any(axis=1) | np.array(known, bool)).sum())

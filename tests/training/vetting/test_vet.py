@@ -129,6 +129,14 @@ def test_a_hundred_copies_are_refused(
     assert f"refused: 100 of {PHOTOS + 100} photos look like others" in capsys.readouterr().out
 
 
+def test_copies_of_the_frozen_set_are_refused(
+    smears: list[Path], trusted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = _write_folder(tmp_path / "new", smears[1:7:2])
+    assert _vet(new, trusted, "--frozen", str(new / "JPEGImages")) == REFUSED
+    assert "refused: 3 of 3 photos look like others, were trained" in capsys.readouterr().out
+
+
 def test_photos_that_it_was_trained_on(
     smears: list[Path], trusted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
