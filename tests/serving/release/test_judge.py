@@ -23,7 +23,7 @@ from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from tests.serving.conftest import copy_repository
 from tests.serving.monitoring.past import Past, remembering
-from tests.serving.release.conftest import AWAY
+from tests.serving.release.conftest import AWAY, MIDDLE, SAMPLES, annotate
 from tests.serving.tiny_network import fail_at, slow_down, write_artifact
 
 PAUSE = 0.05  # seconds between two requests of a client
@@ -144,6 +144,21 @@ def test_a_worse_canary_is_rolled_back(
     assert trial.state() == before
     assert clients.failed == []  # where a canary fails, the live version answers
     assert re.match(reason, trial.last_reason())
+
+
+def test_what_gains_on_the_new_set_and_forgets_the_old_one_is_rolled_back(
+    trial: Trial, tmp_path: Path
+) -> None:
+    sets = []
+    for name, box in (("new", AWAY), ("old", MIDDLE)):
+        (tmp_path / name).mkdir()
+        sets.append(annotate(tmp_path / name, box).source.rename(tmp_path / f"{name}.json"))
+    trial.start_canary(disagreeing(tmp_path / "forgetful"))
+    measured = {"evaluation": tuple(sets), "images": SAMPLES[0].parent, "photos": ()}
+    assert trial.judge(agreement=0.0, **measured) == ROLLED_BACK
+    why = trial.last_reason()
+    assert "judge: mAP@0.5 is 0.000, 1.000 lower than the live version's 1.000 on 4 photos" in why
+    assert "mAP@0.5 1.000, the live version 0.000, on 4 photos of new.json" in why
 
 
 def test_a_good_one_is_promoted_and_the_log_says_why(
