@@ -230,7 +230,7 @@ def test_packages_are_the_pinned_ones_with_hashes_and_no_address(file: Path) -> 
     for block in text.replace("\\\n", " ").splitlines():
         requirement, *hashes = block.split(" --hash=")
         package = Requirement(requirement)
-        assert f"{package.name}{package.specifier}" in pins, "run: make pins"
+        assert f"{package.name}{package.specifier}" in pins, "run: make hashes"
         assert hashes
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes)
 
@@ -244,7 +244,7 @@ def test_packages_are_all_that_the_extra_names(extra: str) -> None:
         if not requirement.marker or requirement.marker.evaluate({"sys_platform": "linux"})
     }
     lines = (REQUIREMENTS / f"{extra}.txt").read_text().splitlines()
-    assert wanted - {"ssd-on-triton"} <= {line.split("==")[0] for line in lines}, "run: make pins"
+    assert wanted - {"ssd-on-triton"} <= {line.split("==")[0] for line in lines}, "run: make hashes"
 
 
 def test_training_image_runs_from_every_folder(tmp_path: Path) -> None:
