@@ -173,11 +173,11 @@ class Containers:
         command = self.command(image, shlex.split(line), folder)
         begun = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-        said = (done.stdout + done.stderr).strip()
+        said = done.stdout.strip() or done.stderr.strip()
         if done.returncode != expect:
             sys.exit(f"{image}: {line}: exit code {done.returncode}:\n{said[-3000:]}")
         seconds = round(time.monotonic() - begun, 1)
-        told = [each for each in said.splitlines() if each.strip("╭╮╰╯─│ ")]
+        told = [text for each in said.splitlines() if (text := each.strip("╭╮╰╯─│ "))]
         self.note(image, line, exit=expect, seconds=seconds, said=told[-1] if told else "")
 
     def note(self, image: str, line: str, **found: Any) -> None:
