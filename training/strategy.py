@@ -5,16 +5,19 @@ training with Keras": each runs the same command over the same, shared run folde
 """
 
 import atexit
+import contextlib
 import json
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from training import run_folder
 from training.errors import TrainingError
 
 # What the others' steps end in when a machine is gone: its connections break, or its heartbeats
@@ -31,6 +34,50 @@ _TELLING = re.compile("abort|unavailable|timeout|crash|reset|refused|closed", re
 
 class WorkerLostError(TrainingError):
     """Another machine is gone: this one cannot go on, and the run can be continued by all."""
+
+    exit_code = os.EX_TEMPFAIL  # by which a cluster tells it from a failure of this one
+
+
+@contextlib.contextmanager
+def telling_losses(output: Path) -> Iterator[None]:
+    """Tell in words what TensorFlow says in a cluster when another worker is lost.
+
+    Raises:
+        WorkerLostError: it is.
+    """
+    try:
+        yield
+    except LOST as error:
+        if not in_cluster():
+            raise
+        raise WorkerLostError(
+            f"another worker is lost, or cannot be reached ({cause(error)}). "
+            f"{run_folder.last_checkpoint_text(output)}: start all workers again "
+            "with the same command"
+        ) from None
+
+
+def meet_workers(strategy: tf.distribute.Strategy, step: int) -> None:
+    """Wait until all workers are here, at the same step.
+
+    Raises:
+        WorkerLostError: one is at another step, for its storage shows older checkpoints.
+    """
+
+    @tf.function
+    def add() -> tf.Tensor:
+        context = tf.distribute.get_replica_context()
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(step, tf.int64))
+
+    if not in_cluster():
+        return
+    sums = strategy.run(add)
+    mean = int(strategy.experimental_local_results(sums)[0]) / strategy.num_replicas_in_sync
+    if mean != step:
+        raise WorkerLostError(
+            f"this worker is at step {step}, the mean of all is {mean:g}: they do not see the same "
+            "checkpoints. Start all again when the storage shows each of them the same files"
+        )
 
 
 def cause(error: tf.errors.OpError) -> str:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from training import checkpoints, run_folder, strategy
 from training.best_checkpoint import has_ceased, read_best
 from training.data import records
-from training.data.trained_on import NOTHING
+from training.data.trained_on import NOTHING, TrainedOn
 from training.errors import TrainingError
 from training.fitted_boxes import load_fitted
 from training.network.mixed_precision import choose_number_type
@@ -31,13 +31,17 @@ from training.trainer import Trainer
 
 def train_detector(settings: TrainSettings) -> int:
     """Train what the settings name; a lost worker ends the process."""
+    if strategy.in_cluster() and is_complete(settings):
+        # The other workers may have ended well, and would be waited for in vain.
+        print("this run is complete: nothing to do")
+        return 0
     try:
         train_preset(settings, choose_preset(settings))
     except strategy.WorkerLostError as error:
         # TensorFlow would wait for the lost worker when the interpreter ends, and may abort it.
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
-        os._exit(1)
+        os._exit(error.exit_code)
     return 0
 
 
@@ -64,7 +68,9 @@ def is_complete(settings: TrainSettings) -> bool:
         return False
     settings, preset = _settle_precision(settings), choose_preset(settings)
     manifest = records.load_manifest(settings.records, settings.train_split)
-    open_run(settings, preset, manifest)
+    description = _describe_run(settings, preset, manifest, NOTHING)
+    before = run_folder.read_description(settings.output)
+    _check_same_run(settings.output, before, description, manifest.count)
     newest = checkpoints.newest_whole(settings.output / "checkpoints")
     step = checkpoints.step_of(newest) if newest else 0
     schedule = plan_schedule(settings, preset, manifest.count)
@@ -90,20 +96,22 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
 
     Raises:
         TrainingError: settings out of range, records or run folder of something else.
+        WorkerLostError: another machine is gone, or sees another run folder.
     """
     settings = _settle_precision(settings)
     manifest = records.load_manifest(settings.records, settings.train_split)
     schedule = plan_schedule(settings, preset, manifest.count)
-    devices = strategy.choose_devices(settings.logical_cpus)
-    _check_devices(settings, schedule, devices.num_replicas_in_sync)
-    if strategy.is_chief(devices):
-        open_run(settings, preset, manifest)
-    print(
-        f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
-        f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}",
-        flush=True,
-    )
-    Trainer(settings, preset, schedule, manifest, devices).train()
+    with strategy.telling_losses(settings.output):
+        devices = strategy.choose_devices(settings.logical_cpus)
+        _check_devices(settings, schedule, devices.num_replicas_in_sync)
+        if strategy.is_chief(devices):
+            open_run(settings, preset, manifest)
+        print(
+            f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
+            f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}",
+            flush=True,
+        )
+        Trainer(settings, preset, schedule, manifest, devices).train()
 
 
 def _settle_precision(settings: TrainSettings) -> TrainSettings:
@@ -132,12 +140,22 @@ def _check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> N
 
 def open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest) -> None:
     """Write run.json, or check that an existing run is this one."""
-    begun = (settings.output / "run.json").exists()
-    if not begun:
-        check_pretrained(settings, preset)
-    source = None if begun else pretrained_run(settings)  # which may have moved since
+    if (settings.output / "run.json").exists():
+        description = _describe_run(settings, preset, manifest, NOTHING)
+        _continue_run(settings.output, description, manifest.count)
+        return
+    check_pretrained(settings, preset)
+    source = pretrained_run(settings)
     before = run_folder.trained_on(source) if source else NOTHING
-    description = {
+    settings.output.mkdir(parents=True, exist_ok=True)
+    description = _describe_run(settings, preset, manifest, before)
+    run_folder.write_json(settings.output / "run.json", description)
+
+
+def _describe_run(
+    settings: TrainSettings, preset: Preset, manifest: records.Manifest, before: TrainedOn
+) -> dict[str, Any]:
+    return {
         "settings": run_folder.plain_settings(settings),
         "preset": dataclasses.asdict(preset),
         "labels": list(manifest.labels),
@@ -145,11 +163,6 @@ def open_run(settings: TrainSettings, preset: Preset, manifest: records.Manifest
         "trained_on": before.also(manifest).to_dict(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }
-    if begun:
-        _continue_run(settings.output, description, manifest.count)
-    else:
-        settings.output.mkdir(parents=True, exist_ok=True)
-        run_folder.write_json(settings.output / "run.json", description)
 
 
 def _continue_run(output: Path, description: dict[str, Any], images: int) -> None:

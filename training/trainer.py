@@ -106,22 +106,21 @@ class Trainer:
         if has_ceased(self.settings, schedule, self.best.metrics, first):
             print(f"this run has stopped early at step {first}: --stop-early 0 goes on")
             return
+        strategy.meet_workers(self.strategy, first)
         if self.is_chief:
             run_folder.rewind(self.settings.output, first)
         self.map50 = run_folder.last_map50(self.settings.output)
         try:
             with self._writer().as_default(), self._progress(first) as progress:
                 self._train(first, progress)
+            # Not before the chief has written everything: a chief lost sooner begins anew with all.
+            strategy.meet_workers(self.strategy, self.step)
         except KeyboardInterrupt:
             # Of several workers each would stop at another step: their last checkpoint counts.
             if not strategy.in_cluster():
                 self._save()
                 print(f"stopped at step {self.step}: the same command continues")
             raise
-        except strategy.LOST as error:
-            if not strategy.in_cluster():
-                raise
-            raise strategy.WorkerLostError(self._lost(error)) from None
 
     def _train(self, first: int, progress: Progress) -> None:
         batches = iter(self._batches(skip=first * self.schedule.batch_size))
@@ -257,13 +256,6 @@ class Trainer:
         if speed:
             facts["img/s"] = f"{speed:.1f}"
         return facts | self.map50
-
-    def _lost(self, error: tf.errors.OpError) -> str:
-        return (
-            f"another worker is lost, or cannot be reached ({strategy.cause(error)}). "
-            f"{run_folder.last_checkpoint_text(self.settings.output)}: start all workers again "
-            "with the same command"
-        )
 
     def _end_part(self, step: int) -> bool:
         """Measure and save what is due; whether the run ends here."""

@@ -1,26 +1,31 @@
 """Runs of the command line that are killed with SIGKILL, continued, and compared with one that
 was not; on one machine, and as two workers on loopback."""
 
+import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
-from training import checkpoints, train
+from tests.conftest import PROJECT
+from training import checkpoints
 
+JOB = PROJECT / "deploy" / "training" / "job.yaml"
 TINY = Path(__file__).with_name("tiny_training.py")
 STEPS = 8  # four epochs of two steps of four images
 WITHIN = 600.0  # seconds for any run; it takes some twenty
-LOST_WITHIN = 120.0  # seconds in which a worker that lost the other ends; 2 to 16 were measured
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +37,17 @@ def command(records_folder: Path) -> list[str]:
     return [sys.executable, str(TINY), "train", str(records_folder), *options.split()]
 
 
-def _start(command: list[str], output: Path, **environment: str) -> subprocess.Popen[str]:
-    project = str(Path(train.__file__).parent.parent)
-    return subprocess.Popen(
+def _run(command: list[str], output: Path, **environment: str) -> tuple[int, str]:
+    done = subprocess.run(
         [*command, "--output", str(output)],
-        env=os.environ | {"PYTHONPATH": project} | environment,
+        env=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        timeout=WITHIN,
+        check=False,
     )
-
-
-def _run(command: list[str], output: Path, **environment: str) -> tuple[int, str]:
-    process = _start(command, output, **environment)
-    text, _ = process.communicate(timeout=WITHIN)
-    return process.returncode, text
+    return done.returncode, done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -105,56 +106,88 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 def test_a_lost_worker_ends_the_other_and_both_continue(
     command: list[str], uninterrupted: Path, tmp_path: Path
 ) -> None:
-    """First the chief loses the other, then the other the chief. And what the two workers come to
-    in the end is what one process comes to."""
+    """As the Job has it, which starts an index again whatever ended it: first the chief loses the
+    other, then the other the chief. And what the two workers come to in the end is what one process
+    comes to."""
     output = tmp_path / "run"
-    _lose(1, at=3, workers=_start_pair(command, output, {1: {"KILL_AT": "3"}}))
-    text = _lose(0, at=5, workers=_start_pair(command, output, {0: {"KILL_AT": "5"}}))
-    assert "at step 2 of 8" in text
-    workers = _start_pair(command, output, {})
-    texts = [worker.communicate(timeout=WITHIN)[0] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(texts)
-    assert "at step 4 of 8" in texts[0]
+    ends = _run_job(command, output, {(1, 0): "3", (0, 1): "5"})
+    killed = [end for end in ends if end.code == -signal.SIGKILL]
+    lost = [end for end in ends if end.code == os.EX_TEMPFAIL]
+    assert [(end.index, end.attempt) for end in killed] == [(1, 0), (0, 1)]
+    assert len(lost) + len(killed) + 2 == len(ends), [(end.index, end.code) for end in ends]
+    for end in lost:
+        assert "error: another worker is lost, or cannot be reached (" in end.text
+        assert "start all workers again" in end.text
+        assert "Traceback" not in end.text
+    assert {end.index for end in lost} == {0, 1}
+    assert "The last checkpoint is that of step 2" in _last(lost, 0)
+    assert "The last checkpoint is that of step 4" in _last(lost, 1)
+    well = [end for end in ends if end.code == 0]
+    assert "at step 4 of 8" in _last(well, 0)
+    [one], [other] = (re.findall("^weights (.*)$", _last(well, i), re.MULTILINE) for i in (0, 1))
+    assert one == other
     assert json.loads((output / "metrics.json").read_text())["images"] == 4
+    assert (output / "report" / "index.html").exists()
     _assert_same_numbers(_variables(output), _variables(uninterrupted))
 
 
-def _lose(victim: int, at: int, workers: list[subprocess.Popen[str]]) -> str:
-    """One kills itself; what the other says then."""
-    other = workers[1 - victim]
-    assert workers[victim].wait(timeout=WITHIN) == -signal.SIGKILL
-    text, _ = other.communicate(timeout=LOST_WITHIN)
-    workers[victim].communicate()
-    assert other.returncode == 1, text
-    assert "error: another worker is lost, or cannot be reached (" in text
-    assert f"The last checkpoint is that of step {at - 1}: start all workers again" in text
-    assert "Traceback" not in text
-    return text
+def _last(ends: list["End"], index: int) -> str:
+    return next(end.text for end in reversed(ends) if end.index == index)
 
 
-def _start_pair(
-    command: list[str], output: Path, environments: dict[int, dict[str, str]]
-) -> list[subprocess.Popen[str]]:
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
-    return [
-        _start(
-            command, output, TF_CONFIG=_tf_config(addresses, index), **environments.get(index, {})
-        )
-        for index in (0, 1)
-    ]
+@dataclasses.dataclass(frozen=True)
+class End:
+    """How a pod's process ended."""
+
+    index: int
+    attempt: int
+    code: int
+    text: str
 
 
-def _tf_config(addresses: list[str], index: int) -> str:
-    task = {"type": "worker", "index": index}
-    return json.dumps({"cluster": {"worker": addresses}, "task": task})
+def _run_job(command: list[str], output: Path, kills: dict[tuple[int, int], str]) -> list[End]:
+    """Until both indexes have ended well; who kills itself at which step, by index and attempt."""
+    address = f"127.0.0.1:{_free_tens()}{{index}}"
+    ends: list[End] = []
+    with ThreadPoolExecutor() as pool:
+
+        def keep_alive(index: int) -> None:
+            for attempt in range(6):
+                kill = {"KILL_AT": kills[index, attempt]} if (index, attempt) in kills else {}
+                words = _as_the_manifest_says(command, address)
+                code, text = _run(words, output, JOB_COMPLETION_INDEX=str(index), **kill)
+                ends.append(End(index, attempt, code, text))
+                if code == 0:
+                    return
+
+        for done in [pool.submit(keep_alive, index) for index in (0, 1)]:
+            done.result()
+    return ends
 
 
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+def _as_the_manifest_says(command: list[str], address: str) -> list[str]:
+    """The command of deploy/training/job.yaml with this training, and what it has elsewhere."""
+    [job, *_] = yaml.safe_load_all(JOB.read_text())
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    start, train_words = container["command"], container["args"]
+    assert start[-1] == "--"
+    assert train_words == ["python", "-m", "training", "train", *train_words[4:]]
+    assert train_words[5] == "--output"
+    assert start[0] == "python"
+    places = {"train-{index}.train:2222": address}
+    return [sys.executable, *(places.get(word, word) for word in start[1:]), *command]
+
+
+def _free_tens() -> int:
+    """Of two ports that differ in their last digit, 0 and 1, all digits but that."""
+    while True:
+        tens = random.SystemRandom().randrange(2000, 3200)
+        try:
+            for index in (0, 1):
+                socket.create_server(("127.0.0.1", 10 * tens + index)).close()
+        except OSError:
+            continue
+        return tens
 
 
 def _assert_same_numbers(one: dict[str, Any], other: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -58,3 +59,43 @@ def test_another_tf_config(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 )
 def test_of_an_error_the_telling_line_is_shown(message: str, cause: str) -> None:
     assert strategy.cause(tf.errors.UnavailableError(None, None, message)).startswith(cause)
+
+
+def test_what_a_lost_worker_raises_is_told_in_a_cluster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lost = tf.errors.UnavailableError(None, None, "connection reset by peer")
+    monkeypatch.setenv("TF_CONFIG", "{}")
+    with pytest.raises(tf.errors.UnavailableError), strategy.telling_losses(tmp_path):
+        raise lost
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    with (
+        pytest.raises(
+            strategy.WorkerLostError, match=r"reset by peer.*There is no checkpoint"
+        ) as told,
+        strategy.telling_losses(tmp_path),
+    ):
+        raise lost
+    assert told.value.exit_code == 75  # which deploy/training/job.yaml names
+
+
+@dataclasses.dataclass
+class Cluster:
+    """Two workers whose steps have this sum."""
+
+    total: int
+    num_replicas_in_sync: int = 2
+
+    def run(self, add: object) -> int:
+        return self.total
+
+    def experimental_local_results(self, value: int) -> tuple[int]:
+        return (value,)
+
+
+def test_workers_that_see_other_checkpoints_do_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    strategy.meet_workers(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), 4)
+    strategy.meet_workers(Cluster(8), 4)
+    with pytest.raises(strategy.WorkerLostError, match="is at step 4, the mean of all is 3: they"):
+        strategy.meet_workers(Cluster(6), 4)

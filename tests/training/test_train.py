@@ -1,6 +1,7 @@
 """Real training steps on rendered smears: resumed, on two replicas, in other number types."""
 
 import dataclasses
+import json
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -445,3 +446,34 @@ def test_nothing_to_do_in_a_complete_run(
     trainer.steps.assign(trainer.schedule.total_steps)
     trainer.train()
     assert "complete" in capsys.readouterr().out
+
+
+def test_a_worker_of_a_complete_run_waits_for_nobody(
+    records_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The others may have ended well, and a cluster does not start those again."""
+    settings = _settings(records_folder, tmp_path, epochs=1)
+    train.open_run(settings, SSD_COMPACT, records.load_manifest(records_folder, "train"))
+    steps = tf.train.Checkpoint(steps=tf.Variable(2))
+    checkpoints.save_checkpoint(steps, tmp_path / "checkpoints", 2)
+    cluster = {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}
+    config = {"cluster": cluster, "task": {"type": "worker", "index": 1}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    assert train.train_detector(settings) == 0
+    assert capsys.readouterr().out == "this run is complete: nothing to do\n"
+    with pytest.raises(TrainingError, match="--seed"):
+        train.train_detector(dataclasses.replace(settings, seed=1))
+
+
+def test_who_asks_whether_a_run_is_complete_does_not_extend_it(
+    records_folder: Path, tmp_path: Path
+) -> None:
+    """Several workers ask at the same time, and only one of them may write."""
+    settings = _settings(records_folder, tmp_path, epochs=1)
+    train.open_run(settings, SSD_COMPACT, records.load_manifest(records_folder, "train"))
+    before = (tmp_path / "run.json").read_bytes()
+    assert not train.is_complete(dataclasses.replace(settings, epochs=2))
+    assert (tmp_path / "run.json").read_bytes() == before

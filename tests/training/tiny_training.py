@@ -1,18 +1,21 @@
 """`python -m training` with a network that trains in milliseconds, for tests that need processes.
 
 With KILL_AT in the environment the process kills itself with SIGKILL after that step, with KILL_IN
-where it calls that function (training.disk.write_file). With FORK it does not run once: each line
-that comes in is the environment of a run in a fork, which saves TensorFlow's import; what comes out
-after it is "exit" and its code. The tests that need no process take `backbone` from here.
+where it calls that function (training.disk.write_file). A worker of several tells at its end what
+its weights are. With FORK it does not run once: each line that comes in is the environment of a run
+in a fork, which saves TensorFlow's import; what comes out after it is "exit" and its code. The
+tests that need no process take `backbone` from here.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import os
 import signal
 import sys
 
+import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -21,6 +24,7 @@ from training.evaluation import report, summaries
 from training.network import model
 from training.network.presets import PRESETS, SSD_COMPACT, Preset
 from training.progress import Progress
+from training.trainer import Trainer
 
 
 def backbone(image: tf.Tensor, preset: Preset) -> list[tf.Tensor]:
@@ -37,6 +41,12 @@ def _advance_or_die(progress: Progress) -> None:
     _advance(progress)
     if progress.step == int(os.environ.get("KILL_AT", -1)):
         _die()
+
+
+def _train_and_tell(trainer: Trainer) -> None:
+    _train(trainer)
+    weights = b"".join(np.asarray(weight).tobytes() for weight in trainer.network.weights)
+    print("weights", hashlib.sha256(weights).hexdigest(), flush=True)
 
 
 def _die(*_: object, **__: object) -> None:
@@ -72,6 +82,9 @@ if __name__ == "__main__":
     make_tiny()
     _advance = Progress.advance
     Progress.advance = _advance_or_die  # type: ignore[method-assign,assignment]
+    if "TF_CONFIG" in os.environ:
+        _train = Trainer.train
+        Trainer.train = _train_and_tell  # type: ignore[method-assign,assignment]
     if "FORK" in os.environ:
         _fork_runs()
     sys.exit(_run_main())

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from training import fit, train
+from training import fit, strategy, train
 from training.data import check, records, records_writer
 from training.data.annotations import Dataset
 from training.data.folder_settings import FolderSettings
@@ -57,6 +57,11 @@ def run_photos(settings: RunSettings) -> int:
     Raises:
         TrainingError: a step cannot be taken; what was done before stays.
     """
+    if strategy.in_cluster():
+        raise TrainingError(
+            "`training run` is for one machine, and TF_CONFIG in the environment names several: "
+            "write records on one of them, then `training train` on all (docs/training-cluster.md)"
+        )
     training = _train_settings(settings)
     check_output(settings)
     check_ranges(training)

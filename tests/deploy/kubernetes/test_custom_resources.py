@@ -14,6 +14,7 @@ from tests.conftest import PROJECT
 from tests.deploy.kubernetes.conftest import Helm, Render
 
 KSERVE = PROJECT / "deploy" / "kserve" / "detector.yaml"
+TRAINING = PROJECT / "deploy" / "training" / "trainjob.yaml"
 GROUPS = (
     "keda.sh/v1alpha1",
     "monitoring.coreos.com/v1",
@@ -86,6 +87,15 @@ def test_their_own_schemas_take_them(custom: list[dict[str, Any]], validate: Val
     assert "AnalysisTemplate" in kinds
     for each in [*custom, *kserve()]:
         validate(each)
+
+
+def test_kubeflows_own_schema_takes_the_training(validate: Validate) -> None:
+    """The TrainJob; for the runtime that it names no schema is at hand."""
+    _, job = yaml.safe_load_all(TRAINING.read_text())
+    validate(job)
+    job["spec"]["trainer"]["numNode"] = 2
+    with pytest.raises(jsonschema.ValidationError, match="numNode"):
+        validate(job)
 
 
 def test_the_rules_of_prometheus_are_those_that_are_tested(custom: list[dict[str, Any]]) -> None:

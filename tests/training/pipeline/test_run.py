@@ -188,3 +188,11 @@ def test_only_its_own_folder_is_written_to(photos: Path, tmp_path: Path) -> None
     assert "nothing that this command began" in refused(RunSettings((photos,), output=tmp_path))
     inside = RunSettings((photos,), output=photos / "mine")
     assert "lies in the photos' folder" in refused(inside)
+
+
+def test_several_machines_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All of them would write the same records."""
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
+    with pytest.raises(TrainingError, match=r"for one machine, and TF_CONFIG .* names several"):
+        pipeline.run_photos(RunSettings((tmp_path,), output=tmp_path / "mine"))
+    assert not (tmp_path / "mine").exists()
