@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -72,15 +72,20 @@ class Findings:
 
     def to_dict(self) -> dict[str, object]:
         """The figures, ready for json."""
+        names = self.metrics.names
         sizes = {
-            where: {name: asdict(each) for name, each in of_where.items()}
+            where: {
+                name: {"objects": each.objects, names[0]: each.map50, names[1]: each.map}
+                for name, each in of_where.items()
+            }
             for where, of_where in self.sizes.items()
         }
         return self.metrics.to_dict() | ({"sizes": sizes} if sizes else {})
 
     def format_tables(self) -> str:
         """mAP over all classes, of each class, and by size, a line each."""
-        tables = [sizes_table(sizes, where) for where, sizes in self.sizes.items()]
+        names = self.metrics.names
+        tables = [sizes_table(sizes, where, names) for where, sizes in self.sizes.items()]
         return "\n\n".join([metrics_table(self.metrics), *tables])
 
     @property

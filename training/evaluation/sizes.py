@@ -73,12 +73,15 @@ def _count_objects(truth: list[Truth], low: float, high: float) -> int:
     return count
 
 
-def sizes_table(sizes: dict[str, OfSize], where: str) -> str:
-    """A line for each size."""
-    lines = [f"{where:24}  objects  mAP@0.5  mAP@[.5:.95]"]
+def sizes_table(sizes: dict[str, OfSize], where: str, names: tuple[str, str]) -> str:
+    """A line for each size; names: `Metrics.names`."""
+    first, second = (len(name) for name in names)
+    lines = [f"{where:24}  objects  {'  '.join(names)}"]
     for name, each in sizes.items():
         low, high = (int(end**0.5) for end in SIZES[name])
         ends = {"small": f"below {high}x{high}", "large": f"from {low}x{low} on"}
         label = f"{name}, {ends.get(name, f'{low}x{low} to {high}x{high}')}"
-        lines.append(f"{label:24}  {each.objects:7}  {each.map50:7.3f}  {each.map:12.3f}")
+        lines.append(
+            f"{label:24}  {each.objects:7}  {each.map50:{first}.3f}  {each.map:{second}.3f}"
+        )
     return "\n".join(lines)

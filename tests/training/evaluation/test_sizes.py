@@ -7,6 +7,7 @@ from training.evaluation.score import Detected, Truth
 from training.evaluation.sizes import scale_to_input, score_sizes, sizes_table
 
 LABELS = ("cell",)
+NAMES = ("mAP@0.5", "mAP@[.5:.95]")
 SMALL, MEDIUM, LARGE = [0, 0, 20, 20], [100, 100, 160, 160], [200, 200, 400, 400]
 BOXES = np.array([SMALL, MEDIUM, LARGE], np.float32)
 
@@ -54,7 +55,7 @@ def test_what_the_network_sees(resize: str, counts: dict[str, int]) -> None:
 
 
 def test_as_a_table() -> None:
-    table = sizes_table(score_sizes([truth_of()], [found(1, 2)], LABELS), "in the photo")
+    table = sizes_table(score_sizes([truth_of()], [found(1, 2)], LABELS), "in the photo", NAMES)
     lines = table.splitlines()
     assert lines[0] == "in the photo              objects  mAP@0.5  mAP@[.5:.95]"
     assert lines[1] == "small, below 32x32              1    0.000         0.000"
