@@ -44,7 +44,7 @@ def make_config(workers: int, address: str, index: str) -> str:
     return json.dumps({"cluster": {"worker": addresses}, "task": task})
 
 
-def wait_for_names(addresses: list[str], seconds: float) -> None:
+def _wait_for_names(addresses: list[str], seconds: float) -> None:
     """Wait until each host has an address.
 
     Raises:
@@ -78,7 +78,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         config = make_config(arguments.workers, arguments.address, os.environ.get(INDEX, ""))
-        wait_for_names(json.loads(config)["cluster"]["worker"], arguments.seconds)
+        _wait_for_names(json.loads(config)["cluster"]["worker"], arguments.seconds)
         os.execvpe(arguments.command[0], arguments.command, os.environ | {"TF_CONFIG": config})
     except TimeoutError as error:
         print(f"error: {error}", file=sys.stderr)
