@@ -53,7 +53,7 @@ test-others: .venv/.test
 lint: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy client demo learning serving training benchmarks app.py tests
+	$(BIN)/mypy bulk client demo learning serving training benchmarks app.py tests
 	$(BIN)/mypy model_repository/preprocess/1
 	$(BIN)/mypy model_repository/postprocess/1
 

@@ -38,11 +38,21 @@ def open_store(repository: str | Path) -> Store:
         StoreError: the address is malformed. Nothing is opened yet.
     """
     text = str(repository)
+    place = parse_address(text)
+    return FolderStore(text) if place is None else ObjectStore(text, place)
+
+
+def parse_address(text: str, of: str = "model repository") -> Place | None:
+    """What a bucket's address says; None for the path of a folder. `of` what, a message says.
+
+    Raises:
+        StoreError: the address is malformed.
+    """
     scheme = re.match(r"([a-z0-9]+):/", text)
     if scheme is None:
-        return FolderStore(text)
+        return None
     pattern = ADDRESSES.get(scheme[1])
     match = pattern.fullmatch(text.rstrip("/")) if pattern else None
     if match is None:
-        raise StoreError(f"{text} is no address of a model repository: expected {FORMS}")
-    return ObjectStore(text, Place(scheme[1], **match.groupdict()))
+        raise StoreError(f"{text} is no address of a {of}: expected {FORMS}")
+    return Place(scheme[1], **match.groupdict())

@@ -67,9 +67,14 @@ class Bucket:
 
     def stamps(self) -> dict[str, str]:
         """Each object's path, and its tag or else its time."""
+        return {path: stamp for path, _, stamp in self.entries()}
+
+    def entries(self) -> Iterator[tuple[str, int, str]]:
+        """Each object's path, its bytes, and its tag or else its time; a page is held at a time."""
         with self._translate_errors():
-            listed = obstore.list(self._client).collect()
-        return {str(one["path"]): one["e_tag"] or f"{one['last_modified']}" for one in listed}
+            for page in obstore.list(self._client, chunk_size=1000):
+                for one in page:
+                    yield one["path"], one["size"], one["e_tag"] or f"{one['last_modified']}"
 
     def get(self, path: str) -> tuple[str | None, bytes]:
         """An object's tag and content."""

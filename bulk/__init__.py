@@ -1,0 +1,1 @@
+"""The command `python -m bulk`: detection over a folder or bucket of millions of photos."""
