@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, as_completed
 
 from bulk.errors import BulkError, UsageError
@@ -21,7 +20,6 @@ from serving.errors import ServingError, first_line
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # until a cluster has a first worker
 AHEAD = 2  # parts for each worker that are handed out: the next one waits where it is worked on
-TRIES = 3  # workers that a part may cost
 
 
 @contextmanager
@@ -38,13 +36,12 @@ def open_workers(cluster: str | None, workers: int) -> Iterator[Client]:
     """
     # What goes wrong is told once, in a sentence.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set({"distributed.scheduler.allowed-failures": TRIES - 1}):
-        if cluster is None:
-            with _start_here(workers) as here, Client(here) as client:
-                yield client
-        else:
-            with _connect(cluster) as client:
-                yield client
+    if cluster is None:
+        with _start_here(workers) as here, Client(here) as client:
+            yield client
+    else:
+        with _connect(cluster) as client:
+            yield client
 
 
 def detect_parts(
@@ -81,7 +78,7 @@ def _outcome(future: Future) -> Done | str:
     if error is None:
         return future.result()
     if isinstance(error, KilledWorker):
-        return f"{TRIES} workers ended, one after the other, while they were at it"
+        return "workers ended, one after the other, while they were at it"
     cause = error.__cause__ or error  # Dask wraps what it cannot load
     return (
         f"{type(cause).__name__}: {first_line(cause)} (a worker needs what is installed here, in "
