@@ -55,7 +55,7 @@ class Settings:
 
 def measure_pace(settings: Settings) -> dict[str, Any]:
     """The figures of each command, medians and quartiles over its turns."""
-    commands = choose_commands(settings)
+    commands = _choose_commands(settings)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         few, many = (_make_folder(settings, Path(folder), n) for n in _sizes(settings))
@@ -68,7 +68,7 @@ def measure_pace(settings: Settings) -> dict[str, Any]:
     return {name: _summarize(turns) for name, turns in found.items()}
 
 
-def choose_commands(settings: Settings) -> Mapping[str, Command]:
+def _choose_commands(settings: Settings) -> Mapping[str, Command]:
     """What is compared: from photos and a folder for results to a command line."""
     part = str(settings.part)
     commands: dict[str, Command] = {

@@ -12,7 +12,11 @@ from typing import Any
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # else it tells its makers of each start
 WORKERS = len(os.sched_getaffinity(0))
-HERE = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+HERE: dict[str, Any] = {
+    "include_dashboard": False,
+    "log_to_driver": False,
+    "logging_level": "ERROR",
+}
 
 
 OPENED: list[Any] = []  # this process's detector, of one thread
@@ -37,13 +41,13 @@ class Batches:
         return {"done": [detect_part(self.repository, list(batch["path"]))]}
 
 
-def run_pool(parts: list[list[str]], repository: str) -> Iterator[int]:
+def _run_pool(parts: list[list[str]], repository: str) -> Iterator[int]:
     """Processes of the standard library, which replaces none that is lost."""
     with get_context("spawn").Pool(WORKERS) as pool:
         yield from pool.starmap(detect_part, [(repository, part) for part in parts])
 
 
-def run_dask(parts: list[list[str]], repository: str) -> Iterator[int]:
+def _run_dask(parts: list[list[str]], repository: str) -> Iterator[int]:
     """Dask's tasks."""
     from distributed import Client, LocalCluster
 
@@ -53,7 +57,7 @@ def run_dask(parts: list[list[str]], repository: str) -> Iterator[int]:
         yield from client.gather(futures)
 
 
-def run_ray(parts: list[list[str]], repository: str) -> Iterator[int]:
+def _run_ray(parts: list[list[str]], repository: str) -> Iterator[int]:
     """Ray's tasks."""
     import ray
 
@@ -62,7 +66,7 @@ def run_ray(parts: list[list[str]], repository: str) -> Iterator[int]:
     yield from ray.get([detect.remote(repository, part) for part in parts])
 
 
-def run_ray_data(parts: list[list[str]], repository: str) -> Iterator[int]:
+def _run_ray_data(parts: list[list[str]], repository: str) -> Iterator[int]:
     """Ray Data: a data set mapped by actors."""
     import ray
 
@@ -82,7 +86,7 @@ def main(engine: str, photos: str, repository: str, size: str) -> int:
     """Run one. Exit code 1: not all photos were done."""
     paths = sorted(map(str, Path(photos).iterdir()))
     parts = [paths[at : at + int(size)] for at in range(0, len(paths), int(size))]
-    engines = {"pool": run_pool, "dask": run_dask, "ray": run_ray, "ray_data": run_ray_data}
+    engines = {"pool": _run_pool, "dask": _run_dask, "ray": _run_ray, "ray_data": _run_ray_data}
     return int(sum(engines[engine](parts, repository)) != len(paths))
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, Security, as_completed
 
 from bulk.errors import BulkError, UsageError
@@ -19,6 +20,8 @@ from serving.errors import ServingError, first_line
 
 CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # until a cluster has a first worker
+# Of a worker. Dask's own has freed memory given back at once, which costs an eighth of the pace.
+ENVIRONMENT = {"OMP_NUM_THREADS": 1}
 AHEAD = 2  # parts for each worker that are handed out: the next one waits where it is worked on
 
 
@@ -88,16 +91,17 @@ def _outcome(future: Future) -> Done | str:
 
 def _start_here(workers: int) -> LocalCluster:
     """Start processes that answer only to who has this run's key, which is kept in memory."""
-    return LocalCluster(
-        n_workers=workers,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        protocol="tls://",
-        security=Security.temporary(),
-        dashboard_address=None,
-        memory_limit=None,  # a photo may need much for a moment
-        silence_logs=logging.CRITICAL,
-    )
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}):
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),
+            dashboard_address=None,
+            memory_limit=None,  # a photo may need much for a moment
+            silence_logs=logging.CRITICAL,
+        )
 
 
 def _connect(address: str) -> Client:
