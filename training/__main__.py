@@ -76,6 +76,12 @@ COMMANDS = {
         "VetSettings",
         "say whether new annotations can be believed, or are swapped, shifted or copies",
     ),
+    "prelabel": Command(
+        "labelling.prelabel",
+        "prelabel_photos",
+        "PrelabelSettings",
+        "write a model's boxes for photos, to correct instead of to draw",
+    ),
     "render": Command(
         "render.smears",
         "render_smears",

@@ -14,12 +14,13 @@ import dataclasses
 import itertools
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from training import disk
 from training.data import annotations
-from training.data.annotations import Dataset
+from training.data.annotations import Annotation, Dataset
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 from training.data.problems import DataError, describe_problems
@@ -61,32 +62,32 @@ def _write_split(dataset: Dataset, output: Path) -> None:
     """
     annotations.check_usable(dataset)
     output.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_to_coco(dataset, output.parent), indent=1)
+    names = [_relative(item.image_path, output.parent) for item in dataset.annotations]
+    text = json.dumps(to_coco(dataset.annotations, names, dataset.labels), indent=1)
     _check_output(output)
     disk.write_file(output, text)
 
 
-def _to_coco(dataset: Dataset, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """A split as COCO's three lists, with file names seen from `folder`."""
-    names = [_relative(annotation.image_path, folder) for annotation in dataset.annotations]
+def to_coco(
+    items: Sequence[Annotation], names: Sequence[str], labels: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """COCO's three lists of images, each with its file_name."""
     ids = itertools.count(1)
     return {
         "images": [
             {"id": number, "file_name": name, "width": item.width, "height": item.height}
-            for number, (name, item) in enumerate(zip(names, dataset.annotations, strict=True), 1)
+            for number, (name, item) in enumerate(zip(names, items, strict=True), 1)
         ],
-        "categories": [
-            {"id": number, "name": label} for number, label in enumerate(dataset.labels, 1)
-        ],
+        "categories": [{"id": number, "name": label} for number, label in enumerate(labels, 1)],
         "annotations": [
-            {"id": next(ids), "image_id": number, **_object(item, row, dataset.labels)}
-            for number, item in enumerate(dataset.annotations, 1)
+            {"id": next(ids), "image_id": number, **_object(item, row, labels)}
+            for number, item in enumerate(items, 1)
             for row in range(len(item.labels))
         ],
     }
 
 
-def _object(item: annotations.Annotation, row: int, labels: tuple[str, ...]) -> dict[str, Any]:
+def _object(item: Annotation, row: int, labels: Sequence[str]) -> dict[str, Any]:
     x1, y1, x2, y2 = item.boxes_xyxy[row].tolist()
     return {
         "category_id": labels.index(item.labels[row]) + 1,

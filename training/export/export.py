@@ -92,6 +92,14 @@ def export_run(settings: ExportSettings) -> int:
     return 0
 
 
+def convert_run(run: Path) -> onnx.ModelProto:
+    """A run's newest checkpoint as ONNX in float32, with the card as metadata."""
+    network, preset, labels = run_folder.load_network(run)
+    detector = model.Detector(network, preset)
+    card = _make_card(run, preset, labels, detector.keep)
+    return _to_onnx(_serving_function(detector, preset.input_size), card)
+
+
 def _find_val(settings: ExportSettings) -> records.Manifest | None:
     """The validation split, to measure the reference on; None, and said, where there is none."""
     description = run_folder.read_description(settings.run)

@@ -83,12 +83,14 @@ def _read_files(manifest: records.Manifest) -> Iterator[bytes]:
                 bar.update()
 
 
-def detect_file(network: OnnxNetwork, file: bytes) -> tuple[np.ndarray, np.ndarray, Any]:
+def detect_file(
+    network: OnnxNetwork, file: bytes, score_threshold: float = SCORE_THRESHOLD
+) -> tuple[np.ndarray, np.ndarray, Any]:
     """What the network sees of a file, [1, S, S, 3], its size, [1, 2], and what is detected."""
     size = network.input_size
     seen, sizes = _preprocessing.preprocess([file], size, size, MAX_PIXELS, network.resize)
     outputs = network(seen)
-    settings = _postprocessing.Settings(SCORE_THRESHOLD, network.iou_threshold, MAX_DETECTIONS)
+    settings = _postprocessing.Settings(score_threshold, network.iou_threshold, MAX_DETECTIONS)
     boxes, scores = outputs["boxes"][0], outputs["scores"][0]
     found = _postprocessing.detect(
         boxes, scores, sizes[0], settings, network.resize, network.voting_iou

@@ -13,13 +13,13 @@ import dataclasses
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
 from training.data import annotations, problems
+from training.data.formats.voc_writer import encode_voc
 from training.render import microscope, stains
 from training.render.stains import PLATELET, RBC, WBC
 
@@ -101,7 +101,7 @@ def _write_folder(settings: RenderSettings) -> None:
         image_bgr, boxes_xyxy, classes = render_photo(rng, (settings.width, settings.height))
         (settings.output / f"JPEGImages/{image_id}.jpg").write_bytes(microscope.encode(image_bgr))
         names = [settings.labels[kind] for kind in classes]
-        xml = _annotation_xml(f"{image_id}.jpg", image_bgr.shape[:2], boxes_xyxy, names)
+        xml = encode_voc(f"{image_id}.jpg", image_bgr.shape[:2], boxes_xyxy, names)
         (settings.output / f"Annotations/{image_id}.xml").write_bytes(xml)
     _write_splits(settings, image_ids)  # last: without it nothing takes the folder for whole
 
@@ -127,31 +127,6 @@ def _write_splits(settings: RenderSettings, image_ids: list[str]) -> None:
     for name, ids in splits.items():
         path = settings.output / f"ImageSets/Main/{name}.txt"
         path.write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
-
-
-def _annotation_xml(
-    filename: str, shape: tuple[int, ...], boxes_xyxy: np.ndarray, labels: list[str]
-) -> bytes:
-    """A Pascal VOC annotation.
-
-    shape: height and width of the image, pixels.
-    boxes_xyxy: [N, 4] whole pixels, continuous edges from 0; VOC counts from 1, last included.
-    """
-    root = ElementTree.Element("annotation")
-    ElementTree.SubElement(root, "filename").text = filename
-    _append(root, "size", {"width": shape[1], "height": shape[0], "depth": 3})
-    for (x1, y1, x2, y2), label in zip(boxes_xyxy.astype(int).tolist(), labels, strict=True):
-        element = _append(root, "object", {"name": label, "difficult": 0, "truncated": 0})
-        _append(element, "bndbox", {"xmin": x1 + 1, "ymin": y1 + 1, "xmax": x2, "ymax": y2})
-    ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8")
-
-
-def _append(parent: ElementTree.Element, tag: str, fields: dict) -> ElementTree.Element:
-    element = ElementTree.SubElement(parent, tag)
-    for name, value in fields.items():
-        ElementTree.SubElement(element, name).text = str(value)
-    return element
 
 
 def render_photo(
