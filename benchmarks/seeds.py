@@ -49,12 +49,13 @@ def summarise(cards: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "steps": first["step"],
         "photos of val": first["metrics"]["images"],
         "seeds": seeds,
-        "float32": _spread([card["metrics_float32"] for card in cards]),
-        "int8": _spread([card["metrics"] for card in cards]),
+        "float32": spread_metrics([card["metrics_float32"] for card in cards]),
+        "int8": spread_metrics([card["metrics"] for card in cards]),
     }
 
 
-def _spread(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
+def spread_metrics(metrics: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Each figure of the seeds, their mean and deviation, by name."""
     found = {}
     for name in METRICS:
         values = [round(each[name], 4) for each in metrics]

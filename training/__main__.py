@@ -82,6 +82,12 @@ COMMANDS = {
         "PrelabelSettings",
         "write a model's boxes for photos, to correct instead of to draw",
     ),
+    "select": Command(
+        "labelling.select",
+        "select_photos",
+        "SelectSettings",
+        "choose the photos that are worth labelling first",
+    ),
     "render": Command(
         "render.smears",
         "render_smears",

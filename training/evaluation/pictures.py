@@ -77,14 +77,32 @@ def draw_panels(
     Returns:
         two images uint8 [h, w, 3], RGB.
     """
-    longest = max(image.shape[:2])
-    scale = float(np.clip(longest, *side)) / longest
-    size = tuple(max(1, round(scale * extent)) for extent in image.shape[1::-1])
-    photo = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    photo, scale = _resize(image, side)
     return (
         _photo(photo, truth_marks(truth, detected, outcome, labels), scale),
         _photo(photo, detection_marks(truth, detected, outcome, labels), scale),
     )
+
+
+def draw_detections(
+    image: np.ndarray, detected: Detected, labels: Sequence[str], side: tuple[int, int]
+) -> np.ndarray:
+    """All detections on a copy of the image, where nobody knows which are right.
+
+    Arguments and result as for `draw_panels`.
+    """
+    photo, scale = _resize(image, side)
+    boxes = zip(detected.boxes_xyxy, detected.classes, strict=True)
+    return _photo(photo, [(box, k, "solid", class_text(labels, k)) for box, k in boxes], scale)
+
+
+def _resize(image: np.ndarray, side: tuple[int, int]) -> tuple[np.ndarray, float]:
+    """A copy whose longer side is between these two, and by how much it is scaled."""
+    longest = max(image.shape[:2])
+    scale = float(np.clip(longest, *side)) / longest
+    size = tuple(max(1, round(scale * extent)) for extent in image.shape[1::-1])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(image, size, interpolation=how), scale
 
 
 _Mark = tuple[np.ndarray, int, str, str]  # box xyxy, class, line, text

@@ -44,6 +44,16 @@ def test_boxes_stand_where_they_belong() -> None:
         assert (columns.min(), columns.max()) == pytest.approx((20, 100), abs=2)
 
 
+def test_detections_alone_are_drawn_where_they_belong() -> None:
+    detected = Detected("a", BOXES, np.full(2, 0.9), np.array([0, 1]))
+    picture = pictures.draw_detections(PHOTO, detected, LABELS, (400, 400))
+    assert picture.shape == (200, 400, 3)
+    for k, box in enumerate(2 * BOXES):
+        rows, columns = np.nonzero(_near(picture, pictures.colour(k)))
+        edges = (columns.min(), rows.min(), columns.max(), rows.max())
+        assert edges == pytest.approx(box.tolist(), abs=2)
+
+
 def test_mistakes_are_told_without_colour() -> None:
     """A right box has one thin line, a missed one dashes, a false one a cross inside."""
     right, missed, false = _panels([0], [0])[0], _panels([0], [])[0], _panels([], [0])[1]
