@@ -36,9 +36,8 @@ from client.service.supervision import read_metrics
 from client.transports.security_options import SecurityOptions
 from demo import page as pages
 from demo import uploads, views
-from demo.corrected_boxes import CorrectionError
-from demo.correction_editor import correction_editor
-from demo.corrections import Corrections
+from demo.corrections.boxes import CorrectionError
+from demo.corrections.options import CorrectionOptions
 from demo.door import Door
 from demo.video import VIDEO_LIMIT
 from demo.visitors import VisitorOptions
@@ -85,11 +84,9 @@ class AppSettings:
     metrics_url: str = ""
     """Where `serving up` tells its metrics, such as http://127.0.0.1:8003/metrics: the page then
     shows since when which version is live. Not needed with --embedded."""
-    corrections: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
-    """Folder for photos whose boxes people corrected on the page, as Pascal VOC to train with; none
-    given: nothing can be corrected, and nothing is stored."""
-    corrections_limit: int = 1000
-    """Megabytes that this folder may take."""
+    corrections: Annotated[CorrectionOptions, tyro.conf.OmitArgPrefixes] = field(
+        default_factory=CorrectionOptions
+    )
     visitors: Annotated[VisitorOptions, tyro.conf.OmitArgPrefixes] = field(
         default_factory=VisitorOptions
     )
@@ -177,16 +174,13 @@ def served_labels(settings: AppSettings) -> list[str]:
     return labels.read_text(encoding="utf-8").splitlines() if known else []
 
 
-def correction_mount(settings: AppSettings) -> pages.MountEditor | None:
-    """What puts the editor of corrections into the page; None where no folder is given."""
-    if settings.corrections is None:
-        return None
-    labels = served_labels(settings)
+def open_learning(settings: AppSettings) -> pages.Learning | None:
+    """What the page learns from its visitors; None where no folder is given."""
+    is_private = settings.visitors.is_private(settings.host)
     try:
-        kept = Corrections(settings.corrections, labels, settings.corrections_limit)
+        return settings.corrections.open(served_labels(settings), is_private)
     except CorrectionError as error:
         raise AppError(str(error)) from error
-    return partial(correction_editor, kept)
 
 
 @contextlib.contextmanager
@@ -261,12 +255,13 @@ def serve_page(settings: AppSettings) -> None:
     """Serves the page until the program is told to stop."""
     stay_local()
     require_free(settings.host, settings.port)
-    settings.visitors.login()  # looks before Triton is started, which takes longer
+    logins = settings.visitors.login() or []  # looks before Triton is started, which takes longer
+    settings.corrections.check([user for user, _ in logins])
     samples = (settings.artifact or HERE) / "samples"
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-artifact-"))
         settings = with_artifact(settings, Path(made) / "models")
-        mount_editor = correction_mount(settings)
+        learning = open_learning(settings)
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-demo-"))
         os.environ["GRADIO_TEMP_DIR"] = folder  # photos people drop do not outlive the program
         uploads.limit = settings.visitors.uploads_limit * uploads.MEGABYTE
@@ -277,7 +272,7 @@ def serve_page(settings: AppSettings) -> None:
         )
         labels = served_labels(settings) if settings.artifact else []
         photos = [path for path in sorted(samples.glob("*")) if path.suffix.lower() in SHOWN]
-        page = pages.build_page(detector, photos, mount_editor, labels, server.metrics)
+        page = pages.build_page(detector, photos, learning, labels, server.metrics)
         address = stack.enter_context(served(page, settings, samples))
         print(f"{first_inference(detector)}\nDemo: {address}  (Ctrl-C stops it)", flush=True)
         threading.Event().wait()

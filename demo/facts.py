@@ -42,8 +42,9 @@ class Facts:
         """Who answered, and the time of each step since `before`.
 
         Returns:
-            "server": one line. "steps": each step of the ensemble with "model", "version" and
-            "milliseconds" per request, null where the server does not tell.
+            "server": one line. "versions": another, of what answered. "steps": each step of the
+            ensemble with "model", "version" and "milliseconds" per request, null where the server
+            does not tell.
         """
         client = self._clients[result.server]
         service = describe(client, seconds=SECONDS)
@@ -55,6 +56,7 @@ class Facts:
             name += f" behind {service.gateway}"
         return {
             "server": f"{name} at {result.server}",
+            "versions": service.versions(result.model),
             "steps": [
                 {
                     "model": step.model,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 from gradio.components import Component
 
-from client import Detector, Result, canary
+from client import Detector, canary
 from demo.api import detection_by
 from demo.camera import frames_to
 from demo.compare import comparison
@@ -26,9 +26,18 @@ VIDEOS_AT_ONCE = 2  # each keeps a processor core busy
 # Without Gradio's own checks, a wrong number gets the server's message in the page.
 ASKING: dict[str, Any] = {"preprocess": False, **QUIETLY}
 
-# Puts an editor where it is called. It takes components, and a function that makes of their values
-# the photo on show and what was found in it; or None.
-MountEditor = Callable[[Sequence[Component], Callable[..., tuple[Path, Result] | None]], Any]
+
+class Learning(NamedTuple):
+    """What is learned from visitors.
+
+    mount_editor: puts an editor where it is called. It takes components, and a function that makes
+        of their values the photo on show, what was found in it and what answered; or None.
+    keep: is told what was found, and may keep photos; None: none are kept unless a visitor says so.
+    """
+
+    mount_editor: Callable[[Sequence[Component], Callable[..., Found | None]], Any]
+    keep: Callable[[Sequence[Found]], None] | None = None
+
 
 HEADER = """
 <header><h1>{title}</h1>
@@ -37,6 +46,7 @@ object detection network and answers with boxes. {purpose}</p>
 </header>"""
 SHIPPED = """The model that comes with the project finds red blood cells (RBC), white blood cells
 (WBC) and platelets in microscope pictures of blood."""
+KEPT = "What it is unsure of is kept on this page's server, for people to correct."
 LABELS_SHOWN = 10
 IOU = 0.45  # where no server tells its own
 
@@ -60,7 +70,7 @@ class PhotoInput(NamedTuple):
 def build_page(
     detector: Detector,
     samples: list[Path],
-    mount_editor: MountEditor | None = None,
+    learning: Learning | None = None,
     labels: Sequence[str] = (),
     metrics: Callable[[], str] | None = None,
 ) -> gr.Blocks:
@@ -69,14 +79,15 @@ def build_page(
     Args:
         detector: of the stable ensemble.
         samples: photos to click on.
-        mount_editor: puts the editor of corrections below a photo; None: there is none.
+        learning: from corrections, and from what the model is unsure of; None: from nothing.
         labels: what the model finds, to be told; none: it is told of the model that is shipped.
         metrics: gives those of `serving up`, of which a line is shown; None: there are none.
     """
     facts = Facts(detector)
     sliders = threshold_sliders(facts.iou_threshold(IOU))
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.HTML(HEADER.format(title=TITLE, purpose=purpose(labels) if labels else SHIPPED))
+        told = (purpose(labels) if labels else SHIPPED, KEPT if learning and learning.keep else "")
+        gr.HTML(HEADER.format(title=TITLE, purpose=" ".join(told)))
         if metrics:
             line = gr.HTML(elem_id="supervision")
             page.load(partial(describe_supervision, metrics), None, line, **QUIETLY)
@@ -95,7 +106,7 @@ def build_page(
                     clip = gr.File(label=f"Clip, {VIDEO_LIMIT} MB at most", elem_id="clip")
                     stop = gr.Button("Stop", elem_id="stop")
             with gr.Column(elem_id="result"):
-                on_photos(detector, facts, photos, sliders, detect, samples, mount_editor)
+                on_photos(detector, facts, photos, sliders, detect, samples, learning)
                 on_compare(detector, facts, photo, sliders, compare, models, samples)
                 view("camera", {}, frames_to(detector))
                 on_video(detector, clip, sliders, stop)
@@ -201,12 +212,16 @@ def on_photos(
     sliders: Sliders,
     again: gr.Button,
     samples: list[Path],
-    mount_editor: MountEditor | None,
+    learning: Learning | None,
 ) -> None:
     """Photos and what was found in them."""
 
     def find(paths: list[str], iou: float | None) -> Iterator[tuple[dict[str, Any], Any]]:
-        yield from answers(detector, facts, paths, iou)
+        answered: list[Found] = []
+        for value, answered in answers(detector, facts, paths, iou):
+            yield value, answered
+        if learning and learning.keep:
+            learning.keep(answered)
 
     def choose(event: gr.SelectData) -> Any:
         return event.index
@@ -227,18 +242,20 @@ def on_photos(
     # While a slider moves, only its newest value counts.
     gr.on([again.click, sliders.iou.change], trigger_mode="always_last", **then)
     shown.draw(draw, found, drawn, concurrency_limit=DRAWINGS_AT_ONCE, **QUIETLY)
-    if mount_editor:
+    if learning:
         # All of them, in their order: another mode drops those that come while one is under way.
         shown.select(choose, None, index, trigger_mode="multiple", concurrency_limit=1, **QUIETLY)
         with gr.Column(elem_classes=["tab-result", "of-photos"]):
-            mount_editor([found, index, sliders.score, sliders.most], on_show)
+            learning.mount_editor([found, index, sliders.score, sliders.most], on_show)
 
 
-def on_show(found: list[Found], index: int, score: float, most: int) -> tuple[Path, Result] | None:
+def on_show(found: list[Found], index: int, score: float, most: int) -> Found | None:
     """The photo that somebody looks at, and what is shown of it; None where there is nothing."""
     known = type(index) is int and 0 <= index < len(found)  # a browser says which
-    path, result = found[index] if known else ("", None)
-    return (Path(path), filtered(result, score, most)) if result else None
+    shown = found[index] if known else None
+    if shown is None or shown.result is None:
+        return None
+    return shown._replace(result=filtered(shown.result, score, most))
 
 
 def on_compare(

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,17 @@ AT_ONCE = 4  # photos of one user under way at the same time
 MOST = 64  # photos at once
 TICK_SECONDS = 0.5  # between two looks at what is there already
 
-Found = tuple[str, Result | None]  # a photo's path; None where it failed
+
+class Found(NamedTuple):
+    """A photo's path, what was found in it, and what answered, once that is known.
+
+    result: None where it failed.
+    version: as `Service.versions` tells it.
+    """
+
+    path: str
+    result: Result | None
+    version: str = ""
 
 
 def answers(
@@ -61,13 +71,14 @@ def answers(
     last = time.monotonic()
     for photo, result in _answered(detector, paths, iou):
         photos.append(photo)
-        found.append((photo["source"], result))
+        found.append(Found(photo["source"], result))
         if time.monotonic() > last + TICK_SECONDS:
             last = time.monotonic()
             yield _value(paths, photos, found), list(found)
-    answered = next((result for _, result in found if result), None)
+    answered = next((each.result for each in found if each.result), None)
     told = {"facts": facts.after(before, answered)} if answered else {}
-    yield _value(paths, photos, found) | told, found
+    version = told["facts"]["versions"] if told else ""
+    yield _value(paths, photos, found) | told, [each._replace(version=version) for each in found]
 
 
 def answer(
@@ -98,7 +109,7 @@ def drawing(found: Sequence[Found], asked: Any) -> dict[str, Any]:
         "picture", a file for the browser; or "message".
     """
     try:
-        path, result = found[asked["photo"]]
+        path, result, _ = found[asked["photo"]]
         detections = [result.detections[place] for place in set(asked["detections"])]
     except (AttributeError, IndexError, KeyError, TypeError):
         return {"message": _no_longer_on_show()}
@@ -115,7 +126,7 @@ def filtered(result: Result, score: float, most: int) -> Result:
 
 
 def _value(paths: list[str], photos: list[dict[str, Any]], found: list[Found]) -> dict[str, Any]:
-    results = [result for _, result in found if result]
+    results = [each.result for each in found if each.result]
     return {"sources": paths, "photos": list(photos), "colours": pictures.colours(results)}
 
 

@@ -73,6 +73,11 @@ class Service:
         known = (each for each in (self.ensemble, self.canary) if each)
         return next((each.steps for each in known if each.name == model), ())
 
+    def versions(self, model: str) -> str:
+        """Return the same in a line, such as "ensemble: preprocess 1, ssd 3, postprocess 1"."""
+        steps = ", ".join(f"{step.model} {step.version or '?'}" for step in self.answered(model))
+        return f"{model}: {steps}" if steps else model
+
 
 def describe(
     client: InferenceServerClient, model: str = "ensemble", seconds: float = SECONDS

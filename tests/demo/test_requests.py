@@ -12,13 +12,13 @@ from PIL import Image
 from client import Box, Detection, Detector, Result
 from demo.camera import FRAME_LIMIT, frames_to
 from demo.page import on_show
-from demo.photos import drawing
+from demo.photos import Found, drawing
 from serving.server.server import EmbeddedServer
 from tests.demo.program import PROJECT
 
 SAMPLE = PROJECT / "samples" / "smear-1.jpg"
 FOUND = Detection("WBC", 1, 0.9, Box(100.0, 100.0, 300.0, 300.0))
-ANSWERED = [("lost.jpg", None), (str(SAMPLE), Result((FOUND, FOUND), 640, 480))]
+ANSWERED = [Found("lost.jpg", None), Found(str(SAMPLE), Result((FOUND, FOUND), 640, 480))]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_nothing_but_what_was_answered_is_drawn(asked: Any, folder: Path) -> Non
 
 
 def test_a_photo_that_has_gone_is_told(folder: Path) -> None:
-    gone = [(str(folder / "gone.jpg"), Result((FOUND,), 640, 480))]
+    gone = [Found(str(folder / "gone.jpg"), Result((FOUND,), 640, 480))]
     message = drawing(gone, {"photo": 0, "detections": [0]})["message"]
     assert message["text"].startswith("It is no longer here: photos are kept for an hour, or until")
 
@@ -93,10 +93,10 @@ def test_a_frame_that_is_none_is_an_error(detector: Detector, frame: str, text: 
 
 def test_what_is_on_show_is_what_the_sliders_let_through() -> None:
     result = Result((FOUND, Detection("RBC", 0, 0.4, FOUND.box)), 640, 480)
-    found = [("a.jpg", None), ("b.jpg", result)]
-    assert on_show(found, 1, 0.3, 100) == (Path("b.jpg"), result)
-    assert on_show(found, 1, 0.5, 100) == (Path("b.jpg"), Result((FOUND,), 640, 480))
-    assert on_show(found, 1, 0.3, 1) == (Path("b.jpg"), Result((FOUND,), 640, 480))
+    found = [Found("a.jpg", None), Found("b.jpg", result, "ssd 3")]
+    assert on_show(found, 1, 0.3, 100) == Found("b.jpg", result, "ssd 3")
+    assert on_show(found, 1, 0.5, 100) == Found("b.jpg", Result((FOUND,), 640, 480), "ssd 3")
+    assert on_show(found, 1, 0.3, 1) == Found("b.jpg", Result((FOUND,), 640, 480), "ssd 3")
     assert on_show(found, 0, 0.5, 100) is None
     assert on_show([], 0, 0.5, 100) is None
 

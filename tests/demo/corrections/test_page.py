@@ -2,7 +2,7 @@
 
 The picture for docs/corrections.md:
 
-    SCREENSHOT=docs/images/corrections.png pytest tests/demo/test_corrections_page.py -k screenshot
+    SCREENSHOT=docs/images/corrections.png pytest tests/demo/corrections/test_page.py -k screenshot
 """
 
 import io
@@ -21,7 +21,8 @@ from playwright.sync_api import Browser, Page, expect
 
 import app
 from client import Detector
-from demo.corrections import image_id
+from client.inbox.photo import image_id
+from demo.corrections.options import CorrectionOptions
 from serving.server.server import EmbeddedServer
 from tests.demo.actions import choose_tab, drop, drop_photo, payload, reencoded, set_slider
 from tests.demo.program import PROJECT, Program
@@ -187,7 +188,8 @@ def test_without_a_folder_nothing_can_be_corrected(
 
 
 def test_the_choice_is_the_embedded_servers_classes(tmp_path: Path) -> None:
-    assert app.correction_mount(app.AppSettings(embedded=True, corrections=tmp_path))
+    given = CorrectionOptions(corrections=tmp_path)
+    assert app.open_learning(app.AppSettings(embedded=True, corrections=given))
     assert (tmp_path / "labels.txt").read_text().split() == list(LABELS)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.detect.formats.voc import SMALLEST_SIDE
+from client.inbox.voc_xml import SMALLEST_SIDE
 
 MOST_BOXES = 500
 LABEL_LIMIT = 200  # characters, as in `training`

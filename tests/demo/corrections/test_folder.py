@@ -16,9 +16,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from client import drawing
-from demo import corrections
-from demo.corrected_boxes import CorrectedBox, CorrectionError
-from demo.corrections import Corrections, image_id
+from client.inbox.photo import image_id, own_format
+from demo.corrections.boxes import CorrectedBox, CorrectionError
+from demo.corrections.folder import Corrections
 from tests.client.bombs import huge_png
 from training.data.annotations import Annotation
 from training.data.layouts import open_folder
@@ -48,8 +48,10 @@ def kept(tmp_path: Path) -> Corrections:
 
 
 def files(kept: Corrections) -> list[str]:
-    """Names of all files of photos and annotations."""
-    return sorted(path.name for path in kept.folder.glob("*/*"))
+    """Names of all files of photos and annotations, of what counts and of what is proposed."""
+    parts = ("JPEGImages", "Annotations")
+    folders = [top / part for top in (kept.folder, kept.folder / "proposals") for part in parts]
+    return sorted(path.name for folder in folders for path in folder.iterdir())
 
 
 def read(kept: Corrections) -> tuple[Annotation, ...]:
@@ -64,7 +66,7 @@ def read(kept: Corrections) -> tuple[Annotation, ...]:
 
 
 def test_a_photo_without_boxes_is_an_annotation_too(kept: Corrections) -> None:
-    assert kept.save(encoded(), []) == 0
+    assert kept.save(encoded(), []).boxes == 0
     (annotation,) = read(kept)
     assert annotation.labels == ()
     assert (annotation.width, annotation.height) == (WIDTH, HEIGHT)
@@ -77,7 +79,7 @@ def test_boxes_are_read_again_as_they_were_drawn(kept: Corrections) -> None:
         {"label": "WBC", "x1": 58.4, "y1": 37.6, "x2": 60.0, "y2": 40, "difficult": True},
         {"label": "Platelets", "x1": 3, "y1": 4, "x2": 5, "y2": 6},
     ]
-    assert kept.save(photo, boxes) == 3
+    assert kept.save(photo, boxes).boxes == 3
     (annotation,) = read(kept)
     assert annotation.labels == ("RBC", "WBC", "Platelets")
     assert annotation.boxes_xyxy.tolist() == [[0, 0, 60, 40], [58, 38, 60, 40], [3, 4, 5, 6]]
@@ -162,7 +164,7 @@ def test_what_training_would_not_see_the_same_becomes_a_lossless_copy(
 
 
 def test_an_animation_is_not_kept_as_it_is() -> None:
-    assert corrections.own_format(animation(), HEIGHT, WIDTH) is None
+    assert own_format(animation(), HEIGHT, WIDTH) is None
 
 
 def test_a_second_correction_replaces_the_first(kept: Corrections) -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from demo.corrections import Corrections
+from demo.corrections.folder import Corrections
 from training.data import records, records_writer
 from training.render import smears
 

@@ -13,9 +13,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from client import Box, Detection, Result
-from demo.corrected_boxes import CorrectedBox
-from demo.correction_editor import Opened, answer, correction_editor, found_boxes
-from demo.corrections import Corrections, image_id
+from client.inbox.photo import image_id
+from demo.corrections.boxes import CorrectedBox
+from demo.corrections.editor import Opened, answer, correction_editor, found_boxes
+from demo.corrections.folder import Corrections
+from demo.photos import Found
 from tests.conftest import PROJECT
 from tests.demo.program import free_port
 from training.data.folder_settings import FolderSettings
@@ -57,8 +59,8 @@ def address(
 ) -> Iterator[str]:
     """A page with a field that names the photo on show, and the editor."""
 
-    def current(name: str) -> tuple[Path, Result] | None:
-        return (photos / name, result()) if name else None
+    def current(name: str) -> Found | None:
+        return Found(str(photos / name), result(), "ensemble: ssd 3") if name else None
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
@@ -370,8 +372,10 @@ def test_boxes_of_a_photo_do_not_reach_another(kept: Corrections, photos: Path) 
     opened = Opened(image_id(b"this"), photos / "11.jpg")
     others: list[dict[str, Any]] = [{"image": "other", "boxes": []}, {"boxes": []}, {}]
     for sent in others:
-        assert "Another photo" in answer(kept, sent, opened)["notice"]["text"]
-    assert "Another photo" in answer(kept, {"image": "None", "boxes": []}, None)["notice"]["text"]
+        assert "Another photo" in answer(kept, sent, opened)[1]["notice"]["text"]
+    assert (
+        "Another photo" in answer(kept, {"image": "None", "boxes": []}, None)[1]["notice"]["text"]
+    )
     assert kept.load((photos / "11.jpg").read_bytes()) is None
 
 
@@ -379,7 +383,7 @@ def test_hostile_boxes_get_a_sentence(kept: Corrections, photos: Path) -> None:
     opened = Opened("11", photos / "11.jpg")
     hostile: list[Any] = [None, [{}], [{"label": "RBC", "x1": 9e99, "y1": 0, "x2": 1, "y2": 4}]]
     for boxes in hostile:
-        said = answer(kept, {"image": "11", "boxes": boxes}, opened)["notice"]
+        said = answer(kept, {"image": "11", "boxes": boxes}, opened)[1]["notice"]
         assert said["kind"] == "error"
         assert "Traceback" not in said["text"]
     assert kept.load((photos / "11.jpg").read_bytes()) is None
@@ -398,7 +402,7 @@ def test_markup_in_names_and_classes_stays_text(
 
 
 def test_what_the_page_is_sent_is_json(kept: Corrections) -> None:
-    json.dumps(answer(kept, {}, None))
+    json.dumps(answer(kept, {}, None)[1])
 
 
 # ---------------------------------------------------------------- boxes as found

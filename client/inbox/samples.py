@@ -1,0 +1,98 @@
+"""Photos that a model is least sure of, kept as proposals with the boxes that it found.
+
+How unsure it is: of each detection 1 - |2p - 1|, p being its score, 0 to 1: the margin between
+"this class" and "not this class"; of a photo the largest of them, "1-vs-2" with the aggregation
+"maximum" of Brust et al., "Active Learning for Deep Object Detection" (arXiv 1809.09875), section
+3. A photo in which nothing was found has no margin, and is never kept.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from client import drawing
+from client.detection import Result
+from client.inbox.inbox import SAMPLE, Inbox, InboxError
+from client.inbox.photo import choose_file, image_id
+from client.inbox.source import tell_source
+from client.inbox.voc_xml import detected_object, voc_xml
+
+DRAWN = 0.5  # score from which what was found is proposed as a box
+SERVICE = "service"  # who proposes
+
+
+def measure_uncertainty(result: Result) -> float:
+    """How unsure a model is of a photo, 0 to 1."""
+    return max((1 - abs(2 * found.score - 1) for found in result.detections), default=0.0)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Keeps photos in an inbox, at most so many: a surer one gives way to one that is less sure."""
+
+    inbox: Inbox
+    most: int
+
+    def offer(self, photo: bytes, result: Result, version: Callable[[], str]) -> bool:
+        """Keep a photo, if it is one of the least sure and not in the inbox yet; say if it was.
+
+        Args:
+            photo: the bytes of an encoded image file.
+            result: what was found in it.
+            version: says which version answered; asked only for what is kept.
+
+        Raises:
+            InboxError: it cannot be kept: it is of another task, or there is no room.
+            InvalidImage: the photo cannot be decoded here.
+        """
+        unsure = round(1000 * measure_uncertainty(result))
+        if not self._is_wanted(photo, unsure):
+            return False
+        self._check_labels(result)
+        file = choose_file(photo, drawing.read(photo))
+        name = f"{image_id(photo)}-{SAMPLE}{unsure:04}"
+        xml = _annotate(f"{name}{file.suffix}", result, version())
+        try:
+            with self.inbox.lock():
+                if not self._is_wanted(photo, unsure):  # others were quicker
+                    return False
+                self.inbox.propose(name, file, xml)
+                self._let_give_way()
+        except OSError as error:
+            raise InboxError(f"{self.inbox.folder}: no photo can be kept: {error}") from error
+        return True
+
+    def _is_wanted(self, photo: bytes, unsure: int) -> bool:
+        kept = self.inbox.samples()
+        if not unsure or (len(kept) >= self.most and unsure <= uncertainty_of(kept[0])):
+            return False
+        return not self.inbox.holds(image_id(photo))
+
+    def _let_give_way(self) -> None:
+        kept = self.inbox.samples()
+        for name in kept[: max(0, len(kept) - self.most)]:
+            self.inbox.proposals.remove(name)
+
+    def _check_labels(self, result: Result) -> None:
+        """Raise InboxError where the inbox is of another task."""
+        file = self.inbox.folder / "labels.txt"
+        known = file.read_text(encoding="utf-8").splitlines() if file.exists() else None
+        unknown = [label for label in result.counts() if known is not None and label not in known]
+        if unknown:
+            raise InboxError(
+                f"{file} does not name {', '.join(unknown)}, which the model answered: give the "
+                "inbox of this model's task, or add the line"
+            )
+
+
+def uncertainty_of(name: str) -> int:
+    """Of a sample, by its name, in thousandths."""
+    return int(name.partition(f"-{SAMPLE}")[2])
+
+
+def _annotate(filename: str, result: Result, version: str) -> bytes:
+    found = asdict(result)
+    drawn = (each for each in found["detections"] if each["score"] >= DRAWN)
+    uncertainty = f"{measure_uncertainty(result):.4f}"
+    source = tell_source(SERVICE, version, uncertainty=uncertainty)
+    objects = (detected_object(each, found) for each in drawn)
+    return voc_xml(filename, result.width, result.height, objects, source=source, segmented=0)
