@@ -27,6 +27,17 @@ def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "records"
 
 
+@pytest.fixture
+def two_replicas() -> tf.distribute.Strategy:
+    """Both CPUs, with keys of their own.
+
+    A process remembers of what type the all-reduce of a key was, and every strategy begins with the
+    same key: those of two tests that sum other types would fail. TensorFlow's own tests do this.
+    """
+    tf.distribute.MirroredStrategy._collective_key_base += 1000
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 @pytest.fixture(scope="session")
 def resumed_events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Event files of a run that was resumed at step 20, and did steps 30 and 40 again."""

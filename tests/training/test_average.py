@@ -19,10 +19,10 @@ def test_the_decay_grows_to_the_one_wanted() -> None:
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_the_average_moves_towards_the_weights_on_every_device(devices: int) -> None:
-    strategy = tf.distribute.get_strategy()
-    if devices > 1:
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_the_average_moves_towards_the_weights_on_every_device(
+    devices: int, two_replicas: tf.distribute.Strategy
+) -> None:
+    strategy = two_replicas if devices > 1 else tf.distribute.get_strategy()
     with strategy.scope():
         mean, network = _network([0.0, 4.0]), _network([1.0, 2.0])
     for steps in (0, 1):

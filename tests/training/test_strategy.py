@@ -35,9 +35,9 @@ def test_a_cluster_has_one_chief(resolver: Resolver | None, chief: bool) -> None
     assert strategy.is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
 
 
-def test_devices_are_named() -> None:
+def test_devices_are_named(two_replicas: tf.distribute.Strategy) -> None:
     assert strategy.describe_devices(tf.distribute.get_strategy()) == "1 CPU"
-    assert strategy.describe_devices(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])) == "2 CPUs"
+    assert strategy.describe_devices(two_replicas) == "2 CPUs"
 
 
 @pytest.mark.parametrize("text", ["{", "3", "cluster"])
@@ -93,9 +93,11 @@ class Cluster:
         return (value,)
 
 
-def test_workers_that_see_other_checkpoints_do_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_see_other_checkpoints_do_not_train(
+    monkeypatch: pytest.MonkeyPatch, two_replicas: tf.distribute.Strategy
+) -> None:
     monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}}')
-    strategy.meet_workers(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]), 4)
+    strategy.meet_workers(two_replicas, 4)
     strategy.meet_workers(Cluster(8), 4)
     with pytest.raises(strategy.WorkerLostError, match="is at step 4, the mean of all is 3: they"):
         strategy.meet_workers(Cluster(6), 4)

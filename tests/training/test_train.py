@@ -129,10 +129,13 @@ def _assert_same_way(
 
 
 def test_two_replicas_give_the_numbers_of_one(
-    records_folder: Path, tmp_path: Path, one_replica: Trainer, start: list[np.ndarray]
+    records_folder: Path,
+    tmp_path: Path,
+    one_replica: Trainer,
+    start: list[np.ndarray],
+    two_replicas: tf.distribute.Strategy,
 ) -> None:
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    both = _trainer(_settings(records_folder, tmp_path), mirrored)
+    both = _trainer(_settings(records_folder, tmp_path), two_replicas)
     both.train()
     # Hard negatives that tie but for rounding change places, and that adds up over the steps:
     # 7% were seen. Gradients averaged where they should be summed would be half the way off.
@@ -140,12 +143,14 @@ def test_two_replicas_give_the_numbers_of_one(
 
 
 def test_clipping_sees_the_gradient_of_all_replicas(
-    records_folder: Path, tmp_path: Path, start: list[np.ndarray]
+    records_folder: Path,
+    tmp_path: Path,
+    start: list[np.ndarray],
+    two_replicas: tf.distribute.Strategy,
 ) -> None:
     """The norm is the global batch's: clipped by parts, two replicas would go another way."""
-    strategies = (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
     trainers: list[Trainer] = []
-    for number, strategy in enumerate(strategies):
+    for number, strategy in enumerate((tf.distribute.get_strategy(), two_replicas)):
         settings = _settings(records_folder, tmp_path / str(number), clip_norm=0.01, epochs=1)
         trainers.append(_trainer(settings, strategy))
         trainers[-1].train_step(next(iter(trainers[-1]._batches(skip=0))))
@@ -176,10 +181,11 @@ def test_options_for_speed_give_nearly_the_same_losses(
     assert losses[2] != losses[0]
 
 
-def test_float16_leaves_out_a_step_that_overflows(records_folder: Path, tmp_path: Path) -> None:
+def test_float16_leaves_out_a_step_that_overflows(
+    records_folder: Path, tmp_path: Path, two_replicas: tf.distribute.Strategy
+) -> None:
     """On two replicas, one of which alone overflows; the step still counts."""
-    mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    trainer = _trainer(_settings(records_folder, tmp_path, precision="float16"), mirrored)
+    trainer = _trainer(_settings(records_folder, tmp_path, precision="float16"), two_replicas)
     before = [np.asarray(weight) for weight in trainer.network.trainable_weights]
     trainer.optimizer.dynamic_scale.assign(1e30)
     trainer.train_step(next(iter(trainer._batches(skip=0))))
