@@ -131,7 +131,7 @@ def test_train(
 ) -> None:
     """It stops at run.json, then at its first checkpoint."""
     command = ["train", records_folder, "--output", small_disk.folder / "run", "--epochs", 1]
-    command += ["--batch-size", 4, "--evaluate-every", 0]
+    command += ["--batch-size", 4, "--evaluate-every", 0, "--preset", "ssd_compact"]
     small_disk.fill()
     _refused(capsys, *command)
     assert small_disk.contents() == {}
