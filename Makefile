@@ -15,11 +15,11 @@ BIN := .venv/bin
 PYTEST = once() { $(BIN)/python -m pytest --durations=40 -o cache_dir=.pytest_cache/$@ "$$@"; }; \
 	again() { once "$$@" || { test $$? = 1 && echo "Once more:" && \
 	once "$$@" --last-failed --last-failed-no-failures=none; }; }; again
-COMPUTING := tests/model_repository tests/training tests/benchmarks
+COMPUTING := tests/model_repository tests/training
 RELEASES := tests/serving/release
-GATEWAY := tests/serving/fleet tests/gateway
+FLEETS := tests/serving/fleet tests/gateway tests/deploy tests/benchmarks
 
-.PHONY: demo check pins hashes test lint test-computing test-servers test-releases test-gateway test-others
+.PHONY: demo check pins hashes test lint test-computing test-servers test-releases test-fleets test-others
 
 demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
@@ -32,8 +32,8 @@ check: lint
 # first.
 test: .venv/.test
 	@echo "Lint and five runs of tests beside each other, each printed when it ends"
-	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=5 \
-		test-computing test-releases test-gateway test-servers lint test-others
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=6 \
+		test-computing test-releases test-others test-fleets test-servers lint
 
 test-computing: .venv/.test
 	$(PYTEST) $(COMPUTING)
@@ -42,13 +42,13 @@ test-releases: .venv/.test
 	$(PYTEST) $(RELEASES)
 
 test-servers: .venv/.test
-	$(PYTEST) tests/serving $(addprefix --ignore=,$(RELEASES) $(GATEWAY))
+	$(PYTEST) tests/serving $(addprefix --ignore=,$(RELEASES) $(FLEETS))
 
-test-gateway: .venv/.test
-	$(PYTEST) $(GATEWAY)
+test-fleets: .venv/.test
+	$(PYTEST) $(FLEETS)
 
 test-others: .venv/.test
-	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving $(GATEWAY))
+	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving $(FLEETS))
 
 lint: .venv/.test
 	$(BIN)/ruff check .
