@@ -14,7 +14,7 @@ from serving.history import read_trained_on
 from serving.repository import State, open_repository
 from serving.store.address import open_store
 from tests.conftest import PROJECT
-from tests.learning.tiny_trainer import CLIENT
+from tests.training.tiny_training import start_trainer
 from training.data.records import photo_id
 from training.render.smears import RenderSettings, render_smears
 
@@ -48,15 +48,13 @@ def run_python(module: str, command: str) -> str:
 def _trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """`python -m training` in the current folder trains the tiny network."""
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-m", "tests.learning.tiny_trainer"]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE) as process:
-        assert process.stdout
-        assert process.stdout.readline() == b"ready\n"
+    with start_trainer(tmp_path) as words:
         Path("training").mkdir()
         Path("training", "__init__.py").touch()
-        Path("training", "__main__.py").write_text(CLIENT)
+        Path("training", "__main__.py").write_text(
+            f"import os, sys\nos.execv(sys.executable, {words!r} + sys.argv[1:])\n"
+        )
         yield
-        process.kill()
 
 
 def render(folder: str, count: int, seed: int) -> None:

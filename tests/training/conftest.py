@@ -1,12 +1,16 @@
 """One rendered data set as records, and two logical CPUs to try several replicas on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.tiny_training import backbone, start_trainer
 from training.data import records_writer
+from training.evaluation import report, summaries
+from training.network import model
 from training.render import smears
 
 # Before TensorFlow starts: it cannot be split later.
@@ -25,6 +29,24 @@ def records_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert records_writer.write_records(settings) == 0
     return folder / "records"
+
+
+@pytest.fixture(scope="module")
+def tiny_network() -> Iterator[None]:
+    """ssd_compact has few channels, for what does not depend on its size, and a report one picture:
+    those take longer than all steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "compact", backbone)
+        patch.setattr(report, "WORST", 1)
+        patch.setattr(summaries, "WATCHED", 1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_training(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Words that stand for `python -m training`, with a network that trains in milliseconds."""
+    with start_trainer(tmp_path_factory.mktemp("trainer")) as words:
+        yield words
 
 
 @pytest.fixture

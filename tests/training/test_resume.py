@@ -22,19 +22,24 @@ import yaml
 from tests.conftest import PROJECT
 from training import checkpoints
 
-JOB = PROJECT / "deploy" / "training" / "job.yaml"
 TINY = Path(__file__).with_name("tiny_training.py")
+JOB = PROJECT / "deploy" / "training" / "job.yaml"
 STEPS = 8  # four epochs of two steps of four images
 WITHIN = 600.0  # seconds for any run; it takes some twenty
 
 
 @pytest.fixture(scope="module")
-def command(records_folder: Path) -> list[str]:
+def words(records_folder: Path) -> list[str]:
     options = (
         "--epochs 4 --batch-size 4 --learning-rate 1e-3 --warmup-epochs 0 --evaluate-every 2 "
         "--checkpoint-every 1 --precision float32 --preset ssd_compact"
     )
-    return [sys.executable, str(TINY), "train", str(records_folder), *options.split()]
+    return ["train", str(records_folder), *options.split()]
+
+
+@pytest.fixture(scope="module")
+def command(tiny_training: list[str], words: list[str]) -> list[str]:
+    return [*tiny_training, *words]
 
 
 def _run(command: list[str], output: Path, **environment: str) -> tuple[int, str]:
@@ -104,13 +109,13 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 
 
 def test_a_lost_worker_ends_the_other_and_both_continue(
-    command: list[str], uninterrupted: Path, tmp_path: Path
+    words: list[str], uninterrupted: Path, tmp_path: Path
 ) -> None:
     """As the Job has it, which starts an index again whatever ended it: first the chief loses the
     other, then the other the chief. And what the two workers come to in the end is what one process
     comes to."""
     output = tmp_path / "run"
-    ends = _run_job(command, output, {(1, 0): "3", (0, 1): "5"})
+    ends = _run_job([sys.executable, str(TINY), *words], output, {(1, 0): "3", (0, 1): "5"})
     killed = [end for end in ends if end.code == -signal.SIGKILL]
     lost = [end for end in ends if end.code == os.EX_TEMPFAIL]
     assert [(end.index, end.attempt) for end in killed] == [(1, 0), (0, 1)]

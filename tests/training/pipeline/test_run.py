@@ -1,12 +1,10 @@
 """The one command: killed in each of its steps it comes to the very same end; what it refuses."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.conftest import PROJECT
 from tests.training.networks import run
 from training.data import records
 from training.errors import TrainingError
@@ -23,7 +20,6 @@ from training.pipeline import run as pipeline
 from training.pipeline.settings import RunSettings
 from training.render import smears
 
-TINY = Path(__file__).parent.parent / "tiny_training.py"
 OPTIONS = ["--preset", "ssd_compact", "--epochs", "7", "--seed", "3"]
 # Where it is killed, by what is not yet whole then.
 KILLED = {
@@ -46,32 +42,23 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_in(photos: Path, tmp_path: Path) -> Iterator[Run]:
+def run_in(photos: Path, tmp_path: Path, tiny_training: list[str]) -> Run:
     """Runs the command with an output of this name; gives its exit code, and what it printed."""
-    command = [sys.executable, str(TINY), "run", str(photos), "--output", "mine", *OPTIONS]
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1", "FORK": ""},
-        cwd=tmp_path,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdin
-    assert process.stdout
+    command = [*tiny_training, "run", str(photos), "--output", "mine", *OPTIONS]
 
     def run_once(**environment: str) -> tuple[int, str]:
-        print(json.dumps(environment), file=process.stdin, flush=True)
-        text = ""
-        for line in process.stdout or ():
-            if line.startswith("exit "):
-                return int(line.split()[1]), text
-            text += line
-        raise AssertionError(text)
+        done = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.returncode, done.stdout
 
-    yield run_once
-    process.communicate(timeout=60)
+    return run_once
 
 
 @pytest.mark.slow
