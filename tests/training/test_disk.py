@@ -2,7 +2,6 @@
 
 import errno
 import os
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +23,13 @@ from training.network.presets import SSD_COMPACT
 from training.render import smears
 from training.settings import TrainSettings
 
-TINY = Path(__file__).with_name("tiny_training.py")
+pytestmark = pytest.mark.usefixtures("tiny_network")
 LEFT = [0, 50_000, 150_000]  # bytes: it stops at the first file, or among them
 
 
 @pytest.fixture(autouse=True)
-def tiny_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")  # or `main` sets it
-    monkeypatch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,7 @@ PRESET = dataclasses.replace(SSD_COMPACT, optimizer="sgd", weight_decay=0.0)
 
 
 COMPACT = model.compact
-TINY = Path(__file__).with_name("tiny_training.py")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_network() -> Iterator[None]:
-    """A backbone of few channels, for what does not depend on its size."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
 def _settings(records_folder: Path, output: Path, **changes: Any) -> TrainSettings:
@@ -76,7 +66,9 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(records_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(
+    tiny_network: None, records_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Trained:
     trainer = _trainer(_settings(records_folder, tmp_path_factory.mktemp("one")))
     start = [np.array(weight) for weight in trainer.network.trainable_weights]
     step, losses = trainer.train_step, []

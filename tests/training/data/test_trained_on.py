@@ -4,9 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
-import runpy
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +16,14 @@ from training.data.records_writer import RecordsSettings
 from training.data.trained_on import NOTHING, TrainedOn, of_facts
 from training.evaluation import evaluate
 from training.export import export
-from training.network import model
 from training.network.presets import SSD_COMPACT
 from training.render import smears
 from training.settings import TrainSettings
 
 LABELS = ("RBC", "WBC", "Platelets")
-TINY = Path(__file__).parents[1] / "tiny_training.py"
 PLAIN = "mAP@0.5"
 TOLD = "mAP@0.5 of photos trained on"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_network() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "compact", runpy.run_path(str(TINY))["backbone"])
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_network")
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +59,13 @@ def _train(folder: Path, output: Path, **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def held_out(folder: Path) -> Path:
+def held_out(tiny_network: None, folder: Path) -> Path:
     """A run that has not seen val."""
     return _train(folder, folder.parent / "held-out")
 
 
 @pytest.fixture(scope="module")
-def all_seen(folder: Path) -> Path:
+def all_seen(tiny_network: None, folder: Path) -> Path:
     """A run that has seen all of val; printed.txt is what it said."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tests.conftest import PROJECT
 from training.export import export
+from training.export.simplify import simplify
 from training.network import model
 from training.network.lite0_weights import load_lite0
 from training.network.presets import SSD_COMPACT, SSD_LITE0
@@ -26,17 +28,23 @@ def lite0(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def as_converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ONNX file of a ssd_compact as tf2onnx writes it, before it is simplified."""
+    """The ONNX file of a ssd_compact as tf2onnx writes it; model.onnx beside it is simplified, and
+    Keras and ONNX Runtime agree on that one."""
     network = model.build_network(SSD_COMPACT, 2)
     noise = np.random.default_rng(0)
     for variable in network.weights:  # no two alike, as after a training
         variable.assign(variable + noise.normal(0, 0.01, variable.shape))
     folder = tmp_path_factory.mktemp("as_converted")
+
+    def keep_and_simplify(graph: onnx.ModelProto) -> None:
+        onnx.save(graph, folder / "converted.onnx")
+        simplify(graph)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "simplify", lambda graph: None)
+        patch.setattr(export, "simplify", keep_and_simplify)
         detector = model.Detector(network, SSD_COMPACT, 50)
         export.write_artifact(folder, detector, SSD_COMPACT, ("a", "b"), {"preset": "ssd_compact"})
-    return folder / "model.onnx"
+    return folder / "converted.onnx"
 
 
 @pytest.fixture(scope="session")
