@@ -47,6 +47,23 @@ def file(original: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return _save_legacy(original, tmp_path_factory.mktemp("weights") / FILE)
 
 
+@pytest.fixture(scope="module")
+def built() -> keras.Model:
+    return model.build_network(PRESET, 2)
+
+
+@pytest.fixture
+def network(built: keras.Model) -> keras.Model:
+    """Ours with all weights zero, so that a weight not loaded shows."""
+    return _empty(built)
+
+
+def _empty(network: keras.Model) -> keras.Model:
+    for weight in network.weights:
+        weight.assign(np.zeros(weight.shape))
+    return network
+
+
 @pytest.fixture
 def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and an internet that nobody answers in."""
@@ -58,9 +75,10 @@ def keras_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "keras"
 
 
-def test_the_backbone_computes_what_keras_own_does(original: keras.Model, file: Path) -> None:
+def test_the_backbone_computes_what_keras_own_does(
+    original: keras.Model, file: Path, network: keras.Model
+) -> None:
     """Same weights, same maps at the strides that the pyramid takes; normalising is inside."""
-    network = model.build_network(PRESET, 2)
     assert load_mobilenet_v2(network, file) == f"{FILE}: pretrained weights in the backbone"
     smaller = keras.applications.MobileNetV2((160, 160, 3), include_top=False, weights=None)
     smaller.set_weights(original.get_weights())
@@ -86,8 +104,7 @@ def _sum_after(network: keras.Model, name: str) -> keras.KerasTensor:
     return node.operation.output
 
 
-def test_what_ends_at_a_stride() -> None:
-    network = model.build_network(PRESET, 2)
+def test_what_ends_at_a_stride(network: keras.Model) -> None:
     last = {stride: backbone_layers(network, stride)[-1].name for stride in (2, 4, 8, 16, 32)}
     assert last == {
         2: "block_0_project_norm",
@@ -100,7 +117,7 @@ def test_what_ends_at_a_stride() -> None:
 
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.keras", "with_classifier.h5"])
 def test_other_files_of_the_same_network(
-    name: str, original: keras.Model, file: Path, tmp_path: Path
+    name: str, original: keras.Model, file: Path, network: keras.Model, tmp_path: Path
 ) -> None:
     path = tmp_path / name
     if name.startswith("with"):
@@ -110,11 +127,11 @@ def test_other_files_of_the_same_network(
         _save_legacy(whole, path)
     else:
         (original.save if name.endswith(".keras") else original.save_weights)(path)
-    one, other = (model.build_network(PRESET, 2) for _ in range(2))
-    load_mobilenet_v2(one, file)
-    load_mobilenet_v2(other, path)
-    for a, b in zip(*map(backbone_layers, (one, other)), strict=True):
-        for was, now in zip(a.get_weights(), b.get_weights(), strict=True):
+    load_mobilenet_v2(network, file)
+    wanted = [layer.get_weights() for layer in backbone_layers(network)]
+    load_mobilenet_v2(_empty(network), path)
+    for weights, layer in zip(wanted, backbone_layers(network), strict=True):
+        for was, now in zip(weights, layer.get_weights(), strict=True):
             np.testing.assert_array_equal(was, now)
 
 
@@ -154,11 +171,10 @@ def _not_a_number(path: Path, file: Path) -> None:
     ],
 )
 def test_a_file_that_is_damaged_or_another_is_refused_and_nothing_changes(
-    spoil, message: str, file: Path, tmp_path: Path
+    spoil, message: str, file: Path, network: keras.Model, tmp_path: Path
 ) -> None:
     path = tmp_path / "weights.h5"
     spoil(path, file)
-    network = model.build_network(PRESET, 2)
     before = [np.array(weight) for weight in network.weights]
     with pytest.raises(TrainingError, match=rf"weights\.h5 {message}") as told:
         load_mobilenet_v2(network, path)
@@ -172,8 +188,9 @@ def test_without_internet_one_sentence_says_what_to_do(keras_home: Path) -> None
         download_mobilenet_v2()
 
 
-def test_what_was_downloaded_before_is_found(keras_home: Path, file: Path) -> None:
+def test_what_was_downloaded_before_is_found(
+    keras_home: Path, file: Path, network: keras.Model
+) -> None:
     (keras_home / "models").mkdir(parents=True)
     (keras_home / "models" / FILE).write_bytes(file.read_bytes())
-    network = model.build_network(PRESET, 2)
     assert load_mobilenet_v2(network) == f"{FILE}: pretrained weights in the backbone"
