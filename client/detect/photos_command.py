@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -21,6 +21,9 @@ from client.detection import Result
 from client.detector import Detector
 from client.errors import DeadlineExceeded, DetectorError, InvalidImage, ServerError
 from client.local.detector import LocalDetector
+
+if TYPE_CHECKING:
+    from client.detect.sampler import Sampler
 
 NAMED = 5  # files that are passed over, in a message
 
@@ -106,10 +109,13 @@ def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int
     """
     bad, answered, patience = 0, done > 0, settings.concurrency
     bulk = settings.output is not None or len(jobs) > 1
+    sampler = _open_sampler(settings)
     with settings.open_detector(bulk=bulk) as detector, _bar(len(jobs) + done, done) as bar:
         for job, outcome in zip(jobs, _outcomes(detector, settings, jobs), strict=True):
             try:
-                _take(job, outcome, report)
+                result = _take(job, outcome, report)
+                if sampler:
+                    sampler.offer(job.photo, result)
                 answered, patience = True, settings.concurrency
             except (InvalidImage, DeadlineExceeded, ServerError) as error:
                 patience -= not isinstance(error, InvalidImage)
@@ -120,7 +126,15 @@ def _detect_all(settings: Detect, jobs: Sequence[Job], report: Report, done: int
                 bad += 1
                 bar.set_postfix(failed=bad, refresh=False)
             bar.update()
-    return bad
+    return bad + (sampler.failures if sampler else 0)
+
+
+def _open_sampler(settings: Detect) -> "Sampler | None":
+    if not settings.inbox:
+        return None
+    from client.detect.sampler import open_sampler  # OpenCV is only needed here
+
+    return open_sampler(settings.inbox, settings, _complain)
 
 
 def _outcomes(
@@ -156,12 +170,13 @@ def _bar(total: int, done: int) -> tqdm:
     return tqdm(total=total, initial=done, unit="photo", disable=hidden, leave=False)
 
 
-def _take(job: Job, outcome: Result | DetectorError, report: Report) -> None:
+def _take(job: Job, outcome: Result | DetectorError, report: Report) -> Result:
     if isinstance(outcome, DetectorError):
         raise outcome
     if job.target:
         _save(job.photo, outcome, job.target)
     report.found(job.photo, outcome)
+    return outcome
 
 
 def _save(photo: Path, result: Result, target: Path) -> None:

@@ -93,6 +93,18 @@ class Detect:
     resume: bool = False
     """Go on with a run that was interrupted; failed photos are tried again."""
 
+    inbox: Annotated[
+        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are kept)")
+    ] = None
+    """Keep the photos that the model is least sure of in this folder, to be corrected on the page:
+    `app.py --corrections DIR`."""
+
+    unsure: int = 100
+    """So many of them at most: a surer one gives way."""
+
+    inbox_limit: int = 1000
+    """Megabytes that all of the folder may take."""
+
     save: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are saved)")
     ] = None
@@ -127,6 +139,10 @@ class Detect:
         if not self.photos and self.camera is None:
             raise InvalidParameter("name at least one photo, video or folder; see detect --help")
         moving = [is_video(path) for path in self.photos] + [True] * bool(self.camera)
+        if self.inbox and any(moving):
+            raise InvalidParameter("--inbox is of photos, not of videos")
+        if self.unsure < 1:
+            raise InvalidParameter(f"--unsure {self.unsure}: expected 1 or more")
         if self.output and any(moving):
             raise InvalidParameter("--output is of photos: of videos take --json, or --save")
         if self.json and any(moving) and not all(moving):

@@ -7,7 +7,7 @@
 
 Both pairs are Pascal VOC. NAME is the photo's id; of a proposal with a token of its own behind it,
 ID-3f9c1a, so that those of several people for one photo lie beside each other. What a model is
-unsure of and nobody has looked at is called ID-unsure0931: how unsure, in thousandths.
+unsure of and nobody has looked at is called ID-unsure003410: how unsure, in thousandths.
 
 A photo is placed before its annotation and removed after it, and what a kill leaves in between is
 swept away later.
@@ -30,7 +30,7 @@ MEGABYTE = 1_000_000
 STALE = 3600  # seconds after which what is not whole is not being written any more
 OURS = re.compile(rf"[0-9a-f]{{{ID_LENGTH}}}(-\w+)?")
 SAMPLE = "unsure"
-SAMPLES = re.compile(rf"\w+-{SAMPLE}\d{{4}}")
+SAMPLES = re.compile(rf"\w+-{SAMPLE}\d{{6}}")
 
 
 class InboxError(DetectorError):

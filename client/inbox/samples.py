@@ -1,15 +1,15 @@
 """Photos that a model is least sure of, kept as proposals with the boxes that it found.
 
-How unsure it is: of each detection 1 - |2p - 1|, p being its score, 0 to 1: the margin between
-"this class" and "not this class"; of a photo the largest of them, "1-vs-2" with the aggregation
-"maximum" of Brust et al., "Active Learning for Deep Object Detection" (arXiv 1809.09875), section
-3. A photo in which nothing was found has no margin, and is never kept.
+How unsure it is: of each detection (1 - |2p - 1|)^2, p being its score: the margin between object
+and none, "1-vs-2" of Brust et al., "Active Learning for Deep Object Detection" (VISAPP 2019); of a
+photo their sum, the aggregation that was best there and that `training select` takes. A photo in
+which nothing was found has no margin, and is never kept.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from client import drawing
+from client import drawing, images
 from client.detection import Result
 from client.inbox.inbox import SAMPLE, Inbox, InboxError
 from client.inbox.photo import choose_file, image_id
@@ -21,8 +21,8 @@ SERVICE = "service"  # who proposes
 
 
 def measure_uncertainty(result: Result) -> float:
-    """How unsure a model is of a photo, 0 to 1."""
-    return max((1 - abs(2 * found.score - 1) for found in result.detections), default=0.0)
+    """How unsure a model is of a photo: each detection with a score of 0.5 adds 1, others less."""
+    return sum((1 - abs(2 * found.score - 1)) ** 2 for found in result.detections)
 
 
 @dataclass(frozen=True)
@@ -32,50 +32,50 @@ class Samples:
     inbox: Inbox
     most: int
 
-    def offer(self, photo: bytes, result: Result, version: Callable[[], str]) -> bool:
+    def offer(self, image: images.Image, result: Result, version: Callable[[], str]) -> bool:
         """Keep a photo, if it is one of the least sure and not in the inbox yet; say if it was.
 
         Args:
-            photo: the bytes of an encoded image file.
+            image: a path, or the bytes of an encoded file.
             result: what was found in it.
             version: says which version answered; asked only for what is kept.
 
         Raises:
             InboxError: it cannot be kept: it is of another task, or there is no room.
-            InvalidImage: the photo cannot be decoded here.
+            InvalidImage: it cannot be read, or not be decoded here.
         """
         unsure = round(1000 * measure_uncertainty(result))
-        if not self._is_wanted(photo, unsure):
+        if not self._has_place(unsure):
+            return False
+        photo = images.encoded(image, images.LARGEST_LIMIT)
+        if self.inbox.holds(image_id(photo)):
             return False
         self._check_labels(result)
         file = choose_file(photo, drawing.read(photo))
-        name = f"{image_id(photo)}-{SAMPLE}{unsure:04}"
+        name = f"{image_id(photo)}-{SAMPLE}{unsure:06}"
         xml = _annotate(f"{name}{file.suffix}", result, version())
         try:
             with self.inbox.lock():
-                if not self._is_wanted(photo, unsure):  # others were quicker
+                if self.inbox.holds(image_id(photo)):  # others were quicker
                     return False
                 self.inbox.propose(name, file, xml)
-                self._let_give_way()
+                for surer in self.inbox.samples()[: -self.most]:
+                    self.inbox.proposals.remove(surer)
         except OSError as error:
             raise InboxError(f"{self.inbox.folder}: no photo can be kept: {error}") from error
         return True
 
-    def _is_wanted(self, photo: bytes, unsure: int) -> bool:
+    def _has_place(self, unsure: int) -> bool:
         kept = self.inbox.samples()
-        if not unsure or (len(kept) >= self.most and unsure <= uncertainty_of(kept[0])):
-            return False
-        return not self.inbox.holds(image_id(photo))
-
-    def _let_give_way(self) -> None:
-        kept = self.inbox.samples()
-        for name in kept[: max(0, len(kept) - self.most)]:
-            self.inbox.proposals.remove(name)
+        return unsure > 0 and (len(kept) < self.most or unsure > uncertainty_of(kept[0]))
 
     def _check_labels(self, result: Result) -> None:
         """Raise InboxError where the inbox is of another task."""
         file = self.inbox.folder / "labels.txt"
-        known = file.read_text(encoding="utf-8").splitlines() if file.exists() else None
+        try:
+            known = file.read_text(encoding="utf-8").splitlines() if file.exists() else None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InboxError(f"{file}: {error}") from error
         unknown = [label for label in result.counts() if known is not None and label not in known]
         if unknown:
             raise InboxError(

@@ -227,7 +227,7 @@ def _show_case(review: Review, case: Case, text: str) -> Answer:
     unsure = proposal.source.get("uncertainty")
     title = f"{number_of(len(proposal.boxes))}, proposed by {proposal.author or 'somebody'}"
     if unsure:
-        title = f"{number_of(len(proposal.boxes))}, found by the model, which is unsure: {unsure}"
+        title = f"{number_of(len(proposal.boxes))}, found by the model, which is unsure ({unsure})"
     opened = Opened(proposal.name, case.image, case=case)
     return opened, {
         **notice(proposal.name, text, kind="saved"),

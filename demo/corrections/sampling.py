@@ -7,7 +7,6 @@ from functools import partial
 from client import InvalidImage
 from client.inbox.inbox import InboxError
 from client.inbox.samples import Samples
-from demo import pictures
 from demo.photos import Found
 
 logger = logging.getLogger(__name__)
@@ -19,6 +18,6 @@ def keep_unsure(samples: Samples, found: Sequence[Found]) -> None:
         if result is None:
             continue
         try:
-            samples.offer(pictures.read_photo(path), result, partial(str, version))
+            samples.offer(path, result, partial(str, version))
         except (InboxError, InvalidImage) as error:
             logger.error("a photo that the model is unsure of is not kept: %s", error)

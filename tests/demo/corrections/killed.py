@@ -1,9 +1,10 @@
 """Kills a program at each of its steps on the disk, and looks at what is left.
 
-    killed.py WHAT FOLDER      WHAT: propose, accept, refuse or sample
+    killed.py FOLDER
 
 Each time in a folder of its own and a process of its own, at the first step, the second, and so on
-until it is through. Prints how often it was killed and how often what it did was there afterwards.
+until it is through. Prints what it did, how often it was killed, and how often that was there after
+all.
 """
 
 import io
@@ -113,7 +114,7 @@ def check_rest(what: str, folder: Path, was_killed: bool) -> bool:
 def main(what: str, top: Path) -> None:
     killed, whole, step = 0, 0, 1
     while True:
-        folder = top / str(step)
+        folder = top / what / str(step)
         was_killed = run_killed(what, prepare(folder), step)
         whole += check_rest(what, folder, was_killed)
         killed += was_killed
@@ -121,7 +122,7 @@ def main(what: str, top: Path) -> None:
             break
         act_again(what, folder)
         step += 1
-    print(killed, whole)
+    print(what, killed, whole)
 
 
 def act_again(what: str, folder: Path) -> None:
@@ -132,4 +133,5 @@ def act_again(what: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    for each in ("propose", "accept", "refuse", "sample"):
+        main(each, Path(sys.argv[1]))

@@ -18,6 +18,7 @@ from client.inbox.photo import image_id
 from demo.corrections.folder import Corrections
 from demo.corrections.people import Person
 from serving.server.server import EmbeddedServer
+from tests.conftest import wait_until
 from tests.demo.actions import drop_photo
 from tests.demo.program import Program
 
@@ -100,10 +101,12 @@ def test_a_visitor_proposes_and_a_reviewer_accepts_refuses_and_changes(
     (kept := Corrections(folder)).save(photos[0], BOXES, Person("ann"))
     kept.save(photos[1], BOXES, Person("visitor"), version="ensemble: ssd 2")
     assert [boxes_that_count(folder, photo) for photo in photos] == [None, None]
+    drop_photo(visitor, "unsure.jpg", smear.read_bytes())
+    wait_until(lambda: kept.inbox.samples(image_id(smear.read_bytes())))
 
     ben = log_in("ben")
     notice = ben.locator("#corrections .notice")
-    expect(ben.locator("#review")).to_have_text("Review what is proposed (3)")
+    expect(ben.locator("#review")).to_have_text("Review what is proposed (4)")
     ben.locator("#review").click()
     expect(ben.locator(".editor h2")).to_have_text(f"Review: {count} boxes, proposed by visitor")
     expect(ben.locator(".past li")).to_contain_text(["answered by ensemble: preprocess 1, ssd 2"])
@@ -121,8 +124,12 @@ def test_a_visitor_proposes_and_a_reviewer_accepts_refuses_and_changes(
     ben.get_by_role("button", name="Remove box 1", exact=True).click()
     expect(ben.locator(".accept")).to_have_text("Accept with my changes")
     ben.locator(".accept").click()
-    expect(notice).to_have_text("Accepted with 2 boxes. Nothing is left to review.")
-    expect(ben.locator(".editor, #review").first).to_be_hidden()
+    expect(ben.locator(".editor h2")).to_contain_text("found by the model, which is unsure (")
+    expect(notice).to_have_text("Accepted with 2 boxes.")
+    ben.locator(".skip").click()
+    expect(notice).to_have_text("Nothing is left to review.")
+    expect(ben.locator(".editor")).to_be_hidden()
+    expect(ben.locator("#review")).to_have_text("Review what is proposed (1)")
     assert [boxes_that_count(folder, photo) for photo in photos] == [count, 2]
 
 
