@@ -41,6 +41,7 @@ class Artifact:
     signature: Signature
     iou_threshold: float = 0.45  # of NMS, as the network was measured
     voting_iou: float = 0.0  # of box voting; 0: none
+    score_thresholds: tuple[float, ...] = ()  # by class, 0 to 1; none: one for all, the service's
     reference: dict[str, Any] | None = None  # of the validation set, for `drift`; as on the card
 
 
@@ -61,9 +62,10 @@ def read_artifact(folder: Path) -> Artifact:
     signature = _read_signature(session, len(labels), resize)
     _try_network(session, signature)
     iou_threshold, voting_iou = [_read_share(folder / "card.json", card, name) for name in SHARES]
+    thresholds = _read_thresholds(folder / "card.json", card, len(labels))
     reference = _read_reference(folder / "card.json", card)
     network = folder / "model.onnx"
-    return Artifact(network, labels, signature, iou_threshold, voting_iou, reference)
+    return Artifact(network, labels, signature, iou_threshold, voting_iou, thresholds, reference)
 
 
 def _remedy(folder: Path) -> str:
@@ -74,7 +76,7 @@ def _remedy(folder: Path) -> str:
 
 
 def _read_card(path: Path) -> dict[str, Any]:
-    """The card: for people, except the network's sha256, `resize`, SHARES and `reference`."""
+    """The card: for people, except for sha256, resize, SHARES, score_thresholds and reference."""
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -111,6 +113,18 @@ def _read_share(path: Path, card: dict[str, Any], name: str) -> float:
     if type(found) not in (int, float) or not 0 <= found <= 1:
         raise PublishError(f"{path}: {name} must be a number from 0 to 1, found {found!r}")
     return float(found)
+
+
+def _read_thresholds(path: Path, card: dict[str, Any], classes: int) -> tuple[float, ...]:
+    """The score threshold of each class, where training was asked for some."""
+    found = card.get("score_thresholds", [])
+    is_list = isinstance(found, list) and len(found) in (0, classes)
+    if not is_list or any(type(x) not in (int, float) or not 0 <= x <= 1 for x in found):
+        raise PublishError(
+            f"{path}: score_thresholds must be a number from 0 to 1 for each of the {classes} "
+            f"labels, found {found!r:.60}"
+        )
+    return tuple(float(x) for x in found)
 
 
 def _read_reference(path: Path, card: dict[str, Any]) -> dict[str, Any] | None:

@@ -238,6 +238,14 @@ def read_trained_on(network: bytes) -> set[str]:
         return set()
 
 
+def has_calibrated_scores(network: bytes) -> bool:
+    """Whether training put a temperature and a shift into a network."""
+    try:
+        return bool(json.loads(read_metadata(network).get("reliability", ""))["is_applied"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def sign_release() -> dict[str, str]:
     """The facts of who publishes, and when (UTC)."""
     return {"published": tell_time(), "by": user_and_host()}

@@ -4,9 +4,11 @@ A variant, configs/NAME.pbtxt, is what a server that was started with --model-co
 instead of config.pbtxt. An edit keeps a person's comments where the text allows it.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig
@@ -35,6 +37,22 @@ def read_config(store: Store, model: str, variant: str = "") -> ModelConfig:
 def read_config_file(store: Store, path: str) -> ModelConfig:
     """The configuration in one file. Raises PublishError as `read_config` does."""
     return parse_config(read_text(store, path), f"{store.address}/{path}")
+
+
+def read_thresholds(configs: Iterable[ModelConfig]) -> dict[str, Any]:
+    """What the steps of a task take where a request names nothing.
+
+    That is score_threshold, iou_threshold, and score_thresholds, a list by class, if there is one.
+    """
+    found = {name: each for config in configs for name, each in config.parameters.items()}
+    thresholds: dict[str, Any] = {
+        name: float(found[name].string_value)
+        for name in ("score_threshold", "iou_threshold")
+        if name in found
+    }
+    by_class = found.get("score_thresholds")
+    listed = json.loads(by_class.string_value) if by_class else []
+    return thresholds | ({"score_thresholds": listed} if listed else {})
 
 
 def list_configs(store: Store, model: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The repository that this project ships, fitted to an artifact of another task."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def _fit_config(config: ModelConfig, artifact: Artifact, names: dict[str, str]) 
         step.model_version = NEWEST
     wanted = {"resize": artifact.signature.resize}
     wanted |= {name: f"{getattr(artifact, name):g}" for name in SHARES}
+    wanted["score_thresholds"] = json.dumps(artifact.score_thresholds)
     for key, value in wanted.items():
         if key in config.parameters:
             config.parameters[key].string_value = value

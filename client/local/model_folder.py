@@ -19,7 +19,8 @@ from client.versions import live_version
 
 SHIPPED = Path(__file__).parents[2] / "model_repository"
 CONFIG, NETWORK, LABELS, CARD = "config.pbtxt", "model.onnx", "labels.txt", "card.json"
-CARRIED = ("resize", "iou_threshold", "voting_iou")  # from a card into the steps' configurations
+# From a card into the steps' configurations.
+CARRIED = ("resize", "iou_threshold", "voting_iou", "score_thresholds")
 
 
 @dataclass(frozen=True)

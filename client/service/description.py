@@ -1,5 +1,7 @@
 """What a server says of itself and of an ensemble."""
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,7 @@ class Settings:
     classes: int | None = None
     input_size: tuple[int, int] | None = None  # height, width that the network sees
     score_threshold: float | None = None  # where a request names none
+    score_thresholds: tuple[float, ...] = ()  # of each class, in place of it; none: it
     iou_threshold: float | None = None
 
 
@@ -175,11 +178,12 @@ def _settings(
         classes=next(reversed(inputs.get("scores", [])), None),
         input_size=_input_size(inputs.get("images", ())),
         score_threshold=_number(float, texts.get("score_threshold")),
+        score_thresholds=tuple(_number(json.loads, texts.get("score_thresholds")) or ()),
         iou_threshold=_number(float, texts.get("iou_threshold")),
     )
 
 
-def _number(kind: type, text: str | None) -> Any:
+def _number(kind: Callable[[str], Any], text: str | None) -> Any:
     try:
         return None if text is None else kind(text)
     except ValueError:

@@ -10,9 +10,11 @@ Once, with words and an exit code, or at each scrape of a Prometheus (exporter.p
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from serving.errors import DriftError, UntoldError
 from serving.history import read_record
+from serving.model_config import read_thresholds
 from serving.monitoring.exporter import export_verdicts
 from serving.monitoring.figures import Reference, check_scraped, read_live, read_reference
 from serving.monitoring.picture import draw_findings
@@ -119,7 +121,7 @@ def _leave_out(
     verdict: Verdict, window: Window, repository: Repository, reference: Reference
 ) -> tuple[str, ...]:
     """Which statistics cannot be compared; the verdict says why."""
-    served = _read_thresholds(repository)
+    served = read_thresholds(map(repository.config, repository.task.models))
     if window.canary:
         verdict.notes.append(
             f"version {window.canary} is a canary, and its detections are counted among those of "
@@ -143,16 +145,5 @@ def _leave_out(
     return DETECTION_STATISTICS
 
 
-def _read_thresholds(repository: Repository) -> dict[str, float]:
-    """The defaults of the task's step that has them."""
-    configs = [repository.config(model) for model in repository.task.models]
-    return {
-        name: float(config.parameters[name].string_value)
-        for config in configs
-        for name in ("score_threshold", "iou_threshold")
-        if name in config.parameters
-    }
-
-
-def _list_thresholds(thresholds: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:g}" for name, value in thresholds.items())
+def _list_thresholds(thresholds: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in thresholds.items())

@@ -6,6 +6,7 @@ artifact's card.json and in releases.json:
     images                                how many were measured
     trained_on                            how many of them the network was trained on
     score_threshold, iou_threshold        of the detections
+    score_thresholds                      of each class; left out: score_threshold for all
     statistics     image_brightness, ...  {"edges": [E], "counts": [E + 1]}
                    detection_score, ...   the same by class
 
@@ -47,13 +48,13 @@ class Reference:
     Attributes:
         images: how many.
         trained_on: how many of them the network was trained on.
-        thresholds: score_threshold and iou_threshold.
+        thresholds: score_threshold and iou_threshold, and score_thresholds where there are some.
         samples: what was measured.
     """
 
     images: int
     trained_on: int
-    thresholds: dict[str, float]
+    thresholds: dict[str, Any]
     samples: dict[Statistic, Sample]
 
 
@@ -79,7 +80,12 @@ def read_reference(record: Record, version: int) -> Reference:
         return Reference(
             int(entry["images"]),
             int(entry.get("trained_on", 0)),
-            {name: float(entry[name]) for name in ("score_threshold", "iou_threshold")},
+            {name: float(entry[name]) for name in ("score_threshold", "iou_threshold")}
+            | (
+                {"score_thresholds": by_class}
+                if (by_class := entry.get("score_thresholds"))
+                else {}
+            ),
             make_samples(_parse_statistics(entry["statistics"])),
         )
     except (LookupError, TypeError, ValueError, AttributeError) as error:

@@ -168,6 +168,8 @@ def _make_postprocess(members: Sequence[Member], name: str) -> ModelConfig:
     config = repository.config(model)
     config.name = name + POSTPROCESS
     config.parameters["fusion_iou"].string_value = FUSION_IOU
+    if "score_thresholds" in config.parameters:  # of one network's scores: fused ones are others
+        config.parameters["score_thresholds"].string_value = "[]"
     for end, member in [*zip(_list_ends(members), members, strict=True)][1:]:
         for tensor in ("boxes", "scores"):
             dims = getattr(member.rollout.task.signature, tensor)

@@ -20,12 +20,13 @@ import tyro
 
 from serving.artifact import Artifact, read_artifact
 from serving.errors import PublishError
-from serving.history import describe_network, sign_release
+from serving.history import describe_network, has_calibrated_scores, sign_release
+from serving.model_config import read_thresholds
 from serving.release.new_task import is_new_task, make_task
 from serving.release.rollout import Rollout
 from serving.release.session import lock_store, open_session, print_done, remove_old_versions
 from serving.release.trial import NO_PATH, TrialSettings, check_sensible, try_artifact
-from serving.repository import State, Task
+from serving.repository import Repository, State, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,25 @@ def _tell_reference(artifact: Artifact) -> None:
         )
 
 
+def _tell_scores(artifact: Artifact, repository: Repository, live: int) -> None:
+    """Say it where scores mean something else, or are cut elsewhere, which stops nothing."""
+    served = read_thresholds(map(repository.config, repository.task.models))
+    by_class, wanted = served.get("score_thresholds", []), list(artifact.score_thresholds)
+    if wanted != by_class:
+        print(
+            f"card.json wants score_thresholds {wanted}, the service stays with "
+            f"{by_class or served.get('score_threshold')}: postprocess/config.pbtxt has them"
+        )
+    networks = artifact.network.read_bytes(), repository.read_network(live)
+    is_calibrated = [has_calibrated_scores(network) for network in networks]
+    if is_calibrated[0] != is_calibrated[1]:
+        words = ["not calibrated", "calibrated"]
+        print(
+            f"its scores are {words[is_calibrated[0]]}, the live version's are "
+            f"{words[is_calibrated[1]]}: a client's score_threshold shows other boxes"
+        )
+
+
 def _release(
     rollout: Rollout,
     artifact: Artifact,
@@ -116,6 +136,7 @@ def _release(
             "first"
         )
     _check_same_task(artifact, task, settings.repository)
+    _tell_scores(artifact, rollout.repository, before.live)
     measured = try_artifact(rollout.repository, before.live, artifact, settings)
     network = artifact.network.read_bytes()
     number = rollout.next_number()

@@ -12,6 +12,7 @@ from client import Detection, Result
 from client.errors import from_grpc
 from serving.control import CHANNEL
 from serving.errors import CompareError
+from serving.model_config import read_thresholds
 
 COUNTED = 2  # times that Triton (2.51) counts a request that failed in a step of an ensemble
 TIMEOUT = 10.0  # seconds, for the calls that only ask
@@ -49,11 +50,15 @@ class Defaults:
 
     score_threshold: float
     max_detections: int
+    score_thresholds: tuple[float, ...] = ()  # by class; none: score_threshold for all
 
     def cut(self, result: Result) -> list[Detection]:
         """What a request without parameters would have got, of what one with low ones got."""
-        found = [each for each in result.detections if each.score > self.score_threshold]
+        found = [each for each in result.detections if each.score > self._least(each.class_id)]
         return found[: self.max_detections]
+
+    def _least(self, class_id: int) -> float:
+        return self.score_thresholds[class_id] if self.score_thresholds else self.score_threshold
 
 
 def read_traffic(url: str, model: str) -> Traffic:
@@ -89,11 +94,10 @@ def read_defaults(url: str, ensemble: str) -> Defaults:
         for step in steps.step:
             config = client.get_model_config(step.model_name, client_timeout=TIMEOUT).config
             if "score_threshold" in config.parameters:
-                threshold, most = (
-                    config.parameters[name].string_value
-                    for name in ("score_threshold", "max_detections")
-                )
-                return Defaults(float(threshold), int(most))
+                found = read_thresholds([config])
+                most = int(config.parameters["max_detections"].string_value)
+                by_class = tuple(found.get("score_thresholds", ()))
+                return Defaults(found["score_threshold"], most, by_class)
     raise CompareError(f"{ensemble} has no step with the parameter score_threshold")
 
 

@@ -170,6 +170,16 @@ def test_output_that_is_not_finite(make_artifact: Callable[..., Path]) -> None:
         read_artifact(make_artifact(score=float("nan")))
 
 
+@pytest.mark.parametrize("found", [[0.5], [0.5, 1.5], [0.5, "a"], 0.5, {"a": 0.5}])
+def test_a_threshold_for_each_class(make_artifact: Callable[..., Path], found: Any) -> None:
+    folder = make_artifact(["a", "b"])
+    (folder / "card.json").write_text(json.dumps({"score_thresholds": [0.4, 1]}))
+    assert read_artifact(folder).score_thresholds == (0.4, 1.0)
+    (folder / "card.json").write_text(json.dumps({"score_thresholds": found}))
+    with pytest.raises(PublishError, match="a number from 0 to 1 for each of the 2 labels, found"):
+        read_artifact(folder)
+
+
 @pytest.mark.parametrize(("name", "before"), [("iou_threshold", 0.45), ("voting_iou", 0.0)])
 def test_which_boxes_are_one_object(
     make_artifact: Callable[..., Path], name: str, before: float

@@ -71,12 +71,12 @@ def test_boxes_are_merged_as_the_network_was_measured(
     make_artifact: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = make_artifact()
-    wanted = {"iou_threshold": 0.6, "voting_iou": 0.8}
+    wanted = {"iou_threshold": 0.6, "voting_iou": 0.8, "score_thresholds": [0.4, 0.55, 0.5]}
     card = json.loads((folder / "card.json").read_text()) | wanted
     (folder / "card.json").write_text(json.dumps(card))
     render_template(TEMPLATE, read_artifact(folder), tmp_path / "new")
     config = read_config(open_store(tmp_path / "new"), "postprocess")
-    assert {name: float(config.parameters[name].string_value) for name in wanted} == wanted
+    assert {name: json.loads(config.parameters[name].string_value) for name in wanted} == wanted
 
 
 def test_render_fits_variants(make_artifact: Callable[..., Path], tmp_path: Path) -> None:

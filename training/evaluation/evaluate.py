@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from training.data.trained_on import TrainedOn
 from training.errors import TrainingError
 from training.evaluation import measure, report, score
 from training.evaluation.findings import Findings
+from training.evaluation.operating_points import read_wanted
 from training.evaluation.score import Detected
 from training.network import onnx_network
 from training.network.model import Detector
@@ -25,6 +26,7 @@ from training.run_folder import load_network, read_description, trained_on
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
 _OF_NETWORK = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: the network's)")
 _FILE = tyro.conf.arg(metavar="FILE", help_behavior_hint="")
+_NONE = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,10 @@ class EvaluateSettings:
     """Folder for a report: curves, confusion matrix, the twenty worst images. Replaces an older."""
     iou_threshold: Annotated[float | None, _OF_NETWORK] = None
     """Without --detections: of two boxes of a class that overlap more, NMS keeps the better."""
+    at_precision: Annotated[float | None, _NONE] = None
+    """Also tell the score threshold of each class that gives this precision, and the recall."""
+    at_recall: Annotated[float | None, _NONE] = None
+    """The same for this recall."""
     json: bool = False
     """Print one JSON document instead of a table."""
 
@@ -54,6 +60,7 @@ def evaluate_detector(settings: EvaluateSettings) -> int:
     started = time.perf_counter()
     if not 0 <= (settings.iou_threshold or 0) <= 1:
         raise TrainingError(f"--iou-threshold must be 0 to 1, got {settings.iou_threshold}")
+    wanted = read_wanted(settings.at_precision, settings.at_recall)
     if settings.report:
         report.check_replaceable(settings.report)  # so that nobody waits for a refusal
     manifest = records.load_manifest(settings.records, settings.split)
@@ -68,6 +75,7 @@ def evaluate_detector(settings: EvaluateSettings) -> int:
     metrics = score.score_detections(truth, detected, manifest.labels)
     metrics = measure.label_metrics(metrics, manifest, _trained_on(settings))
     found = Findings.of(manifest, truth, detected, metrics).with_details(side, resize)
+    found = replace(found, wanted=wanted)
     print(json.dumps(found.to_dict(), indent=2) if settings.json else found.format_tables())
     notes = sys.stderr if settings.json else sys.stdout
     if settings.run and read_description(settings.run).get("chosen_on") == settings.split:

@@ -8,9 +8,20 @@ import numpy as np
 import tensorflow as tf
 
 from training.data.records import Manifest
-from training.evaluation import outcomes, pictures
+from training.data.trained_on import NOTHING, TrainedOn
+from training.evaluation import measure, outcomes, pictures
+from training.evaluation.measure import DetectionStep
+from training.evaluation.operating_points import OperatingPoint, Wanted, find_point, points_table
 from training.evaluation.outcomes import Curve, Outcome
-from training.evaluation.score import IOUS, Detected, Metrics, Truth, metrics_table
+from training.evaluation.reliability import Reliability, measure_reliability
+from training.evaluation.score import (
+    IOUS,
+    Detected,
+    Metrics,
+    Truth,
+    metrics_table,
+    score_detections,
+)
 from training.evaluation.sizes import OfSize, scale_to_input, score_sizes, sizes_table
 from training.evaluation.spread import measure_spread
 from training.input import input_pipeline
@@ -27,6 +38,8 @@ class Findings:
         has objects.
     sizes: mAP of small, medium and large objects, by where their pixels are counted; empty where
         that was not measured.
+    reliability: None where it was not measured, or there are too few detections to tell.
+    wanted: a precision or a recall; None: none is.
     """
 
     manifest: Manifest
@@ -37,6 +50,8 @@ class Findings:
     threshold: float
     thresholds: dict[int, float]
     sizes: dict[str, dict[str, OfSize]] = field(default_factory=dict)
+    reliability: Reliability | None = None
+    wanted: Wanted | None = None
 
     @classmethod
     def of(
@@ -56,6 +71,25 @@ class Findings:
         thresholds = {k: outcomes.best_threshold([c]) for k, c in curves[0].items() if c.truths}
         return cls(manifest, truths, found, metrics, curves, threshold, thresholds)
 
+    @classmethod
+    def measure(
+        cls,
+        step: DetectionStep,
+        manifest: Manifest,
+        side: int,
+        resize: Resize,
+        trained_on: TrainedOn = NOTHING,
+    ) -> "Findings":
+        """The findings of a network on a split, with details and a progress bar.
+
+        Arguments as for `measure.detect_objects`, and what the network was trained on.
+        """
+        truth = measure.read_truth(manifest)
+        detected = measure.detect_objects(step, manifest, side, resize, progress=True)
+        metrics = score_detections(truth, detected, manifest.labels)
+        metrics = measure.label_metrics(metrics, manifest, trained_on)
+        return cls.of(manifest, truth, detected, metrics).with_details(side, resize)
+
     def with_details(self, side: int = 0, resize: Resize = "stretch") -> "Findings":
         """The same, with what takes seconds: the spread of mAP, and mAP by size.
 
@@ -68,10 +102,38 @@ class Findings:
             found = scale_to_input(truth, detected, side, resize)
             sizes[f"at {side}x{side}, as seen"] = score_sizes(seen, found, self.labels)
         spread = measure_spread(truth, detected, self.labels)
-        return replace(self, metrics=replace(self.metrics, spread=spread), sizes=sizes)
+        metrics = replace(self.metrics, spread=spread)
+        reliability = measure_reliability(outcomes.judge(truth, detected, metrics))
+        return replace(self, metrics=metrics, sizes=sizes, reliability=reliability)
+
+    @property
+    def points(self) -> dict[str, OperatingPoint]:
+        """By label, of the classes with objects, the threshold for what is wanted."""
+        curves = self.curves[0]
+        return {
+            self.labels[k]: find_point(curves[k], self.wanted)
+            for k in self.thresholds
+            if self.wanted
+        }
 
     def to_dict(self) -> dict[str, object]:
-        """The figures, ready for json."""
+        """All figures, ready for json."""
+        told: dict[str, object] = self.metrics_dict()
+        if self.reliability:
+            told["reliability"] = self.reliability.to_dict()
+        return told | self.points_dict()
+
+    def points_dict(self) -> dict[str, object]:
+        """What is wanted and the thresholds for it, ready for json; empty where nothing is."""
+        if not self.wanted:
+            return {}
+        points = {label: point.to_dict() for label, point in self.points.items()}
+        return {
+            "operating_points": {"wanted": {self.wanted.rate: self.wanted.least}, "classes": points}
+        }
+
+    def metrics_dict(self) -> dict[str, object]:
+        """mAP, what it may be off, and mAP by size, ready for json."""
         names = self.metrics.names
         sizes = {
             where: {
@@ -86,6 +148,10 @@ class Findings:
         """mAP over all classes, of each class, and by size, a line each."""
         names = self.metrics.names
         tables = [sizes_table(sizes, where, names) for where, sizes in self.sizes.items()]
+        if self.reliability:
+            tables.append(str(self.reliability))
+        if self.wanted:
+            tables.append(points_table(self.points, self.wanted))
         return "\n\n".join([metrics_table(self.metrics), *tables])
 
     @property

@@ -9,6 +9,7 @@ threshold only adds some, and every figure here agrees with mAP.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,15 @@ class Curve:
         rates = Rates(self.right, self.false, self.truths - self.right)
         best = np.maximum.accumulate(rates.precision[::-1])[::-1]
         return np.append(0.0, rates.recall), np.append(best[0] if len(best) else 0.0, best)
+
+
+class Judged(NamedTuple):
+    """The detections of a split, [N] each, without those of difficult objects."""
+
+    photos: np.ndarray  # int, the place of the photo of each
+    classes: np.ndarray
+    scores: np.ndarray
+    right: np.ndarray  # bool
 
 
 @dataclass(frozen=True)
@@ -89,18 +99,29 @@ def curves(
     truth: Iterable[Truth], detected: Iterable[Detected], metrics: Metrics, iou: float = 0.5
 ) -> dict[int, Curve]:
     """The curve of every class that has objects to be found or detections."""
-    objects = {image.image_id: image for image in truth}
-    rows, truths = [], [image.classes[~image.difficult] for image in objects.values()]
-    for image in detected:
-        found = metrics.matches[image.image_id][IOUS.index(iou)]
-        difficult = _difficult(objects[image.image_id], found)
-        rows.append(np.stack([image.classes, image.scores, found != NO_OBJECT])[:, ~difficult])
-    classes, scores, right = np.concatenate([np.zeros((3, 0)), *rows], axis=1)
+    truth = list(truth)
+    _, classes, scores, right = judge(truth, detected, metrics, iou)
+    truths = [image.classes[~image.difficult] for image in truth]
     wanted = np.concatenate([np.zeros(0, int), *truths])
     return {
-        int(k): _curve(scores[classes == k], right[classes == k] > 0, int((wanted == k).sum()))
+        int(k): _curve(scores[classes == k], right[classes == k], int((wanted == k).sum()))
         for k in np.union1d(classes, wanted)
     }
+
+
+def judge(
+    truth: Iterable[Truth], detected: Iterable[Detected], metrics: Metrics, iou: float = 0.5
+) -> Judged:
+    """Whether each detection is right, whatever its score."""
+    objects, rows = {image.image_id: image for image in truth}, [np.zeros((4, 0))]
+    for place, image in enumerate(detected):
+        found = metrics.matches[image.image_id][IOUS.index(iou)]
+        kept = ~_difficult(objects[image.image_id], found)
+        places = np.full(len(found), place)
+        row = np.stack([places, image.classes, image.scores, found != NO_OBJECT])
+        rows.append(row[:, kept])
+    photos, classes, scores, right = np.concatenate(rows, axis=1)
+    return Judged(photos.astype(int), classes.astype(int), scores, right > 0)
 
 
 def _curve(scores: np.ndarray, right: np.ndarray, truths: int) -> Curve:

@@ -19,6 +19,9 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
+RELIABILITY = "reliability.svg"
+
+
 def render_page(
     found: Findings,
     plots: dict[str, str],
@@ -45,6 +48,7 @@ def render_page(
         rates=found.rates(),
         rows=_class_rows(found),
         f1_plot=f1_plot,
+        reliability_plot=RELIABILITY,
         pr_plots=pr_plots,
         matrix=_matrix_rows(found.labels, matrix),
         history=list(history.items()),

@@ -21,6 +21,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator
 
 from training.evaluation.outcomes import THRESHOLDS, Curve, Outcome
+from training.evaluation.reliability import Reliability
 from training.evaluation.score import IOUS, Detected, Truth
 
 # Okabe and Ito's palette: told apart with every kind of colour vision.
@@ -250,6 +251,25 @@ def plot_f1(path: Path, curves: dict[int, Curve], labels: Sequence[str], best: f
     axes.set_title("F1 over score threshold")
     if rates and few:
         axes.legend(loc="lower left", fontsize=9)
+    _save(figure, path)
+
+
+@matplotlib.rc_context(_STYLE)
+def plot_reliability(path: Path, found: Reliability) -> None:
+    """The share of right detections over their mean score, as they are and calibrated."""
+    figure = _figure(5.2, 3.6)
+    axes = figure.subplots()
+    axes.plot((0, 1), (0, 1), color=_INK, lw=1, linestyle=":", label="a probability")
+    for k, (name, bins) in enumerate(
+        {"as it is": found.bins, "calibrated": found.calibrated}.items()
+    ):
+        counts, scores, shares = bins[bins[:, 0] > 0].T
+        sizes = 20 + 180 * counts / counts.max() if len(counts) else counts
+        axes.plot(scores, shares, color=colour(k), lw=1.5, linestyle=("-", "--")[k], label=name)
+        axes.scatter(scores, shares, s=sizes, color=colour(k), marker="os"[k], alpha=0.6, lw=0)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="score", ylabel="share that is right")
+    axes.set_title("Reliability")
+    axes.legend(loc="lower right", fontsize=9)
     _save(figure, path)
 
 

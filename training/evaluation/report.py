@@ -129,6 +129,8 @@ def _draw_plots(folder: Path, found: Findings) -> dict[str, str]:
     curves, labels = found.curves, found.labels
     pictures.plot_f1(folder / "f1.svg", curves[0], labels, found.threshold)
     plots = {"f1.svg": "F1 over the score threshold"}
+    if found.reliability:
+        pictures.plot_reliability(folder / page.RELIABILITY, found.reliability)
     for k, best in found.thresholds.items():
         name = f"precision-recall-{k}.svg"
         of_class = [of_iou.get(k, _NO_CURVE) for of_iou in curves]

@@ -12,17 +12,14 @@ the best-K cut are inside; no image decoding, no resizing, no NMS. In every prec
 are the same.
 """
 
-import hashlib
 import math
 import shutil
-import subprocess
 import tempfile
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import keras
 import numpy as np
 import onnx
 import tensorflow as tf
@@ -32,14 +29,20 @@ import tyro
 from training import run_folder
 from training.data import records
 from training.errors import TrainingError
-from training.export import precisions, reference
+from training.evaluation import measure
+from training.evaluation.findings import Findings
+from training.evaluation.operating_points import points_table, read_wanted
+from training.evaluation.reliability import FEWEST, Reliability
+from training.evaluation.score import Metrics
+from training.export import card, precisions
 from training.export.simplify import simplify
-from training.network import boxes, model, onnx_network
-from training.network.default_boxes import default_boxes, describe_default_boxes
+from training.network import model, onnx_network
+from training.network.calibration import NONE
 from training.network.presets import Preset
 
 OPSET = 17  # tf2onnx' newest that every ONNX Runtime of the last years runs
 TOLERANCE = 1e-4  # largest difference of any output between TensorFlow and ONNX Runtime
+_NONE = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")
 _RECORDS = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: those of the run)")
 
 
@@ -62,6 +65,13 @@ class ExportSettings:
     records: Annotated[Path | None, _RECORDS] = None
     """Folder that `training records` wrote: int8 is calibrated on the split that was trained on,
     its mAP and float16's are measured on val, and so is what drift is compared with."""
+    calibrated: bool = False
+    """Make scores probabilities: a temperature and a shift, fitted on val, go into the network."""
+    at_precision: Annotated[float | None, _NONE] = None
+    """Let the service show of each class what scores above the threshold with this precision on
+    val. Not given: the service's one threshold for all."""
+    at_recall: Annotated[float | None, _NONE] = None
+    """The same for this recall."""
 
 
 def export_run(settings: ExportSettings) -> int:
@@ -72,17 +82,28 @@ def export_run(settings: ExportSettings) -> int:
     network, preset, labels = run_folder.load_network(settings.run)
     small = settings.precision != "float32"
     photos = precisions.find_photos(settings.run, settings.records) if small else None
-    detector = model.Detector(network, preset, settings.keep)
+    wanted = read_wanted(settings.at_precision, settings.at_recall)
+    val = _find_val(settings)
+    if val is None and (wanted or settings.calibrated):
+        raise TrainingError(
+            "--calibrated, --at-precision and --at-recall need a val split, to measure on: name a "
+            "folder of records that has one with --records"
+        )
+    fitted = _fit_calibration(network, preset, val) if val and settings.calibrated else None
+    calibration = fitted.calibration if fitted else NONE
+    detector = model.Detector(network, preset, settings.keep, calibration)
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     # Built beside and renamed, so that an artifact that stands at --output is a whole one.
     with tempfile.TemporaryDirectory(dir=settings.output.parent, prefix=".export-") as folder:
         artifact = Path(folder) / "artifact"
         artifact.mkdir()
-        card = _make_card(settings.run, preset, labels, detector.keep)
-        write_artifact(artifact, detector, preset, labels, card)
+        facts = card.make_card(settings.run, preset, labels, detector.keep)
+        write_artifact(artifact, detector, preset, labels, facts)
+        before = None
         if photos:
-            print(precisions.convert_artifact(artifact, settings.precision, photos))
-        _seal_card(artifact, _find_val(settings))
+            before = precisions.convert_artifact(artifact, settings.precision, photos, calibration)
+        found = card.seal_card(artifact, val, wanted, fitted)
+        print(_describe_export(settings.precision, photos, before, found), end="")
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -96,8 +117,39 @@ def convert_run(run: Path) -> onnx.ModelProto:
     """A run's newest checkpoint as ONNX in float32, with the card as metadata."""
     network, preset, labels = run_folder.load_network(run)
     detector = model.Detector(network, preset)
-    card = _make_card(run, preset, labels, detector.keep)
-    return _to_onnx(_serving_function(detector, preset.input_size), card)
+    facts = card.make_card(run, preset, labels, detector.keep)
+    return _to_onnx(_serving_function(detector, preset.input_size), facts)
+
+
+def _fit_calibration(network: keras.Model, preset: Preset, val: records.Manifest) -> Reliability:
+    """What makes the scores of a network in float32 probabilities."""
+    detector = model.Detector(network, preset)
+    step = measure.detection_step(detector, preset.iou_threshold, preset.voting_iou)
+    seen = preset.input_size, preset.resize
+    found = Findings.measure(step, val, *seen)
+    if found.reliability is None:
+        raise TrainingError(
+            f"--calibrated needs {FEWEST} right and {FEWEST} false detections in each half of the "
+            f"{val.count} photos of val, whose right ones score higher: export without it"
+        )
+    return found.reliability
+
+
+def _describe_export(
+    precision: precisions.Precision,
+    photos: precisions.Photos | None,
+    before: Metrics | None,
+    found: Findings | None,
+) -> str:
+    """Lines of what was measured; of float32 only what was asked for."""
+    lines = []
+    if photos:
+        lines.append(
+            precisions.compare_metrics(precision, photos, before, found.metrics if found else None)
+        )
+    if found and found.wanted:
+        lines.append(points_table(found.points, found.wanted))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _find_val(settings: ExportSettings) -> records.Manifest | None:
@@ -111,20 +163,6 @@ def _find_val(settings: ExportSettings) -> records.Manifest | None:
         print(f"no reference on the card, so drift cannot be judged: {error}")
         return None
     return manifest
-
-
-def _seal_card(artifact: Path, val: records.Manifest | None) -> None:
-    """Write into the card what is known of the finished network.
-
-    That is its sha256, for those who copy the artifact or serve it, and what it detects on val.
-    """
-    card = run_folder.read_json(artifact / "card.json", "an artifact's card")
-    with (artifact / "model.onnx").open("rb") as file:
-        card["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    if val:
-        network = onnx_network.load_onnx(artifact / "model.onnx")
-        card["reference"] = reference.measure_reference(network, val)
-    run_folder.write_json(artifact / "card.json", card)
 
 
 def write_artifact(
@@ -189,53 +227,3 @@ def largest_difference(detector: model.Detector, path: Path, size: int) -> float
             return math.inf
         worst = max(worst, onnx_network.difference(wanted_rows, found_rows, slack=TOLERANCE))
     return worst
-
-
-def _make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) -> dict[str, Any]:
-    description = run_folder.read_description(folder)
-    settings = {k: v for k, v in description["settings"].items() if k not in ("records", "output")}
-    for name in ("default_boxes", "pretrained"):
-        if settings.get(name):  # a path says nothing on another machine, its last part may
-            settings[name] = Path(settings[name]).name
-    return {
-        "preset": preset.name,
-        "precision": "float32",
-        "input_size": preset.input_size,
-        "resize": preset.resize,
-        "iou_threshold": preset.iou_threshold,
-        "voting_iou": preset.voting_iou,
-        "keep": keep,
-        "labels": list(labels),
-        "step": run_folder.newest_step(folder),
-        "metrics": run_folder.read_metrics(folder),
-        "data_fingerprint": description["fingerprint"],
-        "trained_on": run_folder.trained_on(folder).to_dict(),
-        "chosen_on": description.get("chosen_on"),  # a split, of a run's best weights
-        "settings": settings,
-        "preset_settings": asdict(preset),
-        "default_boxes": {
-            "count": len(default_boxes(preset)),
-            "variances": boxes.VARIANCES,
-            "feature_maps": describe_default_boxes(preset),
-        },
-        "git_commit": _git_commit(),
-        "versions": {
-            name: version(name) for name in ("tensorflow", "keras", "tf2onnx", "onnx", "numpy")
-        },
-        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def _git_commit() -> str | None:
-    """Of the code that exports; None outside a git checkout."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return result.stdout.strip()

@@ -22,6 +22,7 @@ from training.evaluation.score import Metrics
 from training.export import quantize
 from training.input import input_pipeline
 from training.network import onnx_network
+from training.network.calibration import NONE, Calibration
 from training.network.presets import Resize
 
 Precision = Literal["float32", "float16", "int8"]
@@ -62,11 +63,15 @@ def find_photos(run: Path, folder: Path | None) -> Photos:
     return photos
 
 
-def convert_artifact(artifact: Path, precision: Precision, photos: Photos) -> str:
+def convert_artifact(
+    artifact: Path, precision: Precision, photos: Photos, calibration: Calibration = NONE
+) -> Metrics | None:
     """Replace an artifact's network, and what its card says of it.
 
+    calibration: what its scores are put through, which makes small differences larger.
+
     Returns:
-        What float32 and the new network reach on val, or that there is none, to print.
+        What float32 reaches on val; None where there is none.
 
     Raises:
         TrainingError: float16 gives other outputs.
@@ -80,23 +85,17 @@ def convert_artifact(artifact: Path, precision: Precision, photos: Photos) -> st
         facts["calibration"] = describe_calibration(photos.calibration, len(images))
     else:
         converted = quantize.to_float16(network)
-    after = onnx_network.load_onnx(converted.SerializeToString())
     if precision == "float16":
+        after = onnx_network.load_onnx(converted.SerializeToString())
         compared = photos.val or photos.calibration
-        check_close(
-            before, after, read_images(compared, before.input_size, COMPARED, before.resize)
-        )
-    told = f"{photos.calibration.directory} holds no val split: mAP in {precision} is not known"
-    if photos.val:
-        old, new = (
-            measure.measure_network(before, photos.val),
-            measure.measure_network(after, photos.val),
-        )
-        facts |= {"metrics_float32": old.to_dict(), "metrics": new.to_dict()}
-        told = _comparison_table(precision, old, new)
-    _write_card(artifact, converted, facts)
+        images = read_images(compared, before.input_size, COMPARED, before.resize)
+        check_close(before, after, images, FLOAT16_TOLERANCE * max(1, 1 / calibration.temperature))
+    old = measure.measure_network(before, photos.val) if photos.val else None
+    if old:
+        facts["metrics_float32"] = old.to_dict()
+    write_facts(artifact, converted, facts)
     shutil.rmtree(artifact / "saved_model", ignore_errors=True)
-    return told
+    return old
 
 
 def describe_calibration(manifest: records.Manifest, images: int) -> dict[str, Any]:
@@ -123,23 +122,26 @@ def read_images(
 
 
 def check_close(
-    network: onnx_network.OnnxNetwork, other: onnx_network.OnnxNetwork, images: np.ndarray
+    network: onnx_network.OnnxNetwork,
+    other: onnx_network.OnnxNetwork,
+    images: np.ndarray,
+    allowed: float = FLOAT16_TOLERANCE,
 ) -> None:
     """Refuse a network whose boxes and scores are others.
 
     Raises:
-        TrainingError: they differ by more than `FLOAT16_TOLERANCE`.
+        TrainingError: they differ by more than is allowed.
     """
-    worst = onnx_network.difference(network.rows(images), other.rows(images), FLOAT16_TOLERANCE)
-    if not worst <= FLOAT16_TOLERANCE:
+    worst = onnx_network.difference(network.rows(images), other.rows(images), allowed)
+    if not worst <= allowed:
         raise TrainingError(
             f"float16 gives boxes or scores that differ by {worst:g} from float32's, allowed is "
-            f"{FLOAT16_TOLERANCE:g}: this network needs float32"
+            f"{allowed:g}: this network needs float32"
         )
 
 
-def _write_card(artifact: Path, network: onnx.ModelProto, facts: dict[str, Any]) -> None:
-    """The facts, in the card and in the network's metadata."""
+def write_facts(artifact: Path, network: onnx.ModelProto, facts: dict[str, Any]) -> None:
+    """Write the network with further facts, into the card and into its metadata."""
     card = run_folder.read_json(artifact / "card.json", "an artifact's card") | facts
     card["versions"] = card["versions"] | {"onnxruntime": version("onnxruntime")}
     run_folder.write_json(artifact / "card.json", card)
@@ -147,8 +149,12 @@ def _write_card(artifact: Path, network: onnx.ModelProto, facts: dict[str, Any])
     onnx.save(network, artifact / "model.onnx")
 
 
-def _comparison_table(precision: Precision, old: Metrics, new: Metrics) -> str:
-    """mAP of both, side by side."""
+def compare_metrics(
+    precision: Precision, photos: Photos, old: Metrics | None, new: Metrics | None
+) -> str:
+    """What float32 and the new network reach on val, side by side, or that there is none."""
+    if old is None or new is None:
+        return f"{photos.calibration.directory} holds no val split: mAP in {precision} is not known"
     map50, map_ = new.names
     lines = [f"{new.images} images, {new.held_out}", f"{'':9}  {map50}  {map_}"]
     lines += [

@@ -5,6 +5,7 @@ A card's "reference":
     images                            how many were measured
     trained_on                        how many of the split the network was trained on
     score_threshold, iou_threshold    what detections were filtered with, as they are served
+    score_thresholds                  the same by class, in place of score_threshold; may be absent
     statistics                        a histogram by its name in /metrics, without its `ssd_`:
                                       `edges`, the largest value of each bin but the last, and
                                       `counts`; of detections one for each label
@@ -14,6 +15,7 @@ The code is the served one, of both steps and of the statistics, and the photos 
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,7 @@ def describe_files(
         "images": sum(images.histograms["image_bytes"].counts),
         "score_threshold": SCORE_THRESHOLD,
         "iou_threshold": network.iou_threshold,
+        **({"score_thresholds": list(by_class)} if (by_class := network.score_thresholds) else {}),
         "statistics": {
             **{name: _describe_histogram(found) for name, found in images.histograms.items()},
             "detections_per_image": _by_label(detections.labels, detections.per_image),
@@ -84,13 +87,20 @@ def _read_files(manifest: records.Manifest) -> Iterator[bytes]:
 
 
 def detect_file(
-    network: OnnxNetwork, file: bytes, score_threshold: float = SCORE_THRESHOLD
+    network: OnnxNetwork, file: bytes, score_threshold: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, Any]:
-    """What the network sees of a file, [1, S, S, 3], its size, [1, 2], and what is detected."""
+    """What the network sees of a file, [1, S, S, 3], its size, [1, 2], and what is detected.
+
+    score_threshold: None: what is served.
+    """
     size = network.input_size
     seen, sizes = _preprocessing.preprocess([file], size, size, MAX_PIXELS, network.resize)
     outputs = network(seen)
-    settings = _postprocessing.Settings(score_threshold, network.iou_threshold, MAX_DETECTIONS)
+    settings = _postprocessing.Settings(
+        SCORE_THRESHOLD, network.iou_threshold, MAX_DETECTIONS, network.score_thresholds
+    )
+    if score_threshold is not None:
+        settings = replace(settings, score_threshold=score_threshold, score_thresholds=())
     boxes, scores = outputs["boxes"][0], outputs["scores"][0]
     found = _postprocessing.detect(
         boxes, scores, sizes[0], settings, network.resize, network.voting_iou

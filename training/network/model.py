@@ -14,6 +14,7 @@ from keras import layers
 
 from training.network import boxes
 from training.network.blocks import add_from_above, conv
+from training.network.calibration import NONE, Calibration
 from training.network.default_boxes import boxes_per_cell, default_boxes
 from training.network.presets import Preset
 from training.network.pyramid import lite0, mobilenet_v2
@@ -60,16 +61,24 @@ def _narrowed(network: keras.Model, widths: dict[str, int]) -> keras.Model:
 class Detector(keras.Model):
     """The network with scores, box decoding and the best-K cut behind it: what is exported.
 
+    calibration: what the scores are put through last.
     Call with images uint8 [B, S, S, 3]; gives `boxes` float32 [B, K, 4], xyxy, 0..1, clipped, and
     `scores` float32 [B, K, C] without background, ordered by each box's best score. No NMS.
     """
 
-    def __init__(self, network: keras.Model, preset: Preset, keep: int = KEEP) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        preset: Preset,
+        keep: int = KEEP,
+        calibration: Calibration = NONE,
+    ) -> None:
         super().__init__(name="detector")
         self.network = network
         self.default_boxes = default_boxes(preset)  # not a tensor: constants stay in the graph
         self.has_background = preset.has_background
         self.keep = min(keep, len(self.default_boxes))
+        self.calibration = calibration
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = self.network(tf.cast(images, tf.float32), training=False)
@@ -78,10 +87,11 @@ class Detector(keras.Model):
         best = tf.math.top_k(tf.reduce_max(scores, axis=-1), self.keep).indices  # [B, K]
         offsets = tf.gather(outputs["offsets"], best, batch_dims=1)
         decoded = boxes.decode(offsets, tf.gather(self.default_boxes, best))
-        return {
-            "boxes": tf.clip_by_value(decoded, 0.0, 1.0),
-            "scores": tf.gather(scores, best, batch_dims=1),
-        }
+        kept = tf.gather(scores, best, batch_dims=1)
+        if self.calibration != NONE:
+            # A softmax may exceed 1 by rounding, and a root of what is below 0 is no number.
+            kept = self.calibration.calibrate(tf.clip_by_value(kept, 0.0, 1.0))
+        return {"boxes": tf.clip_by_value(decoded, 0.0, 1.0), "scores": kept}
 
 
 def _head(

@@ -25,6 +25,7 @@ class OnnxNetwork:
     resize: Resize = "stretch"
     iou_threshold: float = Preset.iou_threshold  # of NMS
     voting_iou: float = Preset.voting_iou
+    score_thresholds: tuple[float, ...] = ()  # by class, to serve it with; none: one for all
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """uint8 [B, S, S, 3] -> `boxes` float32 [B, K, 4], xyxy, 0..1; `scores` [B, K, C]."""
@@ -53,7 +54,9 @@ def load_onnx(network: Path | bytes) -> OnnxNetwork:
         size, resize = session.get_inputs()[0].shape[1], facts.get("resize", "stretch")
         shares = ("iou_threshold", "voting_iou")
         numbers = [float(facts.get(name, getattr(Preset, name))) for name in shares]
-        return OnnxNetwork(session, labels, size, of_facts(facts), resize, *numbers)
+        thresholds = tuple(json.loads(facts.get("score_thresholds", "[]")))
+        known = of_facts(facts)
+        return OnnxNetwork(session, labels, size, known, resize, numbers[0], numbers[1], thresholds)
     except Exception as error:  # onnxruntime raises many types of its own
         raise TrainingError(
             f"{name} is no model.onnx of `training export`: {str(error).splitlines()[0]}"

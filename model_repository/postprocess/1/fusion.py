@@ -49,10 +49,11 @@ def detect(
     if len(members) == 1:
         (alone,) = members
         return postprocessing.detect(*alone, image_size, settings, resize, voting_iou)
-    least = replace(settings, score_threshold=min(settings.score_threshold, LEAST_SCORE))
+    wanted = settings.least_scores(members[0][1].shape[1])
+    least = replace(settings, score_threshold=min(*wanted, LEAST_SCORE), score_thresholds=())
     found = [postprocessing.find(*member, least, voting_iou) for member in members]
     fused = fuse(found, fusion_iou)
-    fused = Detections(*(part[fused.scores > settings.score_threshold] for part in fused))
+    fused = Detections(*(part[fused.scores > wanted[fused.classes]] for part in fused))
     kept = postprocessing.suppress(*fused, settings)
     kept_only = Detections(*(part[kept] for part in fused))
     return postprocessing.place(kept_only, image_size, settings, resize)

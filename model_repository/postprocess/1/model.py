@@ -48,6 +48,7 @@ class TritonPythonModel:
         self.settings = postprocessing.SettingsReader(
             postprocessing.parse_settings(texts), self.rows, texts["ignored_parameters"]
         )
+        self.settings.defaults.least_scores(classes)  # fails here, not at each request
         names = [label.decode(errors="replace") for label in self.labels]
         self.statistics = DetectionStatistics(names)
         self.reporter = Reporter(pb_utils, config["name"], self.statistics.measured())

@@ -8,6 +8,7 @@ boxes_xyxy float32 [N, 4] in pixels of the original, 0 <= x1 < x2 <= width; scor
 classes int32 [N], 0-based.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,21 @@ class Settings:
     score_threshold: float  # 0..1, detections score above it
     iou_threshold: float  # 0..1, of two boxes of a class that overlap more, the better one stays
     max_detections: int  # per image
+    score_thresholds: tuple[float, ...] = ()  # by class, 0..1; none: score_threshold for all
+
+    def least_scores(self, classes: int) -> np.ndarray:
+        """What the detections of each class score above, float32 [C].
+
+        Raises:
+            RequestError: there are thresholds by class, and not so many.
+        """
+        by_class = self.score_thresholds or (self.score_threshold,) * classes
+        if len(by_class) != classes:
+            raise RequestError(
+                f"score_thresholds has {len(by_class)} numbers, one for each of the {classes} "
+                "classes expected"
+            )
+        return np.array(by_class, np.float32)
 
 
 class Detections(NamedTuple):
@@ -55,7 +71,9 @@ class SettingsReader:
     def __init__(self, defaults: Settings, rows: int, ignored: str) -> None:
         self.limits = {"score_threshold": 1, "iou_threshold": 1, "max_detections": rows}
         self.ignored = re.compile(ignored)
-        self.defaults = self.checked(vars(defaults), defaults)
+        for threshold in defaults.score_thresholds:
+            check_number("score_thresholds", threshold, 1)
+        self.defaults = self.checked({x: getattr(defaults, x) for x in self.limits}, defaults)
 
     def read(self, parameters: Mapping[str, Any]) -> Settings:
         """Check what a request sets and fill in the rest.
@@ -70,7 +88,10 @@ class SettingsReader:
             raise RequestError(f"unknown parameter {wrong[0]!r:.40}, known are {known_names}")
         # In this order, so that of several wrong ones the same is named however they came.
         known = {name: parameters[name] for name in self.limits if name in parameters}
-        return self.checked(known, self.defaults) if known else self.defaults
+        if not known:
+            return self.defaults
+        settings = self.checked(known, self.defaults)
+        return replace(settings, score_thresholds=()) if "score_threshold" in known else settings
 
     def checked(self, values: Mapping[str, Any], defaults: Settings) -> Settings:
         for name, value in values.items():
@@ -89,10 +110,23 @@ def check_number(name: str, value: Any, most: int) -> None:
 
 
 def parse_settings(texts: Mapping[str, str]) -> Settings:
-    """Settings from text, as config.pbtxt has them."""
-    return Settings(
-        float(texts["score_threshold"]), float(texts["iou_threshold"]), int(texts["max_detections"])
-    )
+    """Settings from text, as config.pbtxt has them; one of before has no score_thresholds.
+
+    Raises:
+        RequestError: score_thresholds is no list.
+    """
+    given = float(texts["score_threshold"]), float(texts["iou_threshold"])
+    return Settings(*given, int(texts["max_detections"]), parse_thresholds(texts))
+
+
+def parse_thresholds(texts: Mapping[str, str]) -> tuple[float, ...]:
+    text = texts.get("score_thresholds", "[]")
+    try:
+        return tuple(json.loads(text))
+    except (ValueError, TypeError):
+        raise RequestError(
+            f"score_thresholds is {text!r:.40}, such as [0.4, 0.5] expected"
+        ) from None
 
 
 def parse_resize(texts: Mapping[str, str]) -> str:
@@ -174,7 +208,7 @@ def find(
     Arguments as for `detect`; max_detections is not looked at.
     """
     network = boxes_xyxy, scores
-    good = np.flatnonzero(scores > settings.score_threshold)
+    good = np.flatnonzero(scores > settings.least_scores(scores.shape[1]))
     rows, classes = np.divmod(good, scores.shape[1])  # [candidates]
     boxes_xyxy, scores = np.clip(boxes_xyxy[rows], 0, 1), scores[rows, classes]
     sound = (boxes_xyxy[:, :2] < boxes_xyxy[:, 2:]).all(axis=1)

@@ -56,6 +56,16 @@ def test_finds_what_is_in_a_photo(detector: LocalDetector, smear: Path) -> None:
     assert detector.labels == ("RBC", "WBC", "Platelets")
 
 
+def test_thresholds_by_class_of_an_artifact(artifact: Path) -> None:
+    """Its object scores 0.9. A request's own threshold is for all classes."""
+    for thresholds, count in (([0.95, 0.1], 0), ([0.85, 0.99], 1)):
+        (artifact / "card.json").write_text(json.dumps({"score_thresholds": thresholds}))
+        with LocalDetector(artifact) as detector:
+            photo = np.zeros((8, 8, 3), np.uint8)
+            assert len(detector.detect(photo).detections) == count
+            assert len(detector.detect(photo, score_threshold=0.2).detections) == 1
+
+
 def test_path_bytes_and_pixels_give_the_same(detector: LocalDetector, smear: Path) -> None:
     pixels = cv2.cvtColor(cv2.imread(str(smear)), cv2.COLOR_BGR2RGB)
 

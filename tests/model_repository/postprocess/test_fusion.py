@@ -166,6 +166,15 @@ def test_fused_boxes_overlap_no_more_than_a_request_allows(fusion, settings) -> 
     assert len(fusion.detect(members, SIZE, settings, "stretch", 0, IOU).scores) == 2
 
 
+def test_each_class_has_its_own_threshold(fusion, settings) -> None:
+    members = [network((NETWORK_BOX, 0.8), ([0.6, 0.6, 0.9, 0.9], 0.6)) for _ in range(2)]
+    members[0][1][1] = members[1][1][1] = 0, 0.6  # the second box is of the other class
+    for thresholds, classes in (((0.7, 0.7), [0]), ((0.9, 0.5), [1]), ((0.7, 0.5), [0, 1])):
+        by_class = type(settings)(0.99, 0.45, 100, thresholds)
+        found = fusion.detect(members, SIZE, by_class, "stretch", 0, IOU)
+        assert found.classes.tolist() == classes
+
+
 def test_one_network_alone_is_not_changed(fusion, postprocessing, settings) -> None:
     member = network((NETWORK_BOX, 0.9), ([0.6, 0.6, 0.9, 0.9], 0.8))
 

@@ -87,6 +87,26 @@ def test_boxes_of_several_networks_are_fused(
     model.finalize()
 
 
+def test_thresholds_by_class_are_one_per_class(
+    triton: Any, module, config_of: Callable[[str], dict[str, Any]], inputs: dict[str, np.ndarray]
+) -> None:
+    config = config_of("postprocess")
+    given = config["parameters"]["score_thresholds"]
+    given["string_value"] = "[0.95, 0.5, 0.5]"
+    model = module.TritonPythonModel()
+    model.initialize({"model_config": json.dumps(config)})
+
+    responses = model.execute(
+        [triton.InferenceRequest(inputs), triton.InferenceRequest(inputs, score_threshold=0.5)]
+    )
+
+    assert [int(r.outputs["num_detections"][0, 0]) for r in responses] == [1, 2]
+    model.finalize()
+    given["string_value"] = "[0.5, 0.5]"
+    with pytest.raises(ValueError, match="score_thresholds has 2 numbers, one for each of the 3"):
+        module.TritonPythonModel().initialize({"model_config": json.dumps(config)})
+
+
 def test_requests_of_one_batch_keep_their_own_parameters(
     triton: Any, model, inputs: dict[str, np.ndarray]
 ) -> None:

@@ -82,6 +82,31 @@ def test_nothing_above_the_threshold(postprocessing, settings) -> None:
     assert len(postprocessing.detect(boxes, floats([[0.51]]), SIZE, settings).scores) == 1
 
 
+def test_each_class_has_its_own_threshold(postprocessing) -> None:
+    texts = {"score_threshold": "0.5", "iou_threshold": "0.45", "max_detections": "9"}
+    defaults = postprocessing.parse_settings(texts | {"score_thresholds": "[0.8, 0.3]"})
+    reader = postprocessing.SettingsReader(defaults, 100, "")
+    boxes, scores = floats([[0, 0, 0.4, 0.4], [0.5, 0.5, 1, 1]]), floats([[0.7, 0.3], [0.9, 0.4]])
+
+    def found(**parameters: float) -> list[float]:
+        settings = reader.read(parameters)
+        return postprocessing.detect(boxes, scores, SIZE, settings).scores.round(2).tolist()
+
+    assert found() == found(max_detections=5) == floats([0.9, 0.4]).round(2).tolist()
+    assert found(score_threshold=0.5) == floats([0.9, 0.7]).round(2).tolist()  # its own, of all
+    with pytest.raises(postprocessing.RequestError, match="has 2 numbers, one for each of the 3"):
+        postprocessing.detect(boxes, np.zeros((2, 3)), SIZE, defaults)
+
+
+@pytest.mark.parametrize("text", ["[0.5, 2]", "0.5", "[0.5", '["a"]', "[true]"])
+def test_thresholds_that_are_none(postprocessing, text: str) -> None:
+    texts = {"score_threshold": "0.5", "iou_threshold": "0.45", "max_detections": "9"}
+    with pytest.raises(postprocessing.RequestError, match=r"^score_thresholds is .* expected$"):
+        postprocessing.SettingsReader(
+            postprocessing.parse_settings(texts | {"score_thresholds": text}), 100, ""
+        )
+
+
 def test_one_box_in_pixels(postprocessing, settings) -> None:
     found = postprocessing.detect(
         floats([[0.1, 0.2, 0.3, 0.4]]), floats([[0, 0, 0.9]]), SIZE, settings

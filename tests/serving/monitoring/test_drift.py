@@ -75,6 +75,11 @@ def test_json(drift: Drift, capsys: pytest.CaptureFixture[str]) -> None:
             {"reference": REFERENCE | {"score_threshold": 0.3}},
             "detections cannot be compared: the reference was measured with score_threshold 0.3,",
         ),
+        (
+            "same",
+            {"reference": REFERENCE | {"score_thresholds": [0.4, 0.5, 0.5]}},
+            r"measured with .*, score_thresholds \[0.4, 0.5, 0.5\], the configuration says score_t",
+        ),
         ("torn", {}, "some servers serve version 1 and some 2"),
         ("steady", {}, "version 2 has no reference: it was copied in by hand"),
     ],

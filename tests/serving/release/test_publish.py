@@ -92,6 +92,30 @@ def test_a_version_has_the_reference_of_its_artifact(
     assert made["reference"] == reference
 
 
+def test_scores_that_mean_something_else_are_told(
+    make_artifact: Callable[..., Path], repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thresholds are the task's, as its labels are; that the artifact has others is said."""
+    artifact = make_artifact()
+    network = onnx.load(artifact / "model.onnx")
+    facts = {"reliability": json.dumps({"is_applied": True})}
+    onnx.helper.set_model_props(network, facts)
+    onnx.save(network, artifact / "model.onnx")
+    card = json.loads((artifact / "card.json").read_text())
+    (artifact / "card.json").write_text(json.dumps(card | {"score_thresholds": [0.4, 0.5, 0.6]}))
+    words = (
+        "card.json wants score_thresholds [0.4, 0.5, 0.6], the service stays with 0.5: ",
+        "its scores are calibrated, the live version's are not calibrated: ",
+    )
+    release(artifact, repository)
+    told = capsys.readouterr().out
+    assert [each for each in words if each not in told] == []
+    release(artifact, repository.with_name("new"))
+    release(artifact, repository.with_name("new"))
+    told = capsys.readouterr().out
+    assert [each for each in words if each in told] == []
+
+
 @pytest.mark.parametrize("convert", [int8, to_float16], ids=["int8", "float16"])
 def test_other_precisions_of_the_shipped_network(
     convert: Callable[[onnx.ModelProto], onnx.ModelProto],

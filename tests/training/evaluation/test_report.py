@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ from tests.conftest import SmallDisk
 from training.errors import TrainingError
 from training.evaluation import report
 from training.evaluation.findings import Findings
+from training.evaluation.operating_points import Wanted
+from training.evaluation.outcomes import Judged
+from training.evaluation.reliability import measure_reliability
 
 
 def test_the_folder_holds_what_its_list_says(page_path: Path) -> None:
@@ -31,6 +35,21 @@ def test_figures_for_programs(page_path: Path, found: Findings) -> None:
     assert matrix.trace() == objects - 4
     assert matrix[3].tolist() == [0, 0, 4, 0]
     assert list(document["worst"].values()) == [2] * 4
+
+
+def test_what_a_score_means_and_what_is_wanted(found: Findings, tmp_path: Path) -> None:
+    scores = np.linspace(0.02, 0.98, 500)
+    judged = Judged(np.arange(500), np.zeros(500, int), scores, scores**2 > np.arange(500) % 7 / 7)
+    told = replace(found, reliability=measure_reliability(judged), wanted=Wanted("recall", 0.7))
+    assert told.reliability
+    page = report.write_report(tmp_path / "report", told).read_text()
+    assert 'src="reliability.svg"' in page
+    assert f"off by\n<strong>{told.reliability.error:.3f}</strong>" in page
+    assert "For a recall of 0.7" in page
+    assert f"<td>{told.points['RBC'].precision}</td>" in page
+    document = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert document["metrics"]["reliability"] == told.reliability.to_dict()
+    assert "reliability.svg" in document["files"]
 
 
 def test_an_older_report_is_replaced_and_nothing_else(

@@ -13,12 +13,15 @@ import onnxruntime
 import pytest
 import tensorflow as tf
 
+from serving.artifact import read_artifact
 from training import run_folder, train
 from training.data import records
 from training.errors import TrainingError
 from training.evaluation import evaluate
+from training.evaluation.reliability import Reliability
 from training.export import export, precisions, reference
 from training.network import model, onnx_network
+from training.network.calibration import Calibration
 from training.network.presets import PRESETS, Preset, Widths
 from training.settings import TrainSettings
 
@@ -166,7 +169,34 @@ def test_another_precision(
     measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
     assert evaluate.evaluate_detector(measured) == 0
     found = json.loads(capsys.readouterr().out)
-    assert {name: value for name, value in found.items() if name != "sizes"} == card["metrics"]
+    assert found == card["metrics"]
+    assert found["sizes"]
+
+
+def test_calibrated_with_a_threshold_for_each_class(
+    trained: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras and ONNX Runtime are compared by the export itself. Two steps fit nothing."""
+    folder = tmp_path / "artifact"
+    settings = export.ExportSettings(trained, folder, keep=100, calibrated=True, at_recall=0.0)
+    with pytest.raises(TrainingError, match=r"--calibrated needs 10 right and 10 false detections"):
+        export.export_run(settings)
+    nothing = np.zeros((0, 3))
+    fitted = Reliability(nothing, 0.2, Calibration(0.4, 0.8), nothing, 0.1)
+    monkeypatch.setattr(export, "_fit_calibration", lambda *_: fitted)
+    assert export.export_run(settings) == 0
+    images = np.random.default_rng(1).integers(0, 256, (2, 300, 300, 3), np.uint8)
+    plain, found = (onnx_network.load_onnx(f / "model.onnx")(images) for f in (artifact, folder))
+    calibrated = fitted.calibration.calibrate(plain["scores"])
+    np.testing.assert_allclose(found["scores"], calibrated, atol=1e-5)
+    np.testing.assert_allclose(found["boxes"], plain["boxes"], atol=1e-6)
+    card = json.loads((folder / "card.json").read_text())
+    assert card["reliability"] == fitted.to_dict() | {"is_applied": True}
+    assert card["operating_points"]["wanted"] == {"recall": 0.0}
+    points = card["operating_points"]["classes"]
+    wanted = [points[k]["score_threshold"] if points[k]["is_reached"] else 0.5 for k in LABELS]
+    assert card["score_thresholds"] == card["reference"]["score_thresholds"] == wanted
+    assert read_artifact(folder).score_thresholds == tuple(wanted)
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
@@ -205,6 +235,10 @@ def test_records_that_are_gone(
 
 def test_another_precision_without_photos(trained: Path, tmp_path: Path) -> None:
     folder = tmp_path / "artifact"
+    with pytest.raises(TrainingError, match=r"--at-recall need a val split.*with --records"):
+        export.export_run(
+            export.ExportSettings(trained, folder, records=tmp_path / "none", at_recall=0.9)
+        )
     settings = export.ExportSettings(trained, folder, precision="int8", records=tmp_path / "none")
     with pytest.raises(TrainingError, match=r"none are not there.*with --records"):
         export.export_run(settings)

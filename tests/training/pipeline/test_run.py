@@ -27,8 +27,8 @@ KILLED = {
     "boxes.json": {"KILL_IN": "training.fit.write_fitted"},
     "run/report": {"KILL_AT": "2"},
     "run/report/index.html": {"KILL_IN": "training.evaluation.report.write_report"},
-    "float32": {"KILL_IN": "training.export.export._seal_card"},
-    "int8": {"KILL_IN": "training.export.precisions._write_card"},
+    "float32": {"KILL_IN": "training.export.card.seal_card"},
+    "int8": {"KILL_IN": "training.export.quantize.to_int8"},
 }
 Run = Callable[..., tuple[int, str]]
 
