@@ -10,6 +10,7 @@ import tensorflow as tf
 from training.data.records import Manifest
 from training.data.trained_on import NOTHING, TrainedOn
 from training.evaluation import measure, outcomes, pictures
+from training.evaluation.advice import Advice, advise
 from training.evaluation.measure import DetectionStep
 from training.evaluation.operating_points import OperatingPoint, Wanted, find_point, points_table
 from training.evaluation.outcomes import Curve, Outcome
@@ -40,6 +41,7 @@ class Findings:
         that was not measured.
     reliability: None where it was not measured, or there are too few detections to tell.
     wanted: a precision or a recall; None: none is.
+    advice: what to do next; empty where that was not looked for.
     """
 
     manifest: Manifest
@@ -52,6 +54,7 @@ class Findings:
     sizes: dict[str, dict[str, OfSize]] = field(default_factory=dict)
     reliability: Reliability | None = None
     wanted: Wanted | None = None
+    advice: tuple[Advice, ...] = ()
 
     @classmethod
     def of(
@@ -104,7 +107,9 @@ class Findings:
         spread = measure_spread(truth, detected, self.labels)
         metrics = replace(self.metrics, spread=spread)
         reliability = measure_reliability(outcomes.judge(truth, detected, metrics))
-        return replace(self, metrics=metrics, sizes=sizes, reliability=reliability)
+        shown = self.truth, self.detected, self.outcomes
+        advice = advise(*shown, self.labels, self.threshold, side, resize)
+        return replace(self, metrics=metrics, sizes=sizes, reliability=reliability, advice=advice)
 
     @property
     def points(self) -> dict[str, OperatingPoint]:
@@ -121,7 +126,7 @@ class Findings:
         told: dict[str, object] = self.metrics_dict()
         if self.reliability:
             told["reliability"] = self.reliability.to_dict()
-        return told | self.points_dict()
+        return told | self.points_dict() | {"advice": [each.text for each in self.advice]}
 
     def points_dict(self) -> dict[str, object]:
         """What is wanted and the thresholds for it, ready for json; empty where nothing is."""
@@ -152,6 +157,8 @@ class Findings:
             tables.append(str(self.reliability))
         if self.wanted:
             tables.append(points_table(self.points, self.wanted))
+        if self.advice:
+            tables.append("\n".join(["What to do next:", *(f"- {x.text}" for x in self.advice)]))
         return "\n\n".join([metrics_table(self.metrics), *tables])
 
     @property

@@ -1,5 +1,6 @@
 """The report's page: figures in, HTML out. The text and its look are in report.html."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ def render_page(
     history: dict[str, str],
     matrix: np.ndarray,
     worst: list[str],
+    paths: dict[str, tuple[str, str]],
 ) -> str:
     """The page as HTML.
 
@@ -36,6 +38,7 @@ def render_page(
         history: the same of the training; {} where nothing is known of it.
         matrix: int [C + 1, C + 1], as `outcomes.confusion` gives it.
         worst: ids of the images with the most mistakes.
+        paths: where the pictures of these lie, and of those that an advice names.
     """
     f1_plot, *pr_plots = plots.items()
     colours = [pictures.colour(k) for k in range(len(found.labels))]
@@ -52,13 +55,17 @@ def render_page(
         pr_plots=pr_plots,
         matrix=_matrix_rows(found.labels, matrix),
         history=list(history.items()),
-        worst=[(name, found.outcomes[name], worst_paths(k)) for k, name in enumerate(worst)],
+        worst=[(name, found.outcomes[name]) for name in worst],
+        paths=paths,
     )
 
 
-def worst_paths(place: int) -> tuple[str, str]:
-    """Where the pictures of one of the worst images lie: annotated, and detected boxes."""
-    return f"worst/{place + 1:02d}-truth.jpg", f"worst/{place + 1:02d}-detected.jpg"
+def picture_paths(worst: Iterable[str], others: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Where the pictures of images lie, by id: annotated, and detected boxes."""
+    places = {name: f"worst/{place:02d}" for place, name in enumerate(worst, start=1)}
+    others = [name for name in dict.fromkeys(others) if name not in places]
+    places |= {name: f"advice/{place:02d}" for place, name in enumerate(others, start=1)}
+    return {name: (f"{x}-truth.jpg", f"{x}-detected.jpg") for name, x in places.items()}
 
 
 def _subtitle(found: Findings) -> str:

@@ -3,6 +3,7 @@
 FOLDER/index.html   the report; it needs nothing but this folder
 FOLDER/*.svg        its plots
 FOLDER/worst/*.jpg  the images with the most mistakes, annotated and detected boxes
+FOLDER/advice/*.jpg those that show what to do next, where they are not among the worst
 FOLDER/report.json  the same figures for programs, and the list of these files
 """
 
@@ -89,14 +90,15 @@ def _own_files(folder: Path) -> set[str]:
 
 
 def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> None:
-    (folder / "worst").mkdir(parents=True)
+    folder.mkdir()
     worst = outcomes.worst(found.outcomes, WORST)
-    _draw_worst(folder, found, worst)
+    paths = page.picture_paths(worst, (name for each in found.advice for name in each.images))
+    _draw_images(folder, found, paths)
     matrix = outcomes.confusion(
         found.truth.values(), found.detected, found.outcomes, len(found.labels)
     )
     plots, history = _draw_plots(folder, found), _draw_history(folder, tensorboard)
-    html = page.render_page(found, plots, history, matrix, worst)
+    html = page.render_page(found, plots, history, matrix, worst, paths)
     (folder / "index.html").write_text(html, encoding="utf-8")
     document = {
         "generator": _GENERATOR,
@@ -113,14 +115,14 @@ def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> Non
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _draw_worst(folder: Path, found: Findings, worst: list[str]) -> None:
+def _draw_images(folder: Path, found: Findings, paths: dict[str, tuple[str, str]]) -> None:
     """Read the split once more, and decode only these images."""
     for example in records.dataset(found.manifest).as_numpy_iterator():
         image_id = example["image_id"].decode()
-        if image_id in worst:
+        if image_id in paths:
             panels = found.draw_panels(image_id, example["encoded"], _WORST_SIDE)
-            paths = page.worst_paths(worst.index(image_id))
-            for panel, path in zip(panels, paths, strict=True):
+            for panel, path in zip(panels, paths[image_id], strict=True):
+                (folder / path).parent.mkdir(exist_ok=True)
                 Image.fromarray(panel).save(folder / path, quality=88)
 
 

@@ -169,7 +169,7 @@ def test_another_precision(
     measured = evaluate.EvaluateSettings(records_folder, onnx=folder / "model.onnx", json=True)
     assert evaluate.evaluate_detector(measured) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found == card["metrics"]
+    assert found == card["metrics"] | {"advice": found["advice"]}
     assert found["sizes"]
 
 
