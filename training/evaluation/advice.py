@@ -44,9 +44,9 @@ def advise(
     """
     return (
         *(advise_small([*truth.values()], side, resize) if side else ()),
-        *advise_unlabelled(truth, detected, outcomes, threshold),
-        *advise_loose(truth, detected, outcomes, labels),
-        *advise_few([*truth.values()], labels),
+        *_advise_unlabelled(truth, detected, outcomes, threshold),
+        *_advise_loose(truth, detected, outcomes, labels),
+        *_advise_few([*truth.values()], labels),
     )
 
 
@@ -62,7 +62,7 @@ def advise_small(truth: list[Truth], side: int, resize: Resize) -> Iterator[Advi
         )
 
 
-def advise_unlabelled(
+def _advise_unlabelled(
     truth: Mapping[str, Truth],
     detected: Mapping[str, Detected],
     outcomes: Mapping[str, Outcome],
@@ -87,7 +87,7 @@ def _count_untouched(truth: Truth, detected: Detected, outcome: Outcome) -> int:
     return int((iou(boxes, truth.boxes_xyxy).max(axis=1, initial=0) == 0).sum())
 
 
-def advise_loose(
+def _advise_loose(
     truth: Mapping[str, Truth],
     detected: Mapping[str, Detected],
     outcomes: Mapping[str, Outcome],
@@ -129,7 +129,7 @@ def _pair_sides(truth: Truth, detected: Detected, outcome: Outcome) -> Iterator[
         yield int(detected.classes[row]), float(np.log(sides[0] / sides[1]))
 
 
-def advise_few(truth: list[Truth], labels: tuple[str, ...]) -> Iterator[Advice]:
+def _advise_few(truth: list[Truth], labels: tuple[str, ...]) -> Iterator[Advice]:
     """That a class has too few objects for its figures to mean much."""
     classes = np.concatenate([image.classes[~image.difficult] for image in truth])
     counts = np.bincount(classes.astype(int), minlength=len(labels))
