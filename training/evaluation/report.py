@@ -18,7 +18,7 @@ from PIL import Image
 from training import events
 from training.data import records
 from training.errors import TrainingError
-from training.evaluation import outcomes, page, pictures
+from training.evaluation import outcomes, page, plots
 from training.evaluation.findings import Findings
 from training.evaluation.outcomes import Curve
 from training.evaluation.score import TRAINED_ON
@@ -97,8 +97,8 @@ def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> Non
     matrix = outcomes.confusion(
         found.truth.values(), found.detected, found.outcomes, len(found.labels)
     )
-    plots, history = _draw_plots(folder, found), _draw_history(folder, tensorboard)
-    html = page.render_page(found, plots, history, matrix, worst, paths)
+    drawn, history = _draw_plots(folder, found), _draw_history(folder, tensorboard)
+    html = page.render_page(found, drawn, history, matrix, worst, paths)
     (folder / "index.html").write_text(html, encoding="utf-8")
     document = {
         "generator": _GENERATOR,
@@ -129,16 +129,16 @@ def _draw_images(folder: Path, found: Findings, paths: dict[str, tuple[str, str]
 def _draw_plots(folder: Path, found: Findings) -> dict[str, str]:
     """File names of the plots, each with what it shows; F1's is the first."""
     curves, labels = found.curves, found.labels
-    pictures.plot_f1(folder / "f1.svg", curves[0], labels, found.threshold)
-    plots = {"f1.svg": "F1 over the score threshold"}
+    plots.plot_f1(folder / "f1.svg", curves[0], labels, found.threshold)
+    drawn = {"f1.svg": "F1 over the score threshold"}
     if found.reliability:
-        pictures.plot_reliability(folder / page.RELIABILITY, found.reliability)
+        plots.plot_reliability(folder / page.RELIABILITY, found.reliability)
     for k, best in found.thresholds.items():
         name = f"precision-recall-{k}.svg"
         of_class = [of_iou.get(k, _NO_CURVE) for of_iou in curves]
-        pictures.plot_precision_recall(folder / name, labels[k], k, of_class, best)
-        plots[name] = f"Precision over recall, {labels[k]}"
-    return plots
+        plots.plot_precision_recall(folder / name, labels[k], k, of_class, best)
+        drawn[name] = f"Precision over recall, {labels[k]}"
+    return drawn
 
 
 _NO_CURVE = Curve(np.zeros(0), np.zeros(0, int), np.zeros(0, int), 0)
@@ -147,11 +147,11 @@ _NO_CURVE = Curve(np.zeros(0), np.zeros(0, int), np.zeros(0, int), 0)
 def _draw_history(folder: Path, tensorboard: Path | None) -> dict[str, str]:
     """File names of the plots of a training, each with what it shows; {} where nothing is known."""
     scalars = events.read_scalars(tensorboard) if tensorboard else {}
-    plots = {}
+    drawn = {}
     for title, (tags, log) in _HISTORY.items():
         lines = {tag.split("/")[1]: scalars[tag] for tag in tags if tag in scalars}
         if lines:
             name = f"training-{title.lower().replace(' ', '-')}.svg"
-            pictures.plot_history(folder / name, title, lines, log)
-            plots[name] = f"{title} over training steps"
-    return plots
+            plots.plot_history(folder / name, title, lines, log)
+            drawn[name] = f"{title} over training steps"
+    return drawn
