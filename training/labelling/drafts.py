@@ -25,7 +25,7 @@ class Draft:
     annotation: the boxes as if somebody had drawn them.
     scores: float32 [N], 0 to 1.
     look: of the photo, as `resemblance.look` tells it.
-    features: float32 [D], as `measure_features` gives them.
+    features: float32 [D], as `measure_features` gives them; [0] where nobody asked.
     """
 
     annotation: Annotation
@@ -60,7 +60,7 @@ def find_photos(folder: Path) -> list[Path]:
 
 
 def draft_photos(
-    network: OnnxNetwork, photos: Sequence[Path], score_threshold: float
+    network: OnnxNetwork, photos: Sequence[Path], score_threshold: float, features: bool = False
 ) -> list[Draft]:
     """What the network finds in each photo; those that do not decode are named and left out.
 
@@ -68,6 +68,7 @@ def draft_photos(
         network: of `load_model`.
         photos: their files.
         score_threshold: 0 to 1, what is found scores above it.
+        features: whether to measure them, which runs the network once more.
 
     Raises:
         TrainingError: not one decodes.
@@ -75,7 +76,7 @@ def draft_photos(
     drafts = []
     for photo in tqdm(photos, desc="detecting", unit="photo", leave=False, disable=None):
         try:
-            drafts.append(_draft_photo(network, photo, score_threshold))
+            drafts.append(_draft_photo(network, photo, score_threshold, features))
         except BadImageError as error:
             tqdm.write(f"left out: {photo}: {error}", file=sys.stderr)
     if not drafts:
@@ -83,7 +84,9 @@ def draft_photos(
     return drafts
 
 
-def _draft_photo(network: OnnxNetwork, photo: Path, score_threshold: float) -> Draft:
+def _draft_photo(
+    network: OnnxNetwork, photo: Path, score_threshold: float, features: bool
+) -> Draft:
     encoded, _, info = decoding.read_image(photo)
     seen, _, found = detect_file(network, encoded, score_threshold)
     labels = tuple(network.labels[k] for k in found.classes)
@@ -91,7 +94,8 @@ def _draft_photo(network: OnnxNetwork, photo: Path, score_threshold: float) -> D
     annotation = Annotation(
         photo.stem, photo, info.width, info.height, found.boxes_xyxy, labels, unset, unset
     )
-    return Draft(annotation, found.scores, info.look, measure_features(network, seen)[0])
+    measured = measure_features(network, seen)[0] if features else np.zeros(0, np.float32)
+    return Draft(annotation, found.scores, info.look, measured)
 
 
 def count_labels(drafts: Iterable[Draft], labels: Sequence[str]) -> np.ndarray:

@@ -68,7 +68,7 @@ def select_photos(settings: SelectSettings) -> int:
     photos = find_photos(settings.photos)
     _check_count(settings.count, len(photos), "in there")
     network = load_model(settings.model)
-    pool = draft_photos(network, photos, order.LEAST_SCORE)
+    pool = draft_photos(network, photos, order.LEAST_SCORE, features=True)
     labelled = _draft_labelled(settings, network)
     known = _find_known(pool, labelled, network)
     new = [draft for draft, is_known in zip(pool, known, strict=True) if not is_known]
@@ -90,7 +90,7 @@ def _check_count(count: int, there: int, which: str) -> None:
 def _draft_labelled(settings: SelectSettings, network: OnnxNetwork) -> list[Draft]:
     if not settings.labelled:
         return []
-    return draft_photos(network, find_photos(settings.labelled), order.LEAST_SCORE)
+    return draft_photos(network, find_photos(settings.labelled), order.LEAST_SCORE, features=True)
 
 
 def _find_known(pool: list[Draft], labelled: list[Draft], network: OnnxNetwork) -> list[bool]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.labelling.drafts import Draft, count_labels
+from training.labelling.drafts import Draft, count_labels, draft_photos
 from training.network.onnx_network import OnnxNetwork
 
 
@@ -14,7 +14,16 @@ def test_a_draft_is_as_if_annotated(drafts: list[Draft], network: OnnxNetwork) -
         assert (np.diff(draft.scores) <= 0).all()
         assert set(a.labels) <= set(network.labels)
         assert draft.look
-        assert draft.features.ndim == 1
+        assert draft.features.shape == (0,)
+
+
+def test_features_are_measured_where_they_are_asked_for(
+    drafts: list[Draft], network: OnnxNetwork
+) -> None:
+    photo = drafts[0].annotation.image_path
+    (draft,) = draft_photos(network, [photo], 0.5, features=True)
+    assert draft.features.shape == (3 * 64 + 3 * 192,)
+    np.testing.assert_array_equal(draft.scores, drafts[0].scores)
 
 
 def test_a_threshold_leaves_the_best(drafts: list[Draft]) -> None:
