@@ -10,9 +10,11 @@ from training.data.annotations import Dataset
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 from training.data.problems import CONSEQUENCE, BadSplitError, DataError, Problem, describe_problems
+from training.data.small_objects import advise_small
 
 FEW = 10  # boxes
 SHOWN = 5  # classes of few boxes
+INPUT = 320  # the side of the default preset's input, pixels
 QUANTILES = {"smallest": 0.0, "10%": 0.1, "middle": 0.5, "90%": 0.9, "largest": 1.0}
 
 
@@ -59,6 +61,7 @@ def _report_splits(folders: Folders, settings: CheckSettings) -> list[Problem]:
             continue
         print("\n".join(_split_lines(dataset)))
         problems += dataset.problems
+    print("".join(f"{line}\n" for line in _small_lines(found)), end="")
     few = _few_lines(found)
     print("".join(f"{line}\n" for line in few[:SHOWN]), end="")
     if len(few) > SHOWN:
@@ -92,6 +95,17 @@ def _split_lines(dataset: Dataset) -> list[str]:
     lines.append("  " + "  ".join(heads) + "  (width x height, pixels)")
     lines += [f"  {label:{width}}  {_class_text(dataset, label)}" for label in dataset.labels]
     return lines
+
+
+def _small_lines(found: dict[str, Dataset]) -> list[str]:
+    """What helps where objects are too small for the default preset's input."""
+    shares = [
+        (a.boxes_xyxy[:, 2:] - a.boxes_xyxy[:, :2])[~a.difficult] / (a.width, a.height)
+        for dataset in found.values()
+        for a in dataset.annotations
+    ]
+    text = advise_small(np.concatenate([np.zeros((0, 2)), *shares]), INPUT)
+    return [f"small objects: {text}"] if text else []
 
 
 def _few_lines(found: dict[str, Dataset]) -> list[str]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.data.small_objects import advise_small
 from training.evaluation.outcomes import Outcome, iou
 from training.evaluation.score import Detected, Truth
 from training.evaluation.sizes import scale_to_input
 from training.network.presets import Resize
 
-SMALL = 16  # pixels of the network's input: two cells of its finest map
 FEW = 10  # objects of a class
 ENOUGH = 20  # found objects of a class, to say how its boxes vary
 LOOSE = 0.1  # of an object's side; consistent boxes of cells and raccoons have 0.05 to 0.07
@@ -43,23 +43,22 @@ def advise(
         side, resize: of the network's input; side 0: not known.
     """
     return (
-        *(advise_small([*truth.values()], side, resize) if side else ()),
+        *(_advise_small([*truth.values()], side, resize) if side else ()),
         *_advise_unlabelled(truth, detected, outcomes, threshold),
         *_advise_loose(truth, detected, outcomes, labels),
         *_advise_few([*truth.values()], labels),
     )
 
 
-def advise_small(truth: list[Truth], side: int, resize: Resize) -> Iterator[Advice]:
+def _advise_small(truth: list[Truth], side: int, resize: Resize) -> Iterator[Advice]:
     """That objects are too small for the network's input."""
     seen = scale_to_input(truth, truth, side, resize)
-    sides = np.concatenate([_sides(image.boxes_xyxy[~image.difficult]) for image in seen])
-    if len(sides) and (median := np.median(sides)) < SMALL:
-        yield Advice(
-            f"The median object is {median:.0f} pixels at the network's {side}x{side}: serve in "
-            "tiles (docs/large-images.md) a network that was trained on photos cut alike, or train "
-            "with a larger --input-size."
-        )
+    shares = [
+        (image.boxes_xyxy[:, 2:] - image.boxes_xyxy[:, :2])[~image.difficult] / side
+        for image in seen
+    ]
+    if text := advise_small(np.concatenate([np.zeros((0, 2)), *shares]), side):
+        yield Advice(text)
 
 
 def _advise_unlabelled(

@@ -29,7 +29,7 @@ def render_page(
     history: dict[str, str],
     matrix: np.ndarray,
     worst: list[str],
-    paths: dict[str, tuple[str, str]],
+    paths: dict[str, tuple[str, ...]],
 ) -> str:
     """The page as HTML.
 
@@ -60,12 +60,18 @@ def render_page(
     )
 
 
-def picture_paths(worst: Iterable[str], others: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Where the pictures of images lie, by id: annotated, and detected boxes."""
+def picture_paths(worst: Iterable[str], others: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Where the pictures of images lie, by id: annotated, detected boxes, and the photo itself.
+
+    Photos are called .jpg whatever they are: who opens one looks at its bytes.
+    """
     places = {name: f"worst/{place:02d}" for place, name in enumerate(worst, start=1)}
     others = [name for name in dict.fromkeys(others) if name not in places]
     places |= {name: f"advice/{place:02d}" for place, name in enumerate(others, start=1)}
-    return {name: (f"{x}-truth.jpg", f"{x}-detected.jpg") for name, x in places.items()}
+    return {
+        name: (f"{x}-truth.jpg", f"{x}-detected.jpg", f"photos/{x.replace('/', '-')}.jpg")
+        for name, x in places.items()
+    }
 
 
 def _subtitle(found: Findings) -> str:

@@ -4,6 +4,7 @@ FOLDER/index.html   the report; it needs nothing but this folder
 FOLDER/*.svg        its plots
 FOLDER/worst/*.jpg  the images with the most mistakes, annotated and detected boxes
 FOLDER/advice/*.jpg those that show what to do next, where they are not among the worst
+FOLDER/photos/*     both as the records hold them, to be corrected
 FOLDER/report.json  the same figures for programs, and the list of these files
 """
 
@@ -115,15 +116,17 @@ def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> Non
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _draw_images(folder: Path, found: Findings, paths: dict[str, tuple[str, str]]) -> None:
+def _draw_images(folder: Path, found: Findings, paths: dict[str, tuple[str, ...]]) -> None:
     """Read the split once more, and decode only these images."""
     for example in records.dataset(found.manifest).as_numpy_iterator():
         image_id = example["image_id"].decode()
         if image_id in paths:
             panels = found.draw_panels(image_id, example["encoded"], _WORST_SIDE)
-            for panel, path in zip(panels, paths[image_id], strict=True):
+            for panel, path in zip(panels, paths[image_id][:2], strict=True):
                 (folder / path).parent.mkdir(exist_ok=True)
                 Image.fromarray(panel).save(folder / path, quality=88)
+            (folder / "photos").mkdir(exist_ok=True)
+            (folder / paths[image_id][2]).write_bytes(example["encoded"])
 
 
 def _draw_plots(folder: Path, found: Findings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -118,6 +119,23 @@ def test_refuses_what_records_would(folder: Path, capsys: pytest.CaptureFixture[
     out = capsys.readouterr().out
     assert "neither train nor val; name the splits with --splits; here are: monday, tuesday" in out
     assert check.check_folders(check.CheckSettings((folder,), splits=("monday",))) == 0
+
+
+def test_objects_that_are_small_at_the_input(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check.check_folders(check.CheckSettings((folder,))) == 0
+    assert "small objects" not in capsys.readouterr().out
+    for file in (folder / "Annotations").glob("*.xml"):
+        tree = ElementTree.parse(file)
+        for box in tree.iter("bndbox"):
+            edges = {edge.tag: edge for edge in box}
+            for axis in "xy":
+                edges[f"{axis}max"].text = str(float(edges[f"{axis}min"].text or 0) + 4)
+        tree.write(file)
+    check.check_folders(check.CheckSettings((folder,)))
+    words = "small objects: The median object is 12 pixels at an input of 320x320: serve in tiles"
+    assert words in capsys.readouterr().out
 
 
 def test_problems_are_told_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
