@@ -136,8 +136,8 @@ def _release(
             "first"
         )
     _check_same_task(artifact, task, settings.repository)
-    _tell_scores(artifact, rollout.repository, before.live)
     measured = try_artifact(rollout.repository, before.live, artifact, settings)
+    _tell_scores(artifact, rollout.repository, before.live)
     network = artifact.network.read_bytes()
     number = rollout.next_number()
     after = State(number) if share is None else State(before.live, number, share)
