@@ -67,7 +67,7 @@ def main(settings: Settings) -> None:
     seeds = [_measure_seed(settings, seed, data, val) for seed in range(settings.seeds)]
     found = {"steps": settings.steps, "budgets": settings.budgets, "seeds": seeds}
     found["mean"] = {name: _summarise(settings, seeds, name) for name in ORDERS}
-    settings.output.write_text(json.dumps(found, indent=1) + "\n")
+    run_folder.write_json(settings.output, found)
     _draw(settings, found, settings.picture)
     print(json.dumps(found["mean"], indent=1))
 
@@ -182,7 +182,7 @@ def _draw(settings: Settings, found: dict[str, Any], path: Path) -> None:
             axes.plot(settings.budgets, mean, color=colour, lw=2.2, marker="o", label=order)
         axes.set(xlabel="photos labelled", ylabel=name, xticks=settings.budgets)
         axes.grid(alpha=0.2)
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)
 
 
