@@ -39,9 +39,9 @@ def measure_doubts(scores: np.ndarray) -> np.ndarray:
 
 
 def weigh_classes(counts: np.ndarray) -> np.ndarray:
-    """The weight of each class's doubts, of how often it is found: int [C] -> float [C].
+    """The weight of each class's doubts, by how often the model finds it: int [C] -> float [C].
 
-    Brust et al., section 3.3: (all + classes) / (those of the class + 1).
+    Brust et al. weigh classes by how rare they are among the labelled objects.
     """
     return (counts.sum() + len(counts)) / (counts + 1.0)
 
