@@ -108,7 +108,7 @@ def _tell_scores(artifact: Artifact, repository: Repository, live: int) -> None:
     by_class, wanted = served.get("score_thresholds", []), list(artifact.score_thresholds)
     if wanted != by_class:
         print(
-            f"card.json wants score_thresholds {wanted}, the service stays with "
+            f"card.json wants score_thresholds {wanted or 'of no class'}, the service stays with "
             f"{by_class or served.get('score_threshold')}: postprocess/config.pbtxt has them"
         )
     networks = artifact.network.read_bytes(), repository.read_network(live)

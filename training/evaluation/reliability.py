@@ -42,7 +42,7 @@ class Reliability:
         return (
             f"expected calibration error {self.error:.3f} (scores from {LEAST_SCORE:g} on), "
             f"{self.calibrated_error:.3f} with a temperature of {temperature:.2f} and a shift of "
-            f"{shift:.2f}: export --calibrated"
+            f"{shift:.2f} (export --calibrated)"
         )
 
     def to_dict(self) -> dict[str, float]:

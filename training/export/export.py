@@ -103,7 +103,7 @@ def export_run(settings: ExportSettings) -> int:
         if photos:
             before = precisions.convert_artifact(artifact, settings.precision, photos, calibration)
         found = card.seal_card(artifact, val, wanted, fitted)
-        print(_describe_export(settings.precision, photos, before, found), end="")
+        print(_describe_export(settings.precision, photos, before, found, fitted), end="")
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -140,6 +140,7 @@ def _describe_export(
     photos: precisions.Photos | None,
     before: Metrics | None,
     found: Findings | None,
+    fitted: Reliability | None,
 ) -> str:
     """Lines of what was measured; of float32 only what was asked for."""
     lines = []
@@ -147,8 +148,12 @@ def _describe_export(
         lines.append(
             precisions.compare_metrics(precision, photos, before, found.metrics if found else None)
         )
+    if fitted:
+        lines.append(f"scores are calibrated: {fitted}")
     if found and found.wanted:
         lines.append(points_table(found.points, found.wanted))
+    if found and found.metrics.trained_on and (fitted or found.wanted):
+        lines.append("the network was trained on photos of val: on others its scores mean less")
     return "".join(f"{line}\n" for line in lines)
 
 

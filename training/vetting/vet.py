@@ -151,7 +151,7 @@ def _detect_photos(annotations: tuple[Annotation, ...], network: OnnxNetwork, tw
         truth.append(
             Truth(a.image_id, a.width, a.height, a.boxes_xyxy, classes, a.difficult.copy())
         )
-        found = detect_file(network, encoded)[2]
+        found = detect_file(network, encoded, SCORE_THRESHOLD)[2]
         detected.append(
             Detected(a.image_id, found.boxes_xyxy, found.scores, found.classes.astype(int))
         )

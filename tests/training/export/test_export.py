@@ -174,7 +174,11 @@ def test_another_precision(
 
 
 def test_calibrated_with_a_threshold_for_each_class(
-    trained: Path, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Keras and ONNX Runtime are compared by the export itself. Two steps fit nothing."""
     folder = tmp_path / "artifact"
@@ -185,6 +189,12 @@ def test_calibrated_with_a_threshold_for_each_class(
     fitted = Reliability(nothing, 0.2, Calibration(0.4, 0.8), nothing, 0.1)
     monkeypatch.setattr(export, "_fit_calibration", lambda *_: fitted)
     assert export.export_run(settings) == 0
+    told = capsys.readouterr().out
+    assert (
+        "scores are calibrated: expected calibration error 0.200 (scores from 0.3 on), 0.1" in told
+    )
+    assert "for a recall of 0  score threshold" in told
+    assert "trained on photos of val" not in told
     images = np.random.default_rng(1).integers(0, 256, (2, 300, 300, 3), np.uint8)
     plain, found = (onnx_network.load_onnx(f / "model.onnx")(images) for f in (artifact, folder))
     calibrated = fitted.calibration.calibrate(plain["scores"])
