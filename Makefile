@@ -66,7 +66,7 @@ pins:
 	$(MAKE) --no-print-directory hashes
 
 hashes:
-	@for image in app serving training; do \
+	@for image in app learning serving training; do \
 		$(HASHED) pyproject.toml --extra $$image > deploy/docker/requirements/$$image.txt; done
 	@$(HASHED) --group models > deploy/docker/requirements/triton.txt
 

@@ -32,7 +32,8 @@ TRITON = PROJECT / "deploy" / "docker" / "triton.Dockerfile"
 APP = PROJECT / "deploy" / "docker" / "app.Dockerfile"
 SERVING = PROJECT / "deploy" / "docker" / "serving.Dockerfile"
 TRAINING = PROJECT / "deploy" / "docker" / "training.Dockerfile"
-DOCKERFILES = [TRITON, APP, SERVING, TRAINING]
+LEARNING = PROJECT / "deploy" / "docker" / "learning.Dockerfile"
+DOCKERFILES = [TRITON, APP, SERVING, TRAINING, LEARNING]
 FILES = pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
 REQUIREMENTS = PROJECT / "deploy" / "docker" / "requirements"
 
@@ -163,6 +164,7 @@ def test_context_holds_what_the_images_need_and_nothing_else() -> None:
         "client",
         "demo",
         "deploy",
+        "learning",
         "model_repository",
         "serving",
         "training",
@@ -235,7 +237,7 @@ def test_packages_are_the_pinned_ones_with_hashes_and_no_address(file: Path) -> 
         assert all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes)
 
 
-@pytest.mark.parametrize("extra", ["app", "serving", "training"])
+@pytest.mark.parametrize("extra", ["app", "learning", "serving", "training"])
 def test_packages_are_all_that_the_extra_names(extra: str) -> None:
     extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     wanted = {
@@ -247,19 +249,36 @@ def test_packages_are_all_that_the_extra_names(extra: str) -> None:
     assert wanted - {"ssd-on-triton"} <= {line.split("==")[0] for line in lines}, "run: make hashes"
 
 
-def test_training_image_runs_from_every_folder(tmp_path: Path) -> None:
-    """Its packages are this environment's: installing TensorFlow anew takes minutes."""
-    image = carry_out(TRAINING, Image(tmp_path / "image", Path(sys.executable)), lambda *_: None)
+def run_with_the_packages_here(file: Path, folder: Path, *words: str) -> str:
+    """What an image says whose packages are this environment's: TensorFlow anew takes minutes."""
+    image = carry_out(file, Image(folder / "image", Path(sys.executable)), lambda *_: None)
     image.variables["PYTHONPATH"] = str(image.inside(image.variables["PYTHONPATH"]))
     program, *arguments = image.entrypoint
     assert program == "python"
-    words = ["render", "smears", "--count", "2", "--width", "64", "--height", "64"]
     command = [str(image.python), *arguments, *words]
     done = subprocess.run(
-        command, cwd=tmp_path, env=image.variables, capture_output=True, text=True, check=False
+        command, cwd=folder, env=image.variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_training_image_runs_from_every_folder(tmp_path: Path) -> None:
+    words = ["render", "smears", "--count", "2", "--width", "64", "--height", "64"]
+    run_with_the_packages_here(TRAINING, tmp_path, *words)
     assert len(list(tmp_path.glob("smears/**/*.jpg"))) == 2
+
+
+def test_learning_image_knows_the_commands_of_both_rooms(tmp_path: Path) -> None:
+    """The loop asks for the live version first, by a command of `serving`."""
+    for name in ("first/run.json", "test.json", "inbox/JPEGImages/a", "inbox/Annotations/a"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    words = "run --inbox inbox --test test.json --start first --output rounds --repository models"
+    said = run_with_the_packages_here(LEARNING, tmp_path, *words.split())
+    assert said == "new or changed photos: 0; a round begins with 20 (--new)\n"
+    modules = {path.parent.name for path in tmp_path.glob("image/app/*/__main__.py")}
+    assert modules == {"client", "learning", "serving", "training"}
 
 
 def test_app_image_serves_the_page(app: Image, server: Server, tmp_path: Path) -> None:

@@ -13,10 +13,16 @@ def matches(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return bool(selector.get("matchLabels", {}).items() <= labels.items())
 
 
+def template_of(each: dict[str, Any]) -> dict[str, Any]:
+    """What its pods are made of, of a CronJob's Jobs, too."""
+    spec = each.get("spec", {})
+    return dict(spec.get("jobTemplate", {}).get("spec", spec).get("template", {}))
+
+
 def labels_of(objects: Objects, component: str) -> dict[str, str]:
     """Those of its pods."""
     for each in objects:
-        made = each if each["kind"] == "Pod" else each.get("spec", {}).get("template", {})
+        made = each if each["kind"] == "Pod" else template_of(each)
         labels = made.get("metadata", {}).get("labels", {})
         if labels.get("app.kubernetes.io/component") == component:
             return dict(labels)
