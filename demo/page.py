@@ -46,7 +46,7 @@ object detection network and answers with boxes. {purpose}</p>
 </header>"""
 SHIPPED = """The model that comes with the project finds red blood cells (RBC), white blood cells
 (WBC) and platelets in microscope pictures of blood."""
-KEPT = "What it is unsure of is kept on this page's server, for people to correct."
+KEPT = "Photos that it is unsure of are kept on this page's server, for people to correct."
 LABELS_SHOWN = 10
 IOU = 0.45  # where no server tells its own
 

@@ -73,11 +73,12 @@ class Samples:
         """Raise InboxError where the inbox is of another task."""
         file = self.inbox.folder / "labels.txt"
         try:
-            known = file.read_text(encoding="utf-8").splitlines() if file.exists() else None
+            text = file.read_text(encoding="utf-8") if file.exists() else None
         except (OSError, UnicodeDecodeError) as error:
             raise InboxError(f"{file}: {error}") from error
-        unknown = [label for label in result.counts() if known is not None and label not in known]
-        if unknown:
+        known = {line.strip() for line in (text or "").splitlines()}
+        unknown = [label for label in result.counts() if label not in known]
+        if text is not None and unknown:
             raise InboxError(
                 f"{file} does not name {', '.join(unknown)}, which the model answered: give the "
                 "inbox of this model's task, or add the line"

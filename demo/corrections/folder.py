@@ -95,10 +95,10 @@ class Corrections:
         """What there is of this very file for somebody to start from."""
         name = image_id(photo)
         accepted = read_annotation(self.inbox.accepted.annotation(name))
-        own = self._find_own(name, by)
-        if own:
-            return Draft(own.boxes, self.digest_of_accepted(name), own.name, own.digest)
-        return Draft(accepted.boxes if accepted else None, self.digest_of_accepted(name))
+        digest = accepted.digest if accepted else self.digest_of_accepted(name)
+        if own := self._find_own(name, by):
+            return Draft(own.boxes, digest, own.name, own.digest)
+        return Draft(accepted.boxes if accepted else None, digest)
 
     def load(self, photo: bytes) -> tuple[CorrectedBox, ...] | None:
         """The boxes that count for this very file; None where none do."""

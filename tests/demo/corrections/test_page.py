@@ -34,13 +34,6 @@ LABELS = ("RBC", "WBC", "Platelets")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corrections")
-    (folder / "labels.txt").write_text("\n".join(LABELS))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def address(server: EmbeddedServer, folder: Path) -> Iterator[str]:
     program = Program("--url", server.grpc_url, "--corrections", str(folder))
     yield program.address

@@ -22,7 +22,6 @@ from tests.conftest import wait_until
 from tests.demo.actions import drop_photo
 from tests.demo.program import Program
 
-LABELS = ("RBC", "WBC", "Platelets")
 PASSWORD = "a long password"
 USERS = ("ann", "ben", "visitor")
 WAIT = 20_000  # milliseconds
@@ -31,13 +30,6 @@ BOXES = [
     {"label": "RBC", "x1": 170, "y1": 20, "x2": 280, "y2": 120},
     {"label": "Platelets", "x1": 336, "y1": 20, "x2": 386, "y2": 60},
 ]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corrections")
-    (folder / "labels.txt").write_text("\n".join(LABELS))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +88,7 @@ def test_a_visitor_proposes_and_a_reviewer_accepts_refuses_and_changes(
     photos = [smear.read_bytes() + bytes([number]) for number in range(2)]
     visitor = log_in("visitor")
     expect(visitor.locator("#review")).to_be_hidden()
-    expect(visitor.locator("header")).to_contain_text("is kept on this page's server")
+    expect(visitor.locator("header")).to_contain_text("are kept on this page's server")
     count = propose(visitor, "smear.jpg", photos[0])
     (kept := Corrections(folder)).save(photos[0], BOXES, Person("ann"))
     kept.save(photos[1], BOXES, Person("visitor"), version="ensemble: ssd 2")
