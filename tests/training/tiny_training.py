@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,9 +133,13 @@ def _run_in_fork(connection: socket.socket) -> int:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        code = _run_main(words)
+        code = 1
+        try:
+            code = _run_main(words)
+        except BaseException:
+            traceback.print_exc()
         sys.stdout.flush()
-        os._exit(code)  # TensorFlow would wait for threads that a fork does not have
+        os._exit(code)  # else TensorFlow waits for threads that a fork does not have
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
