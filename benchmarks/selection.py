@@ -79,7 +79,12 @@ def _measure_seed(settings: Settings, seed: int, data: Dataset, val: Dataset) ->
     rest = [data.annotations[place] for place in order[settings.budgets[0] :]]
     start = by_chance[: settings.budgets[0]]
     folder = settings.work / f"seed-{seed}"
-    first = _train(settings, seed, folder / "start", replace(data, annotations=tuple(start)), val)
+    same: dict[str, Any] = {
+        "seed": seed,
+        "steps": settings.steps,
+        "pretrained": settings.pretrained,
+    }
+    first = train_once(folder / "start", replace(data, annotations=tuple(start)), val, **same)
     ordered = {
         "select": start + _select(settings, folder, start, rest),
         "random": by_chance,
@@ -87,12 +92,11 @@ def _measure_seed(settings: Settings, seed: int, data: Dataset, val: Dataset) ->
     return {
         name: [first]
         + [
-            _train(
-                settings,
-                seed,
+            train_once(
                 folder / f"{name}-{budget}",
                 replace(data, annotations=tuple(ordered[name][:budget])),
                 val,
+                **same,
             )
             for budget in settings.budgets[1:]
         ]
@@ -120,8 +124,8 @@ def _select(
     return [by_name[name] for name in names]
 
 
-def _train(
-    settings: Settings, seed: int, folder: Path, data: Dataset, val: Dataset
+def train_once(
+    folder: Path, data: Dataset, val: Dataset, *, seed: int, steps: int, pretrained: str
 ) -> dict[str, Any]:
     """Train on some photos and measure on val, or read what that gave before."""
     figures = folder / "figures.json"
@@ -134,14 +138,14 @@ def _train(
             folder / "records",
             folder / "run",
             preset="ssd_compact_atss",
-            pretrained=settings.pretrained,
+            pretrained=pretrained,
             seed=seed,
             precision="bfloat16",
             vertical_flip=True,
             evaluate_every=0,
             checkpoint_every=NEVER,
         )
-        preset = replace(SSD_COMPACT_ATSS, photometric=False, epochs=1, steps=settings.steps)
+        preset = replace(SSD_COMPACT_ATSS, photometric=False, epochs=1, steps=steps)
         train.train_preset(recipe, preset)
         run_folder.write_json(figures, _measure_run(folder) | _count(data))
     return run_folder.read_json(figures, "what a training gave")
