@@ -19,6 +19,7 @@ from client import drawing
 from client.inbox.photo import image_id, own_format
 from demo.corrections.boxes import CorrectedBox, CorrectionError
 from demo.corrections.folder import Corrections
+from demo.corrections.people import OWNER, Person
 from tests.client.bombs import huge_png
 from training.data.annotations import Annotation
 from training.data.layouts import open_folder
@@ -253,14 +254,17 @@ def failing_at(call: int, number: int) -> Callable[[int], None]:
     return fsync
 
 
-@pytest.mark.parametrize("call", [1, 2], ids=["image", "annotation"])
+@pytest.mark.parametrize("by", [OWNER, Person("visitor")], ids=["accepted", "proposed"])
+@pytest.mark.parametrize(
+    "call", [1, 2, 3, 4], ids=["image", "its folder", "annotation", "its folder, too"]
+)
 def test_a_full_disk_is_told_and_leaves_nothing_half(
-    kept: Corrections, monkeypatch: pytest.MonkeyPatch, call: int
+    kept: Corrections, monkeypatch: pytest.MonkeyPatch, call: int, by: Person
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing_at(call, errno.ENOSPC))
         with pytest.raises(CorrectionError, match="its disk is full"):
-            kept.save(encoded(), [BOX])
+            kept.save(encoded(), [BOX], by)
     assert files(kept) == []
 
 
