@@ -133,9 +133,11 @@ def _run_command(name: str, arguments: list[str]) -> int:
     import tyro  # here, so that even its absence is one sentence
 
     module = importlib.import_module(f"training.{command.module}")
-    settings = tyro.cli(
-        getattr(module, command.settings), args=arguments, prog=f"python -m training {name}"
-    )
+    prog = f"python -m training {name}"
+    if name == "train":
+        settings = importlib.import_module("training.settings_file").parse_settings(arguments, prog)
+    else:
+        settings = tyro.cli(getattr(module, command.settings), args=arguments, prog=prog)
     return getattr(module, command.function)(settings)
 
 

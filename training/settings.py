@@ -67,7 +67,8 @@ class RecipeSettings:
 @dataclasses.dataclass(frozen=True)
 class TrainSettings(RecipeSettings):
     """Train a detector. The same command again continues an interrupted run, and with more --epochs
-    extends it."""
+    extends it. With --config FILE, what is not given here is as in that JSON file: settings by
+    their names, such as {"batch_size": 16}, or the run.json of a run."""
 
     records: Annotated[Path, tyro.conf.Positional]
     """Folder that `training records` wrote, with a train split and, to watch mAP, a val split."""
