@@ -52,6 +52,7 @@ COMMANDS = {
         "TrainSettings",
         "train a detector, or continue an interrupted run",
     ),
+    "runs": Command("runs", "list_runs", "RunsSettings", "list runs, with what each came to"),
     "prune": Command(
         "prune",
         "prune_run",
