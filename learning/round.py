@@ -75,7 +75,7 @@ def open_round(settings: RunSettings) -> Round | None:
     begins = settings.output / ".begins"
     shutil.rmtree(begins, ignore_errors=True)  # of a killed command
     photos = copy_inbox(settings.inbox, begins / "inbox")
-    if not _is_enough(photos, rounds, settings.new):
+    if not _is_enough(photos, rounds, settings):
         shutil.rmtree(begins)
         return None
     live, start = _find_start(settings, rounds)
@@ -107,21 +107,28 @@ def _find_start(settings: RunSettings, rounds: list[Round]) -> tuple[int, Path]:
     )
 
 
-def _is_enough(photos: dict[str, str], rounds: list[Round], least: int) -> bool:
-    """Whether so many changed since the last release, and any since the last round. Says so."""
+def _is_enough(photos: dict[str, str], rounds: list[Round], settings: RunSettings) -> bool:
+    """Whether so many changed since the last release, and anything since the last round. Says so.
+
+    What was refused is not tried again, unless with other settings.
+    """
     since = _count_changed(photos, _find_learned(rounds))
-    if rounds and not _count_changed(photos, rounds[-1].begun["photos"]):
+    same = rounds and not _count_changed(photos, rounds[-1].begun["photos"])
+    if same and (_was_released(rounds[-1]) or not _list_changed(rounds[-1], settings)):
         print(f"nothing new in the inbox since round {rounds[-1].folder.name}")
         return False
-    if since < least:
-        print(f"new or changed photos: {since}; a round begins with {least} (--new)")
-    return since >= least
+    if since < settings.new:
+        print(f"new or changed photos: {since}; a round begins with {settings.new} (--new)")
+    return since >= settings.new
 
 
 def _find_learned(rounds: list[Round]) -> dict[str, str]:
     """The photos of the last round that was released."""
-    released = (r for r in reversed(rounds) if (r.outcome or {}).get("exit_code") == RELEASED)
-    return next((each.begun["photos"] for each in released), {})
+    return next((each.begun["photos"] for each in reversed(rounds) if _was_released(each)), {})
+
+
+def _was_released(round_: Round) -> bool:
+    return (round_.outcome or {}).get("exit_code") == RELEASED
 
 
 def _count_changed(photos: dict[str, str], before: dict[str, str]) -> int:
@@ -130,17 +137,22 @@ def _count_changed(photos: dict[str, str], before: dict[str, str]) -> int:
 
 def _check_settings(begun: Round, settings: RunSettings) -> None:
     """Raise LearningError where a round was begun with other settings."""
-    now, before = _plain(settings), begun.begun["settings"]
-    changed = [
-        f"--{name.replace('_', '-')} (was {before.get(name)!r}, now {value!r})"
-        for name, value in now.items()
-        if name not in FREE and before.get(name) != value
-    ]
+    changed = _list_changed(begun, settings)
     if changed:
         raise LearningError(
             f"{begun.folder} was begun with other settings: {', '.join(changed)}. Give the same "
             "ones to go on, or remove that folder to begin anew"
         )
+
+
+def _list_changed(begun: Round, settings: RunSettings) -> list[str]:
+    """The settings that are others than a round's, of those that may not change within one."""
+    now, before = _plain(settings), begun.begun["settings"]
+    return [
+        f"--{name.replace('_', '-')} (was {before.get(name)!r}, now {value!r})"
+        for name, value in now.items()
+        if name not in FREE and before.get(name) != value
+    ]
 
 
 def _plain(settings: RunSettings) -> dict[str, Any]:

@@ -48,7 +48,8 @@ def _take_round(settings: RunSettings, current: Round) -> None:
         if stop.code != stop.step.refuses:
             raise _explain(stop) from None
         kept = f"Version {live} stays live"
-        current.end(REFUSED, f"Round {number} is refused by {stop.step.name}: {stop}. {kept}.")
+        why = f"Round {number} is refused by {stop.step.name}: {stop}. {kept}."
+        current.end(REFUSED, why + stop.step.advice)
         return
     fate = find_fate(settings, current.folder / "artifact")
     if fate.state == "live":

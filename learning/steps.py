@@ -40,6 +40,7 @@ class Step:
         refuses: the exit code with which it ends the round.
         passes: those with which the next step follows.
         was_done: whether a killed command had done it all the same.
+        advice: what a person may do about a refusal.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Step:
     refuses: int = REFUSED
     passes: tuple[int, ...] = (0,)
     was_done: Callable[[], bool] = _never
+    advice: str = ""
 
 
 def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
@@ -133,6 +135,8 @@ def _vet_steps(settings: RunSettings, current: Round) -> Iterator[Step]:
         (*arrived, *trusted, *limits, "--pictures", str(pictures)),
         made=pictures,
         passes=(0, 4),
+        advice=f" Look at {pictures}: if those boxes are right, it is the live network that is "
+        "wrong about them, as after a change of camera or stain; then give a higher --more.",
     )
 
 

@@ -121,8 +121,21 @@ def test_what_is_refused_ends_the_round_and_leaves_the_live_version(
     assert code == 3
     assert "Round 0003 is refused by publish: publish does not like it. Version 1 stays" in text
     assert versions(tmp_path) == [(1, "live")]
+    assert run_in() == (0, "nothing new in the inbox since round 0003\n")
     page = (tmp_path / "rounds" / "index.html").read_text()
     assert page.index("Round 0003 is refused by publish") < page.index(told)
+
+
+@pytest.mark.slow
+def test_what_was_refused_is_tried_again_with_other_settings(run_in: Run, tmp_path: Path) -> None:
+    code, text = run_in("--data", "voc", FAIL="vet 3")
+    assert code == 3
+    assert "Look at rounds/0001/pictures: if those boxes are right, it is the live" in text
+    told = (0, "nothing new in the inbox since round 0001\n")
+    assert run_in("--data", "voc") == told
+    code, text = run_in("--data", "voc", "--more", "0.5")
+    assert code == 0, text
+    assert "Round 0002 is released: version 2 is live." in text
 
 
 @pytest.mark.slow
