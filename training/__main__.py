@@ -53,6 +53,12 @@ COMMANDS = {
         "train a detector, or continue an interrupted run",
     ),
     "runs": Command("runs", "list_runs", "RunsSettings", "list runs, with what each came to"),
+    "compare": Command(
+        "compare",
+        "compare_runs",
+        "CompareSettings",
+        "say in which settings and classes two runs differ",
+    ),
     "prune": Command(
         "prune",
         "prune_run",

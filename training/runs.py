@@ -94,7 +94,13 @@ def _format_table(rows: list[dict[str, Any]]) -> str:
 def _cell(row: dict[str, Any], key: str) -> str:
     if key not in FIGURES:
         return "?" if row[key] is None else str(row[key])
-    for name in row:
+    found = find_figure(row, key)
+    return f"{found[1]:.3f}{'*' if found[0] else ''}" if found else "-"
+
+
+def find_figure(metrics: dict[str, Any], key: str) -> tuple[str, float] | None:
+    """One of FIGURES, and before it what its name has beside: where it is no mAP, why."""
+    for name, value in metrics.items():
         if name.startswith(key):
-            return f"{row[name]:.3f}" + ("" if name == key else "*")
-    return "-"
+            return name.removeprefix(key), value
+    return None

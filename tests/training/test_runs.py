@@ -30,6 +30,7 @@ def write_run(run: Path, figure: float | None = None, suffix: str = "") -> Path:
         figures = {f"mAP@0.5{suffix}": figure, f"mAP@[.5:.95]{suffix}": figure / 2}
         per_class = {"cat": figures, "dog": figures}
         metrics = {"step": 10, "trained_on": 0, **figures, "per_class": per_class}
+        metrics |= {"split": "val", "images": 4}
         write_json(run / "metrics.json", metrics)
     return run
 
