@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import reprlib
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -66,7 +67,7 @@ def _convert(path: Path, key: str, value: Any, hints: dict[str, Any]) -> Any:
         raise TrainingError(f"{path}: there is no setting {key!r}, the nearest is {near!r}")
     if not _fits(value, hints[key]):
         expected = _describe_type(hints[key])
-        raise TrainingError(f"{path}: {key} must be {expected}, got {value!r}")
+        raise TrainingError(f"{path}: {key} must be {expected}, got {reprlib.repr(value)}")
     return Path(value) if isinstance(value, str) and Path in _choices(hints[key]) else value
 
 
