@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,26 @@ PR_SET_PDEATHSIG = 1
 PROMPT = "$ python -m "
 
 
-def run_command(command: Sequence[str], log: Path) -> int:
-    """Run `python -m COMMAND`, show what it prints and add it to the log. Returns the exit code."""
+def run_command(command: Sequence[str], log: Path, hours: float | None = None) -> int:
+    """Run `python -m COMMAND`, show what it prints and add it to the log. Returns the exit code.
+
+    Args:
+        command: its words.
+        log: the file.
+        hours: after which it is interrupted, as by Ctrl-C; None: it takes as long as it likes.
+    """
     with log.open("a", encoding="utf-8") as file, _start(command, subprocess.STDOUT) as process:
         file.write(f"{PROMPT}{shlex.join(command)}\n")
+        over = threading.Timer(3600 * (hours or 0), process.send_signal, [signal.SIGINT])
+        if hours is not None:
+            over.start()
         for line in process.stdout or ():
             print(line, end="", flush=True)
             file.write(line)
             file.flush()
+        over.cancel()
+        if hours is not None:
+            over.join()  # a thread, and the next command is started by a fork
     return process.returncode
 
 

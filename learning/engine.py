@@ -83,7 +83,7 @@ def _take(step: Step, folder: Path) -> None:
             shutil.rmtree(step.made)
         elif step.made:
             step.made.unlink(missing_ok=True)
-        if (code := run_command(step.command, log)) not in step.passes:
+        if (code := run_command(step.command, log, step.hours)) not in step.passes:
             raise Stopped(step, code, log)
     seconds = round(time.monotonic() - began, 1)
     attempts = log.read_text(encoding="utf-8").count(PROMPT)

@@ -8,6 +8,7 @@ class LearningError(Exception):
 
 
 class UndecidedError(LearningError):
-    """The judge had too few requests: the canary stays, and the same command watches it again."""
+    """Nothing is wrong, and nothing decided yet: the same command goes on, as after a night's hours
+    of training, or where the judge had too few requests."""
 
     exit_code = 4

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from learning.budget import count_week, make_room
 from learning.errors import LearningError
 from learning.files import read_json, tell_time, write_json
 from learning.inbox import copy_inbox, link_photos
@@ -24,7 +25,10 @@ from learning.released import find_live
 from learning.settings import RunSettings
 
 # Where servers and photos are may change within a round, and how long a canary is watched.
-FREE = ("inbox", "output", "url", "prometheus", "watch", "share", "start", "new")
+FREE = (
+    *("inbox", "output", "url", "prometheus", "watch", "share", "start", "new"),
+    *("week", "hours", "disk"),
+)
 RELEASED, REFUSED = 0, 3
 
 
@@ -72,6 +76,10 @@ def open_round(settings: RunSettings) -> Round | None:
     if rounds and not rounds[-1].outcome:
         _check_settings(rounds[-1], settings)
         return rounds[-1]
+    if (week := count_week(each.begun["at"] for each in rounds)) >= settings.week:
+        print(f"rounds begun in the last seven days: {week}; the next one waits (--week)")
+        return None
+    make_room(settings.output, [each.folder for each in rounds], settings.disk)
     begins = settings.output / ".begins"
     shutil.rmtree(begins, ignore_errors=True)  # of a killed command
     photos = copy_inbox(settings.inbox, begins / "inbox")

@@ -15,6 +15,7 @@ from learning.settings import RunSettings
 from learning.steps import plan_steps
 
 UNDECIDED = 4  # of `serving judge`
+INTERRUPTED = 130
 
 
 def run_round(settings: RunSettings) -> int:
@@ -63,6 +64,11 @@ def _take_round(settings: RunSettings, current: Round) -> None:
 def _explain(stop: Stopped) -> LearningError:
     if (stop.step.name, stop.code) == ("judge", UNDECIDED):
         return UndecidedError(f"{stop}. The canary stays: give the same command again")
+    if stop.step.hours is not None and stop.code == INTERRUPTED:
+        return UndecidedError(
+            f"{stop.step.name} has taken its {stop.step.hours:g} hours (--hours): the same command "
+            "goes on with it"
+        )
     return LearningError(
         f"{stop.step.name} failed with exit code {stop.code}: {stop}. Its output is {stop.log}; "
         "the same command goes on with this step"

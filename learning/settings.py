@@ -46,6 +46,14 @@ class RunSettings:
     """How long the canary is watched, such as 90s, 10m or 1h."""
     new: int = 20
     """Photos that must be new or changed for a round to begin."""
+    week: int = 7
+    """Rounds that may begin in seven days; a further one waits."""
+    hours: float = 8.0
+    """How long a training may take in one go: then it stops, and the same command goes on with it,
+    such as the next night."""
+    disk: int = 50_000
+    """Megabytes that the folder of the rounds may take: before a round begins, what is bulky of the
+    oldest ones goes."""
     epochs: Annotated[int | None, OF_PRESET] = None
     """Passes over the photos."""
     copies: float = 0.1

@@ -41,6 +41,7 @@ class Step:
         passes: those with which the next step follows.
         was_done: whether a killed command had done it all the same.
         advice: what a person may do about a refusal.
+        hours: how long it may take in one go; None: as long as it likes.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Step:
     passes: tuple[int, ...] = (0,)
     was_done: Callable[[], bool] = _never
     advice: str = ""
+    hours: float | None = None
 
 
 def plan_steps(settings: RunSettings, current: Round) -> list[Step]:
@@ -103,6 +105,7 @@ def _training_steps(
         "train",
         f"Train: from {start}, the run behind live version {current.begun['live']}",
         ("training", "train", records, *where, *_take_over(description), *epochs),
+        hours=settings.hours,
     )
     exporting = ("--output", str(artifact), "--precision", settings.precision)
     yield Step(

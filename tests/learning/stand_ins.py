@@ -5,6 +5,7 @@ calls.txt has a line for each command that came to its end. The environment says
 KILL="train before"   the parent, the loop, is killed before that command's work, or after it
 FAIL="publish 3"      that command does nothing and ends with that exit code
 AWAY=                 the store does not answer
+SLOW="train"          that command takes a minute, and ends with 130 at Ctrl-C
 
 The repository is repository.json: its versions as `serving releases --json` tells them, their log.
 """
@@ -36,6 +37,11 @@ def main(command: str, arguments: list[str]) -> int:
     if name == command:
         print(f"error: {command} does not like it", flush=True)
         return int(code)
+    if os.environ.get("SLOW") == command:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            return 130
     WORK.get(command, lambda _: None)(arguments)
     _kill_if_asked(command, "after")
     with Path("calls.txt").open("a") as calls:

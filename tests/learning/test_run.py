@@ -175,6 +175,28 @@ def test_a_failure_is_no_refusal(run_in: Run, tmp_path: Path) -> None:
     assert versions(tmp_path) == [(2, "live"), (1, "")]
 
 
+@pytest.mark.slow
+def test_a_training_stops_at_its_hours_and_goes_on_with_the_next_command(
+    run_in: Run, tmp_path: Path
+) -> None:
+    code, text = run_in("--hours", "0.0005", SLOW="train")
+    assert code == 4
+    assert "train has taken its 0.0005 hours (--hours): the same command goes on" in text
+    assert calls(tmp_path)[-1] == "coco"
+    code, text = run_in("--hours", "1")
+    assert code == 0, text
+    assert versions(tmp_path) == [(2, "live"), (1, "")]
+
+
+@pytest.mark.slow
+def test_only_so_many_rounds_begin_in_a_week(run_in: Run, tmp_path: Path) -> None:
+    assert run_in(FAIL="check 1")[0] == 3
+    add_photos(tmp_path, "c")
+    told = "rounds begun in the last seven days: 1; the next one waits (--week)\n"
+    assert run_in("--week", "1") == (0, told)
+    assert run_in("--week", "2")[0] == 0
+
+
 def test_what_cannot_begin_is_one_sentence_and_writes_nothing(run_in: Run, tmp_path: Path) -> None:
     code, text = run_in("--prometheus", "http://127.0.0.1:9090")
     assert (code, text) == (
