@@ -4,7 +4,6 @@ A file that is created is there whole or not at all, whenever the process ends.
 """
 
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
@@ -13,6 +12,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from client.errors import InvalidImage
 from client.images import LARGEST_LIMIT, encoded
+from client.inbox.files import create_file
 from serving.errors import MissingFileError, StoreError
 from serving.store.address import parse_address
 from serving.store.bucket import Bucket
@@ -87,17 +87,9 @@ class Folder:
 
     def create(self, name: str, data: bytes) -> None:
         """See Place."""
-        target = self.folder / name
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            partial = _write_beside(target, data)
-            try:
-                os.link(partial, target)  # unlike a rename, this replaces nothing
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without links
-                partial.replace(target)
-            partial.unlink(missing_ok=True)
+            create_file(self.folder / name, data)
         except OSError as error:
             _raise(error)
 
@@ -137,13 +129,3 @@ class Objects:
 
 def _raise(error: OSError) -> NoReturn:
     raise StoreError(f"{error.filename}: {error.strerror}") from None
-
-
-def _write_beside(target: Path, data: bytes) -> Path:
-    """Write a file of another name in the same folder, down to the disk. Returns its path."""
-    path = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    return path

@@ -13,16 +13,25 @@ def place_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; what had the name keeps it.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the name without the content
+    with _written_beside(path, content) as partial:
         partial.replace(path)
-    except OSError:
+    _sync_folder(path.parent)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """The same where nothing has the name; what has it keeps it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with _written_beside(path, content) as partial:
+        try:
+            os.link(partial, path)  # unlike a rename, this replaces nothing
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            partial.replace(path)
         partial.unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 
@@ -49,6 +58,21 @@ def lock_file(path: Path) -> Iterator[None]:
             return
         fcntl.flock(file, fcntl.LOCK_EX)  # the kernel frees it when the file is closed
         yield
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes) -> Iterator[Path]:
+    """A file of another name in the same folder, down to the disk, until it gets its own name."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the name without the content
+        yield partial
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
