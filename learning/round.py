@@ -79,13 +79,13 @@ def open_round(settings: RunSettings) -> Round | None:
     if (week := count_week(each.begun["at"] for each in rounds)) >= settings.week:
         print(f"rounds begun in the last seven days: {week}; the next one waits (--week)")
         return None
-    make_room(settings.output, [each.folder for each in rounds], settings.disk)
     begins = settings.output / ".begins"
     shutil.rmtree(begins, ignore_errors=True)  # of a killed command
     photos = copy_inbox(settings.inbox, begins / "inbox")
     if not _is_enough(photos, rounds, settings):
         shutil.rmtree(begins)
         return None
+    make_room(settings.output, [each.folder for each in rounds], settings.disk)
     live, start = _find_start(settings, rounds)
     learned = _find_learned(rounds)
     arrived = [name for name, digest in photos.items() if learned.get(name) != digest]
