@@ -26,7 +26,8 @@ demo: .venv/.demo
 
 check: lint
 	$(BIN)/python -m pytest --quiet -m "not slow" tests/client tests/benchmarks \
-		tests/test_house.py tests/test_architecture_page.py tests/test_security_page.py
+		tests/test_house.py tests/test_pages.py tests/test_architecture_page.py \
+		tests/test_security_page.py
 
 # Most tests of servers wait, those of training compute: so they run beside each other, the longest
 # first.

@@ -3,7 +3,7 @@
     python -m benchmarks.served_precisions --photos data/val.json \
         --output benchmarks/results/served_precisions.json
 
-The mAP of both stands in docs/training.md.
+The mAP of both stands in docs/export.md.
 """
 
 import json

@@ -7,7 +7,7 @@ sum of weight times gradient over the last weights that scale it; squared and av
 
 How many of each layer: blocks of 16 go one by one, always the one with the least importance for the
 multiply-adds that it saves, until the wanted share of them is left. Filters' norms (arXiv
-1608.08710) would need no photos, but say nothing across layers (measured: docs/training.md).
+1608.08710) would need no photos, but say nothing across layers (measured: docs/pruning.md).
 """
 
 import shlex
