@@ -7,7 +7,8 @@ It stands beside the models, where Triton ignores it. For each task:
     highest     the highest number ever given, so that none is given twice
     lived       the versions that were live, in order; the last one is, rollback goes back
     since       when what is served last changed, a canary's coming and going as well (UTC)
-    log         each such change: when, by whom, from what to what, and why if a judge decided
+    log         each such change: when, by whom, from what to what, and why if a judge decided; and
+                which fusions were made of the task's versions
     unfinished  a release that is under way: how to undo or finish it, if its publisher was killed
 
 Versions that somebody copied in by hand are not in it; what is known of those stands in the
@@ -76,8 +77,15 @@ class Record:
             why: what a judge measured; empty where a person decided.
         """
         self.since = tell_time()
+        self._append(before, after, why)
+
+    def note_fusion(self, state: State, fusion: str) -> None:
+        """Note that a fusion was made of versions of the task, which serves what it served."""
+        self._append(state, state, fusion)
+
+    def _append(self, before: State | None, after: State, why: str) -> None:
         states = {"before": before and asdict(before), "after": asdict(after)}
-        self.log.append({"at": self.since, "by": user_and_host(), **states, "why": why})
+        self.log.append({"at": tell_time(), "by": user_and_host(), **states, "why": why})
         del self.log[:-LOGGED]
 
     def becomes_live(self, version: int, back: bool = False) -> None:

@@ -39,10 +39,11 @@ class LocalDetector:
         threads: of one network at work; 0: as many as there are cores.
         flips: how the network sees each image once more, "horizontal" (mirrored), "vertical" or
             both; what it finds is fused (test-time augmentation), and takes that many times longer.
+        scales: likewise, each a share of the input's size, 0.25 up to 1, in the middle of grey.
 
     Raises:
-        InvalidParameter: the folder is neither, or does not hold that ensemble or version, or a
-            flip is another word.
+        InvalidParameter: the folder is neither, or does not hold that ensemble or version, or there
+            is no such flip or scale.
         DetectorError: a file is missing or damaged, or a package is not installed.
     """
 
@@ -54,8 +55,9 @@ class LocalDetector:
         version: int | None = None,
         threads: int = 0,
         flips: Sequence[Flip] = (),
+        scales: Sequence[float] = (),
     ) -> None:
-        self._views = make_views(flips)
+        self._views = make_views(flips, scales)
         models = model_folder.find_models(Path(folder), model, version)
         self.model = models.name
         self.labels = model_folder.read_labels(models.labels)
@@ -168,7 +170,7 @@ class LocalDetector:
         file, name = encoded(image, LARGEST_LIMIT), name_of(image)
         images, sizes = self._preprocess(file, name)
         members = [
-            view.restore(*network(view.flip(images), name))
+            view.restore(*network(view.show(images), name), network.input_size)
             for network in networks
             for view in self._views
         ]

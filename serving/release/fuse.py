@@ -77,9 +77,12 @@ def fuse(settings: FuseSettings) -> None:
         _check_members(members)
         models = _render(members, name)
         is_new = _is_new(store, name, models)
+        fusion = f"{name} fuses {' and '.join(map(str, members))}"
         with _all_served(members):
             _place_and_load(store, models, is_new, members)
-    print(f"{name} in {settings.repository} fuses {' and '.join(map(str, members))}")
+            for rollout in {id(member.rollout): member.rollout for member in members}.values():
+                rollout.record.note_fusion(rollout.state(), fusion)
+    print(f"{fusion}, in {settings.repository}")
 
 
 @contextmanager

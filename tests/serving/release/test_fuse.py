@@ -13,6 +13,7 @@ import pytest
 from client import Box, Detector, DetectorError, InvalidParameter, LocalDetector
 from serving.control import sample_photo
 from serving.errors import PublishError
+from serving.history import read_record
 from serving.release.fuse import FuseSettings, fuse
 from serving.repository import list_tasks, open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
@@ -65,6 +66,14 @@ def test_photos_get_fused_boxes(service: Service) -> None:
     assert found.score == pytest.approx(0.8, abs=2e-3)
     assert astuple(found.box) == pytest.approx(astuple(expected), abs=0.1)
     assert (found.label, result.model) == ("RBC", "fused")
+
+
+def test_the_log_of_each_member_tells_of_it(service: Service) -> None:
+    store = open_store(service.repository)
+    for member in ("ensemble", "road"):
+        *_, told = read_record(store, member).log
+        assert told["why"] == "fused fuses ensemble version 1 and road version 1"
+        assert told["before"] == told["after"] == {"live": 1, "canary": None, "share": 0.0}
 
 
 def test_requests_may_ask_as_they_ask_any_ensemble(service: Service) -> None:
