@@ -170,7 +170,7 @@ class LocalDetector:
         file, name = encoded(image, LARGEST_LIMIT), name_of(image)
         images, sizes = self._preprocess(file, name)
         members = [
-            view.restore(*network(view.show(images), name), network.input_size)
+            view.restore(network(view.show(images), name), network.input_size)
             for network in networks
             for view in self._views
         ]

@@ -41,16 +41,15 @@ class View:
         return seen
 
     def restore(
-        self, boxes_xyxy: np.ndarray, scores: np.ndarray, size: tuple[int, int]
+        self, found: Sequence[np.ndarray], size: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return boxes of the image, float32 [K, 4], 0..1, and scores [K, C], of one that was seen.
 
         Args:
-            boxes_xyxy: float32 [1, K, 4], 0..1.
-            scores: float32 [1, K, C].
+            found: of the network boxes_xyxy, float32 [1, K, 4], 0..1, and scores, [1, K, C].
             size: height and width of the network's input.
         """
-        boxes_xyxy = boxes_xyxy[0]
+        boxes_xyxy, scores = (each[0] for each in found)
         if self.scale != 1:
             top, left, rows, columns = self._place(*size)
             corner = np.array([left / size[1], top / size[0]] * 2, np.float32)
@@ -60,7 +59,7 @@ class View:
             least, most = (0, 2) if self.axis == 2 else (1, 3)
             boxes_xyxy = boxes_xyxy.copy()
             boxes_xyxy[:, [least, most]] = 1 - boxes_xyxy[:, [most, least]]
-        return boxes_xyxy, scores[0]
+        return boxes_xyxy, scores
 
     def _place(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Where a smaller image lies, in whole pixels: top, left, rows and columns."""

@@ -18,7 +18,7 @@ def test_without_flips_the_image_is_seen_as_it_is() -> None:
     image = np.zeros((1, 2, 2, 3), np.uint8)
 
     assert view.show(image) is image
-    np.testing.assert_array_equal(view.restore(BOXES, SCORES, SIZE)[0], BOXES[0])
+    np.testing.assert_array_equal(view.restore((BOXES, SCORES), SIZE)[0], BOXES[0])
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_without_flips_the_image_is_seen_as_it_is() -> None:
 def test_boxes_are_flipped_back(flip: Any, box: list[float]) -> None:
     _, view = make_views([flip, flip])
 
-    boxes, scores = view.restore(BOXES, SCORES, SIZE)
+    boxes, scores = view.restore((BOXES, SCORES), SIZE)
 
     np.testing.assert_allclose(boxes, np.array([box, [0.0, 0.0, 1.0, 1.0]]), atol=1e-6)
     assert scores.shape == (2, 3)
@@ -41,7 +41,7 @@ def test_a_pixel_goes_where_its_box_does() -> None:
         rows, columns = np.nonzero(view.show(image)[0, ..., 0])
         seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / 10
 
-        (found,), _ = view.restore(seen.astype(np.float32).reshape(1, 1, 4), SCORES, SIZE)
+        (found,), _ = view.restore((seen.astype(np.float32).reshape(1, 1, 4), SCORES), SIZE)
 
         np.testing.assert_allclose(found, BOXES[0, 0], atol=1e-6)
 
@@ -57,7 +57,7 @@ def test_a_smaller_image_lies_in_grey_and_what_is_seen_there_has_no_area() -> No
 
     seen = view.show(np.zeros((1, 40, 20, 3), np.uint8))
     boxes = np.array([[[0.25, 0.25, 0.75, 0.75], [0, 0, 0.2, 0.2]]], np.float32)
-    (whole, grey), _ = view.restore(boxes, SCORES, (40, 20))
+    (whole, grey), _ = view.restore((boxes, SCORES), (40, 20))
 
     assert seen.shape == (1, 40, 20, 3)
     assert (seen == 0).all(axis=-1).sum() == 20 * 10
