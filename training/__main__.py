@@ -103,6 +103,7 @@ COMMANDS = {
     ),
 }
 WITHOUT_TENSORFLOW = ("check", "coco", "render")
+WITH_FILE = ("run", "train")  # that settings may come from
 
 
 def main(arguments: list[str]) -> int:
@@ -141,10 +142,12 @@ def _run_command(name: str, arguments: list[str]) -> int:
 
     module = importlib.import_module(f"training.{command.module}")
     prog = f"python -m training {name}"
-    if name == "train":
-        settings = importlib.import_module("training.settings_file").parse_settings(arguments, prog)
+    kind = getattr(module, command.settings)
+    if name in WITH_FILE:
+        parser = importlib.import_module("training.settings_file")
+        settings = parser.parse_settings(arguments, prog, kind)
     else:
-        settings = tyro.cli(getattr(module, command.settings), args=arguments, prog=prog)
+        settings = tyro.cli(kind, args=arguments, prog=prog)
     return getattr(module, command.function)(settings)
 
 

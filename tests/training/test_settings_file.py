@@ -4,13 +4,19 @@ from pathlib import Path
 import pytest
 
 from training import __main__ as command_line
+from training.errors import TrainingError
+from training.pipeline.settings import RunSettings
 from training.run_folder import plain_settings
 from training.settings import TrainSettings
 from training.settings_file import parse_settings
 
 
 def _parse(path: Path, *arguments: str) -> TrainSettings:
-    return parse_settings([*arguments, "--config", str(path)], "train")
+    return parse_settings([*arguments, "--config", str(path)], "train", TrainSettings)
+
+
+def _parse_run(path: Path, *arguments: str) -> RunSettings:
+    return parse_settings([*arguments, "--config", str(path)], "run", RunSettings)
 
 
 def test_the_settings_of_a_run_come_from_its_own_run_json(tmp_path: Path) -> None:
@@ -86,7 +92,77 @@ def test_a_file_that_cannot_be_read_is_one_sentence_and_nothing_is_written(
     assert not run.exists()
 
 
-def test_help_names_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_takes_the_recipe_of_a_run_and_its_own_photos_and_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = TrainSettings(
+        records=Path("records"),
+        output=Path("runs/a"),
+        default_boxes=Path("boxes.json"),
+        precision="float32",
+        preset="ssd_compact",
+        epochs=60,
+        vertical_flip=True,
+    )
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"settings": plain_settings(settings)}))
+    recipe = {"preset": "ssd_compact", "epochs": 60, "vertical_flip": True}
+    wanted = RunSettings((Path("photos"),), output=Path("mine"), **recipe)  # type: ignore[arg-type]
+    assert _parse_run(path, "photos", "--output", "mine") == wanted
+    told = capsys.readouterr().out
+    assert told == "ssd_compact, but for: epochs 60, vertical_flip True (not False)\n"
     with pytest.raises(SystemExit):
-        command_line.main(["train", "--help"])
+        _parse_run(path, "photos")  # where the run lies is no folder for all of it
+
+
+def test_run_takes_what_it_wrote_as_it_began(tmp_path: Path) -> None:
+    settings = RunSettings(
+        (Path("photos"), Path("more")),
+        output=Path("mine"),
+        labels=("cat", "dog"),
+        val=0.25,
+        frozen=(Path("test.json"),),
+    )
+    path = tmp_path / "begun.json"
+    path.write_text(json.dumps({"settings": plain_settings(settings), "photos": {}}))
+    assert _parse_run(path) == settings
+    assert _parse_run(path, "--output", "other", "--seed", "3").seed == 3
+
+
+def test_what_run_is_not_told_is_not_lost_in_silence(tmp_path: Path) -> None:
+    settings = TrainSettings(records=Path("records"), output=Path("runs/a"), learning_rate=0.002)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"settings": plain_settings(settings)}))
+    with pytest.raises(
+        TrainingError, match=r"learning_rate 0\.002 can be told to `training train`"
+    ):
+        _parse_run(path, "photos", "--output", "mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"vertcal_flip": true}', "no setting 'vertcal_flip', the nearest is 'vertical_flip'"),
+        ('{"labels": "cat"}', "labels must be a list, each text, got 'cat'"),
+        ('{"labels": [1]}', "labels must be a list, each text, got [1]"),
+        ('{"val": "0.3"}', "val must be a number, got '0.3'"),
+    ],
+)
+def test_of_run_too_a_file_that_cannot_be_read_is_one_sentence(
+    text: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(text)
+    arguments = ["photos", "--output", str(tmp_path / "mine"), "--config", str(path)]
+    assert command_line.main(["run", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "mine").exists()
+
+
+@pytest.mark.parametrize("command", command_line.WITH_FILE)
+def test_help_names_the_file(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command_line.main([command, "--help"])
     assert "--config FILE" in capsys.readouterr().out

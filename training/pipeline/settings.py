@@ -10,7 +10,9 @@ from training.settings import RecipeSettings
 @dataclasses.dataclass(frozen=True)
 class RunSettings(FolderSettings, RecipeSettings):
     """Do everything: check photos, write records, fit default boxes where that helps, train,
-    evaluate, export in float32 and int8. The same command again goes on where it stopped."""
+    evaluate, export in float32 and int8. The same command again goes on where it stopped. With
+    --config FILE, what is not given here is as in that JSON file: settings by their names, such as
+    {"epochs": 60}, or the run.json of a run, of which the photos and folders are left out."""
 
     output: Path
     """Folder for all of it; what each step needs next lies in it."""
