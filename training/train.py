@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from training import checkpoints, run_folder, strategy
 from training.best_checkpoint import has_ceased, read_best
-from training.data import records
+from training.data import records, tiles
 from training.data.trained_on import NOTHING, TrainedOn
 from training.errors import TrainingError
 from training.fitted_boxes import load_fitted
@@ -100,6 +100,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     """
     settings = _settle_precision(settings)
     manifest = records.load_manifest(settings.records, settings.train_split)
+    tiles.check_tile(manifest.tile, preset.input_size)
     schedule = plan_schedule(settings, preset, manifest.count)
     with strategy.telling_losses(settings.output):
         devices = strategy.choose_devices(settings.logical_cpus)
@@ -160,6 +161,7 @@ def _describe_run(
         "preset": dataclasses.asdict(preset),
         "labels": list(manifest.labels),
         "fingerprint": manifest.fingerprint,
+        "tile": manifest.tile,
         "trained_on": before.also(manifest).to_dict(),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
     }

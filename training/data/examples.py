@@ -5,19 +5,21 @@ The feature keys are `records.FEATURES`, those of the TensorFlow Object Detectio
 
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
-from training.data import decoding
+from training.data import decoding, tiles
 from training.data.annotations import Annotation
 from training.data.problems import BadImageError
 from training.data.records import FEATURES
 
 AS_THEY_ARE = ("JPEG", "PNG", "BMP")  # what tf.io.decode_image reads, in any TensorFlow
 ENCODING = {"jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95], "png": []}  # of images encoded again
+TILE_ENCODING = [cv2.IMWRITE_JPEG_QUALITY, 90]  # as the client's tiles travel
 SAME_PICTURE = 4.0  # mean difference, of 255; JPEG decoders differ by less than 1
 
 
@@ -32,12 +34,15 @@ class Picture:
     encoded_again: bool
 
 
-def stored_picture(annotation: Annotation, max_side: int = 0) -> Picture:
-    """The image as it is to be stored: its file, or upright pixels encoded again.
+def stored_pictures(
+    annotation: Annotation, max_side: int = 0, tile: int = 0
+) -> Iterator[tuple[Annotation, Picture]]:
+    """Yield an image as it is to be stored, with its boxes: as one, or as the client's tiles of it.
 
-    That happens to images with an EXIF orientation, which tf.io.decode_image ignores, to WebP and
-    TIFF, to those that it reads otherwise than what decodes in front of the served network, and to
-    those that are larger than `max_side`.
+    As one it is its file, or upright pixels encoded again. That happens to images with an EXIF
+    orientation, which tf.io.decode_image ignores, to WebP and TIFF, to those that it reads
+    otherwise than what decodes in front of the served network, and to those that are larger than
+    `max_side`.
 
     Raises:
         BadImageError: the file is no longer what it was when the split was read.
@@ -45,14 +50,32 @@ def stored_picture(annotation: Annotation, max_side: int = 0) -> Picture:
     encoded, image, info = decoding.read_image(annotation.image_path)
     if (info.width, info.height) != (annotation.width, annotation.height):
         raise BadImageError(f"expected {annotation.width}x{annotation.height}, as it was just now")
+    if 0 < tile < max(info.width, info.height):
+        for window, part in tiles.cut_annotation(annotation, tile):
+            yield part, _cut_tile(image, window, tile)
+        return
     small = _shrink(image, max_side) if 0 < max_side < max(info.width, info.height) else image
     height, width = small.shape[:2]
     as_it_is = info.format in AS_THEY_ARE and info.orientation == 1 and small is image
     if as_it_is and _tensorflow_reads(encoded, image):
-        return Picture(encoded, info.format.lower(), width, height, False)
+        yield annotation, Picture(encoded, info.format.lower(), width, height, False)
+        return
     kind = "jpeg" if info.format == "JPEG" else "png"
-    image_bgr = cv2.cvtColor(small, cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode(f".{kind}", image_bgr, ENCODING[kind])[1].tobytes()
+    yield annotation, _encode(small, kind, ENCODING[kind])
+
+
+def _cut_tile(image: np.ndarray, window: tiles.Window, tile: int) -> Picture:
+    """A window of an image as the client sends it: no side is longer than a tile's."""
+    x, y, width, height = window
+    pixels = image[y : y + height, x : x + width]
+    pixels = _shrink(pixels, tile) if max(width, height) > tile else pixels
+    return _encode(pixels, "jpeg", TILE_ENCODING)
+
+
+def _encode(image: np.ndarray, kind: str, options: list[int]) -> Picture:
+    height, width = image.shape[:2]
+    image_bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode(f".{kind}", image_bgr, options)[1].tobytes()
     return Picture(encoded, kind, width, height, True)
 
 

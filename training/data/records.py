@@ -60,6 +60,7 @@ class Manifest:
 
     labels: line i of labels.txt, class i.
     photos: the `photo_id` of each image's file, sorted; none in a manifest of before there was it.
+    tile: larger photos were cut into tiles of this side, pixels; 0: none was.
     fingerprint: sha256 over labels and sorted examples; the same however they are sharded.
     """
 
@@ -70,6 +71,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     fingerprint: str
     photos: tuple[str, ...] = ()
+    tile: int = 0
 
     @property
     def paths(self) -> list[str]:

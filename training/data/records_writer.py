@@ -19,13 +19,12 @@ from tqdm import tqdm
 from training import disk
 from training.data import annotations
 from training.data.annotations import Dataset
-from training.data.examples import stored_picture, to_example
+from training.data.examples import stored_pictures, to_example
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
 from training.data.problems import BadImageError, DataError, Problem, describe_problems
 from training.data.records import Manifest, Shard, load_manifest, photo_id
-
-SMALLEST_SIDE = 300  # pixels of --max-side: the presets' input, which nothing less can fill
+from training.data.tiles import SMALLEST_SIDE, check_tile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +43,9 @@ class RecordsSettings(FolderSettings):
     """Files per split, at most one per image."""
     max_side: int = 1600
     """Photos whose longer side has more pixels are shrunk to it; 0 stores them as they are."""
+    tile: int = 0
+    """Pixels: store photos that are larger in the tiles of `client detect --tile`, for a network
+    that is served so; 0 does not. Those that are cut are not shrunk."""
 
 
 @dataclasses.dataclass
@@ -51,11 +53,14 @@ class Tally:
     """What became of a split's images: a digest of each example, how many were encoded again.
 
     photos: the `photo_id` of each.
+    tiles: how many of them are tiles of larger photos; empty: how many of these show no object.
     """
 
     digests: list[str] = dataclasses.field(default_factory=list)
     photos: list[str] = dataclasses.field(default_factory=list)
     encoded_again: int = 0
+    tiles: int = 0
+    empty: int = 0
     problems: list[Problem] = dataclasses.field(default_factory=list)  # those left out
 
 
@@ -75,7 +80,8 @@ def write_folders(folders: Folders, settings: RecordsSettings) -> None:
     """As `write_records`, of folders that are open already."""
     datasets = _read_splits(folders, settings)
     _check_labels_agree(settings.output, datasets)
-    written = write_splits(datasets, settings.output, settings.shards, settings.max_side)
+    sizes = {"max_side": settings.max_side, "tile": settings.tile}
+    written = write_splits(datasets, settings.output, settings.shards, **sizes)
     for dataset, (manifest, tally) in zip(datasets, written, strict=True):
         _report_split(dataset, manifest, tally)
 
@@ -108,6 +114,8 @@ def _report_split(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
     counts = collections.Counter(label for item in dataset.annotations for label in item.labels)
     boxes = ", ".join(f"{label} {counts[label]}" for label in dataset.labels)
     print(f"{dataset.split}: {manifest.count} images in {len(manifest.shards)} files; {boxes}")
+    if manifest.tile:
+        print(f"  {_describe_tiles(dataset, manifest, tally)}")
     if tally.encoded_again:
         print(
             f"  {tally.encoded_again} images turned upright, converted or shrunk, and encoded again"
@@ -116,12 +124,23 @@ def _report_split(dataset: Dataset, manifest: Manifest, tally: Tally) -> None:
         print(f"  {line}")
 
 
+def _describe_tiles(dataset: Dataset, manifest: Manifest, tally: Tally) -> str:
+    if not tally.tiles:
+        return f"no photo is larger than {manifest.tile} pixels: none was cut into tiles"
+    photos = len(dataset.annotations) - len(tally.problems) - (manifest.count - tally.tiles)
+    return (
+        f"{tally.tiles} of them are {photos} photos in tiles of {manifest.tile} pixels and whole; "
+        f"{tally.empty} have no object to find"
+    )
+
+
 def write_splits(
-    datasets: Sequence[Dataset], output: Path, shards: int = 4, max_side: int = 0
+    datasets: Sequence[Dataset], output: Path, shards: int = 4, max_side: int = 0, tile: int = 0
 ) -> list[tuple[Manifest, Tally]]:
     """Write splits, all or none, and their manifests last; also tells what became of the images.
 
     max_side: photos are shrunk to it, pixels; 0 leaves them as they are.
+    tile: larger photos are cut into tiles of this side, pixels; 0 leaves them whole.
 
     Raises:
         DataError: there is nothing to write or a number cannot be.
@@ -130,6 +149,7 @@ def write_splits(
         raise DataError(f"expected 1 shard or more, found {shards}")
     if max_side and max_side < SMALLEST_SIDE:
         raise DataError(f"--max-side: expected 0, or {SMALLEST_SIDE} or more, found {max_side}")
+    check_tile(tile)
     for dataset in datasets:
         annotations.check_usable(dataset)
     output.mkdir(parents=True, exist_ok=True)
@@ -137,17 +157,17 @@ def write_splits(
         shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output) as folder:
         partial = Path(folder)
-        written = [_write_partial(dataset, partial, shards, max_side) for dataset in datasets]
+        written = [_write_partial(dataset, partial, shards, max_side, tile) for dataset in datasets]
         _publish(partial, output, [manifest for manifest, _ in written])
     return [(dataclasses.replace(manifest, directory=output), tally) for manifest, tally in written]
 
 
 def _write_partial(
-    dataset: Dataset, partial: Path, shards: int, max_side: int
+    dataset: Dataset, partial: Path, shards: int, max_side: int, tile: int
 ) -> tuple[Manifest, Tally]:
     shards = min(shards, len(dataset.annotations))
     names = [f"{dataset.split}-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
-    tally = _write_shards(dataset, [partial / name for name in names], max_side)
+    tally = _write_shards(dataset, [partial / name for name in names], max_side, tile)
     if not tally.digests:
         raise DataError("\n".join(describe_problems(tally.problems)))
     content = json.dumps([dataset.labels, sorted(tally.digests)]).encode()
@@ -159,6 +179,7 @@ def _write_partial(
         shards=tuple(_shard(partial / name) for name in names),
         fingerprint=hashlib.sha256(content).hexdigest(),
         photos=tuple(sorted(tally.photos)),
+        tile=tile,
     )
     (partial / "labels.txt").write_text(
         "".join(f"{label}\n" for label in dataset.labels), encoding="utf-8"
@@ -169,7 +190,7 @@ def _write_partial(
     return manifest, tally
 
 
-def _write_shards(dataset: Dataset, paths: list[Path], max_side: int) -> Tally:
+def _write_shards(dataset: Dataset, paths: list[Path], max_side: int, tile: int) -> Tally:
     """Deal the images out to the shards; one that cannot be read any more is left out."""
     writers = [tf.io.TFRecordWriter(str(path)) for path in paths]
     tally = Tally()
@@ -177,17 +198,22 @@ def _write_shards(dataset: Dataset, paths: list[Path], max_side: int) -> Tally:
         dataset.annotations, desc=f"writing {dataset.split}", unit="image", disable=None
     ):
         try:
-            picture = stored_picture(annotation, max_side)
+            parts = list(stored_pictures(annotation, max_side, tile))
         except BadImageError as error:
             place = str(annotation.image_path)
             tally.problems.append(Problem(place, None, "bad image", str(error), "image"))
             continue
-        example = to_example(annotation, dataset.labels, picture)
-        serialized = example.SerializeToString(deterministic=True)
-        writers[len(tally.digests) % len(writers)].write(serialized)
-        tally.photos.append(photo_id(annotation.image_path))
-        tally.digests.append(hashlib.sha256(serialized).hexdigest())
-        tally.encoded_again += picture.encoded_again
+        for part, picture in parts:
+            example = to_example(part, dataset.labels, picture)
+            serialized = example.SerializeToString(deterministic=True)
+            writers[len(tally.digests) % len(writers)].write(serialized)
+            tally.digests.append(hashlib.sha256(serialized).hexdigest())
+        tally.photos += [photo_id(annotation.image_path)] * len(parts)
+        if len(parts) > 1:
+            tally.tiles += len(parts)
+            tally.empty += sum(bool(part.difficult.all()) for part, _ in parts)
+        else:
+            tally.encoded_again += parts[0][1].encoded_again
     for writer, path in zip(writers, paths, strict=True):
         writer.flush()  # `close` says nothing of a full disk
         writer.close()

@@ -14,9 +14,9 @@ def advise_small(shares: np.ndarray, side: int) -> str:
     """
     median = np.median(side * np.sqrt(shares.prod(axis=1))) if len(shares) else SMALL
     return (
-        f"The median object is {median:.0f} pixels at an input of {side}x{side}: serve in tiles "
-        "(docs/large-images.md) a network that was trained on photos cut alike, or train with a "
-        "larger --input-size."
+        f"The median object is {median:.0f} pixels at an input of {side}x{side}: train in tiles "
+        "(`python -m training run PHOTOS --tile 640`) and serve in the same (`python -m client "
+        "detect PHOTO --tile 640`, docs/large-images.md), or train with a larger --input-size."
         if median < SMALL
         else ""
     )

@@ -34,6 +34,7 @@ def make_card(folder: Path, preset: Preset, labels: tuple[str, ...], keep: int) 
         "precision": "float32",
         "input_size": preset.input_size,
         "resize": preset.resize,
+        "tile": description.get("tile", 0),  # of larger photos' tiles, pixels; 0: it saw them whole
         "iou_threshold": preset.iou_threshold,
         "voting_iou": preset.voting_iou,
         "keep": keep,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from training import fit, strategy, train
-from training.data import check, records, records_writer
+from training.data import check, records, records_writer, tiles
 from training.data.annotations import Dataset
 from training.data.folder_settings import FolderSettings
 from training.data.folders import Folders
@@ -66,12 +66,14 @@ def run_photos(settings: RunSettings) -> int:
     check_output(settings)
     check_ranges(training)
     if not (training.output / "run.json").exists():
-        check_pretrained(training, train.choose_preset(replace(training, default_boxes=None)))
+        preset = train.choose_preset(replace(training, default_boxes=None))
+        tiles.check_tile(settings.tile, preset.input_size)
+        check_pretrained(training, preset)
     folders = Folders(_shared(FolderSettings, settings))
     datasets = _read_photos(settings, folders)
     _clear_away(settings.output)
     _take_steps(_plan_steps(settings, training, folders, datasets))
-    print(_end_text(settings.output))
+    print(_end_text(settings.output, settings.tile))
     return 0
 
 
@@ -173,7 +175,7 @@ def _plan_steps(
 def _records_step(
     settings: RunSettings, output: Path, folders: Folders, datasets: list[Dataset]
 ) -> Step:
-    writing = _shared(records_writer.RecordsSettings, settings, output=output)
+    writing = _shared(records_writer.RecordsSettings, settings, output=output, tile=settings.tile)
 
     def write() -> None:
         _copy_samples(datasets[-1], settings.output / "samples")
@@ -229,7 +231,7 @@ def _export_step(run: Path, artifact: Path, precision: Any) -> Step:
     )
 
 
-def _end_text(output: Path) -> str:
+def _end_text(output: Path, tile: int) -> str:
     """What there is now, and what to type next."""
     report, quoted = output / "run" / "report" / "index.html", shlex.quote(str(output))
     repository = shlex.quote(f"repositories/{output.resolve().name}")
@@ -239,5 +241,6 @@ def _end_text(output: Path) -> str:
             f"  report    {report if report.exists() else 'none: val has no object'}",
             f"  try it    python app.py --artifact {quoted}",
             f"  serve it  python -m serving publish {quoted}/int8 --repository {repository}",
+            *([f"  ask it    python -m client detect PHOTO --tile {tile}"] if tile else []),
         ]
     )

@@ -17,5 +17,8 @@ class RunSettings(FolderSettings, RecipeSettings):
     output: Path
     """Folder for all of it; what each step needs next lies in it."""
     _: dataclasses.KW_ONLY
+    tile: int = 0
+    """Pixels: train and measure on the tiles that `client detect --tile` cuts larger photos into;
+    0 is on whole photos."""
     seed: int = 0
     """Fixes initial weights, order and augmentation. The photos that are held out as val stay."""

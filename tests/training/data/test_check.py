@@ -134,7 +134,7 @@ def test_objects_that_are_small_at_the_input(
                 edges[f"{axis}max"].text = str(float(edges[f"{axis}min"].text or 0) + 4)
         tree.write(file)
     check.check_folders(check.CheckSettings((folder,)))
-    words = "small objects: The median object is 12 pixels at an input of 320x320: serve in tiles"
+    words = "small objects: The median object is 12 pixels at an input of 320x320: train in tiles"
     assert words in capsys.readouterr().out
 
 

@@ -163,10 +163,10 @@ def test_killed_while_writing_leaves_the_older_split(
     leftover.mkdir()
     (leftover / "train-00000-of-00004.tfrecord").write_bytes(b"half")
 
-    def die(annotation: Any, max_side: int) -> Any:
+    def die(annotation: Any, max_side: int, tile: int) -> Any:
         raise Killed
 
-    monkeypatch.setattr(records_writer, "stored_picture", die)
+    monkeypatch.setattr(records_writer, "stored_pictures", die)
     with pytest.raises(Killed):
         write_records(voc_folder, output)
     assert records.load_manifest(output, "train") == before
@@ -178,6 +178,7 @@ def test_killed_while_writing_leaves_the_older_split(
     [
         ({"shards": 0}, "expected 1 shard or more, found 0"),
         ({"max_side": 100}, "--max-side: expected 0, or 300 or more, found 100"),
+        ({"tile": 64}, "tiles of 64 pixels are smaller than the network's input, 300, and would"),
         ({"splits": ("test",)}, "no split test; splits here: train, val, trainval"),
     ],
 )

@@ -138,6 +138,23 @@ def test_moved_photos_and_more_epochs_go_on(begun: RunSettings, tmp_path: Path) 
     assert pipeline.run_photos(moved) == 0
 
 
+def test_photos_are_cut_into_tiles(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(pipeline, "_take_steps", lambda steps: steps[0].take())
+    settings = RunSettings((photos,), output=tmp_path / "mine", preset="ssd_compact", tile=480)
+    assert pipeline.run_photos(settings) == 0
+    assert records.load_manifest(tmp_path / "mine/records", "train").tile == 480
+    assert "ask it    python -m client detect PHOTO --tile 480" in capsys.readouterr().out
+    too_small = replace(settings, output=tmp_path / "other", preset="ssd_lite0", tile=310)
+    with pytest.raises(TrainingError, match="tiles of 310 pixels are smaller than the network's"):
+        pipeline.run_photos(too_small)
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
