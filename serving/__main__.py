@@ -12,6 +12,7 @@ from serving.fleet.files import FilesSettings, write_gateway_files
 from serving.fleet.fleet import FleetSettings, StandAloneSettings, fleet, gateway
 from serving.lines import Line, write_line
 from serving.monitoring.drift import DriftSettings, drift
+from serving.release.backup import BackupSettings, RestoreSettings, backup, restore
 from serving.release.compare import CompareSettings, compare
 from serving.release.copying import CopySettings, copy
 from serving.release.fuse import FuseSettings, fuse
@@ -49,6 +50,8 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], int | None]]] = {
     "judge": (JudgeSettings, judge),
     "releases": (ReleasesSettings, releases),
     "copy": (CopySettings, copy),
+    "backup": (BackupSettings, backup),
+    "restore": (RestoreSettings, restore),
     "lineage": (LineageSettings, lineage),
     "drift": (DriftSettings, drift),
 }

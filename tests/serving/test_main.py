@@ -35,6 +35,7 @@ def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         main([command, "--help"])
     assert caught.value.code == 0
     wanted = {"gateway": "--request-mb", "gateway-files": "--request-mb", "copy": "TARGET"}
+    wanted |= {"backup": "TARGET", "restore": "BACKUP"}
     assert wanted.get(command, "--repository") in capsys.readouterr().out
 
 
