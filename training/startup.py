@@ -17,12 +17,13 @@ def start_tensorflow() -> None:
     if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    with _error_stream_closed():
+    with error_stream_closed():
         importlib.import_module("tensorflow").config.list_physical_devices()
 
 
 @contextlib.contextmanager
-def _error_stream_closed() -> Iterator[None]:
+def error_stream_closed() -> Iterator[None]:
+    """Keep what C++ code writes, which Python's warnings do not catch, from the error stream."""
     sys.stderr.flush()
     kept = os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:

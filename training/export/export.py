@@ -2,6 +2,7 @@
 
     saved_model/   the network, signature `serving_default`; only in float32
     model.onnx     the same network
+    model.tflite   the same network, where `--format tflite` asks for it; see `tflite`
     labels.txt     line i is class i, no background line
     card.json      preset, precision, input size, resize, default boxes, data fingerprint, mAP, the
                    reference for `serving drift`, ...
@@ -12,15 +13,13 @@ the best-K cut are inside; no image decoding, no resizing, no NMS. In every prec
 are the same.
 """
 
-import math
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import keras
-import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
@@ -35,13 +34,13 @@ from training.evaluation.operating_points import points_table, read_wanted
 from training.evaluation.reliability import FEWEST, Reliability
 from training.evaluation.score import Metrics
 from training.export import card, precisions
+from training.export.parity import TOLERANCE, check_parity
 from training.export.simplify import simplify
 from training.network import model, onnx_network
 from training.network.calibration import NONE
 from training.network.presets import Preset
 
 OPSET = 17  # tf2onnx' newest that every ONNX Runtime of the last years runs
-TOLERANCE = 1e-4  # largest difference of any output between TensorFlow and ONNX Runtime
 _NONE = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")
 _RECORDS = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="(default: those of the run)")
 
@@ -62,6 +61,8 @@ class ExportSettings:
     """Boxes that leave the network for NMS, the best ones by score (K)."""
     precision: precisions.Precision = "float32"
     """What the exported network computes in."""
+    format: Literal["onnx", "tflite"] = "onnx"
+    """tflite: model.tflite as well, the same network for LiteRT, on phones and boards."""
     records: Annotated[Path | None, _RECORDS] = None
     """Folder that `training records` wrote: int8 is calibrated on the split that was trained on,
     its mAP and float16's are measured on val, and so is what drift is compared with."""
@@ -104,6 +105,10 @@ def export_run(settings: ExportSettings) -> int:
             before = precisions.convert_artifact(artifact, settings.precision, photos, calibration)
         found = card.seal_card(artifact, val, wanted, fitted)
         print(_describe_export(settings.precision, photos, before, found, fitted), end="")
+        if settings.format == "tflite":
+            from training.export import tflite  # here: nothing else needs LiteRT
+
+            print(tflite.write_tflite(artifact, detector, settings.precision, photos, val))
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
@@ -185,12 +190,8 @@ def write_artifact(
         detector, str(artifact / "saved_model"), signatures={"serving_default": function}
     )
     onnx.save(_to_onnx(function, card), artifact / "model.onnx")
-    difference = largest_difference(detector, artifact / "model.onnx", preset.input_size)
-    if not difference <= TOLERANCE:
-        raise TrainingError(
-            f"ONNX and TensorFlow differ by {difference:g}, allowed is {TOLERANCE:g}: "
-            "this combination of tensorflow and tf2onnx cannot export the network"
-        )
+    session = onnx_network.open_session(artifact / "model.onnx")
+    check_parity(detector, session, preset.input_size, "model.onnx")
 
 
 def _serving_function(detector: model.Detector, size: int) -> tf.types.experimental.GenericFunction:
@@ -213,22 +214,3 @@ def _to_onnx(
     simplify(graph)
     onnx.checker.check_model(graph, full_check=True)
     return graph
-
-
-def largest_difference(detector: model.Detector, path: Path, size: int) -> float:
-    """Between Keras and ONNX Runtime over all outputs, at batch 1 and 3, on random images.
-
-    Infinite where either gives a number that is not finite.
-    """
-    session = onnx_network.open_session(path)
-    generator = np.random.default_rng(0)
-    worst = 0.0
-    for batch in (1, 3):
-        images = generator.integers(0, 256, (batch, size, size, 3), np.uint8)
-        wanted = detector(tf.constant(images))
-        wanted_rows = np.concatenate([wanted["boxes"], wanted["scores"]], axis=-1)
-        found_rows = np.concatenate(session.run(["boxes", "scores"], {"images": images}), axis=-1)
-        if not (np.isfinite(wanted_rows).all() and np.isfinite(found_rows).all()):
-            return math.inf
-        worst = max(worst, onnx_network.difference(wanted_rows, found_rows, slack=TOLERANCE))
-    return worst

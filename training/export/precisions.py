@@ -87,15 +87,30 @@ def convert_artifact(
         converted = quantize.to_float16(network)
     if precision == "float16":
         after = onnx_network.load_onnx(converted.SerializeToString())
-        compared = photos.val or photos.calibration
-        images = read_images(compared, before.input_size, COMPARED, before.resize)
-        check_close(before, after, images, FLOAT16_TOLERANCE * max(1, 1 / calibration.temperature))
+        check_float16(before, after, photos, calibration)
     old = measure.measure_network(before, photos.val) if photos.val else None
     if old:
         facts["metrics_float32"] = old.to_dict()
     write_facts(artifact, converted, facts)
     shutil.rmtree(artifact / "saved_model", ignore_errors=True)
     return old
+
+
+def check_float16(
+    network: onnx_network.OnnxNetwork,
+    other: onnx_network.OnnxNetwork,
+    photos: Photos,
+    calibration: Calibration = NONE,
+) -> None:
+    """Refuse a network in float16 that gives other outputs, on some of the photos.
+
+    Raises:
+        TrainingError: they differ by more than `FLOAT16_TOLERANCE`.
+    """
+    compared = photos.val or photos.calibration
+    images = read_images(compared, network.input_size, COMPARED, network.resize)
+    allowed = FLOAT16_TOLERANCE * max(1, 1 / calibration.temperature)
+    check_close(network, other, images, allowed)
 
 
 def describe_calibration(manifest: records.Manifest, images: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from training.network.presets import Preset, Resize
 class OnnxNetwork:
     """A session with the facts that `training export` wrote into the file."""
 
-    session: onnxruntime.InferenceSession
+    session: Any  # onnxruntime.InferenceSession, or a LiteSession of the same network
     labels: tuple[str, ...]
     input_size: int
     trained_on: TrainedOn

@@ -1,4 +1,4 @@
-"""Four photos, and ssd_lite0, whose depthwise convolutions and ReLU6 no other network has."""
+"""Photos, and ssd_lite0, whose depthwise convolutions and ReLU6 no other network has."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from tests.conftest import PROJECT
+from training.data import records_writer
 from training.export import export
 from training.export.simplify import simplify
 from training.network import model
@@ -52,3 +53,12 @@ def smears() -> list[np.ndarray]:
     """The four rendered smears as the network gets them."""
     photos = (cv2.imread(str(PROJECT / "samples" / f"smear-{n}.jpg")) for n in (1, 2, 3, 4))
     return [cv2.resize(photo[:, :, ::-1], (300, 300)) for photo in photos]
+
+
+@pytest.fixture(scope="session")
+def bccd_records(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The public blood cell photos as records."""
+    folder = tmp_path_factory.mktemp("bccd") / "records"
+    settings = records_writer.RecordsSettings((test_data / "data" / "bccd",), folder)
+    assert records_writer.write_records(settings) == 0
+    return folder

@@ -19,9 +19,10 @@ from training.data import records
 from training.errors import TrainingError
 from training.evaluation import evaluate
 from training.evaluation.reliability import Reliability
-from training.export import export, precisions, reference
+from training.export import export, parity, precisions, reference
 from training.network import model, onnx_network
 from training.network.calibration import Calibration
+from training.network.lite_network import LiteSession
 from training.network.presets import PRESETS, Preset, Widths
 from training.settings import TrainSettings
 
@@ -49,7 +50,7 @@ def trained(
 @pytest.fixture(scope="module")
 def artifact(trained: Path) -> Path:
     folder = trained.parent / "artifact"
-    assert export.export_run(export.ExportSettings(trained, folder, keep=100)) == 0
+    assert export.export_run(export.ExportSettings(trained, folder, 100, format="tflite")) == 0
     return folder
 
 
@@ -61,7 +62,7 @@ def _reference(artifact: Path, folder: Path) -> dict[str, Any]:
 
 def test_artifact_is_complete(artifact: Path, records_folder: Path) -> None:
     names = {path.name for path in artifact.iterdir()}
-    assert names == {"saved_model", "model.onnx", "labels.txt", "card.json"}
+    assert names == {"saved_model", "model.onnx", "model.tflite", "labels.txt", "card.json"}
     assert (artifact / "labels.txt").read_text().split() == LABELS
     card = json.loads((artifact / "card.json").read_text())
     assert card["preset"] == "ssd_compact"
@@ -71,6 +72,28 @@ def test_artifact_is_complete(artifact: Path, records_folder: Path) -> None:
     assert card["sha256"] == hashlib.sha256((artifact / "model.onnx").read_bytes()).hexdigest()
     assert card["reference"] == _reference(artifact, records_folder)
     assert str(Path.cwd()) not in (artifact / "card.json").read_text()
+
+
+def check_tflite(artifact: Path, precision: precisions.Precision) -> None:
+    """It is the network of model.onnx, and the card tells of it."""
+    card = json.loads((artifact / "card.json").read_text())
+    told, content = card["tflite"], (artifact / "model.tflite").read_bytes()
+    assert told["precision"] == card["precision"] == precision
+    assert told["sha256"] == hashlib.sha256(content).hexdigest()
+    assert told["tensors"] == LiteSession(content).tensors()
+    assert told["metrics"]["images"] == 4
+    assert ("calibration" in told) == (precision == "int8")
+    images = np.random.default_rng(1).integers(0, 256, (2, 300, 300, 3), np.uint8)
+    network = onnx_network.load_onnx(artifact / "model.onnx")
+    other = dataclasses.replace(network, session=LiteSession(artifact / "model.tflite"))
+    allowed = {"float32": 1e-4, "float16": 0.01, "int8": 0.1}[precision]
+    assert onnx_network.difference(network.rows(images), other.rows(images), allowed) < allowed
+
+
+def test_tflite_stands_beside_the_others(artifact: Path) -> None:
+    """float32 and Keras are compared by the export itself, float16 with float32."""
+    check_tflite(artifact, "float32")
+    assert read_artifact(artifact).network == artifact / "model.onnx"
 
 
 def test_onnx_has_the_tensors_of_the_seam(artifact: Path) -> None:
@@ -126,7 +149,8 @@ def test_a_graph_that_gives_nan_agrees_with_nothing(artifact: Path, tmp_path: Pa
     detector = model.Detector(
         model.build_network(PRESETS["ssd_compact"], 3), PRESETS["ssd_compact"], 100
     )
-    assert export.largest_difference(detector, tmp_path / "model.onnx", 300) == np.inf
+    session = onnx_network.open_session(tmp_path / "model.onnx")
+    assert parity.largest_difference(detector, session, 300) == np.inf
 
 
 def test_metrics_of_other_weights_are_not_the_cards(trained: Path, tmp_path: Path) -> None:
@@ -151,15 +175,18 @@ def test_another_precision(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = tmp_path / "artifact"
-    settings = export.ExportSettings(trained, folder, keep=100, precision=precision)
+    settings = export.ExportSettings(trained, folder, 100, precision, format="tflite")
     assert export.export_run(settings) == 0
-    assert {path.name for path in folder.iterdir()} == {"model.onnx", "labels.txt", "card.json"}
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"model.onnx", "model.tflite", "labels.txt", "card.json"}
     card = json.loads((folder / "card.json").read_text())
     printed = capsys.readouterr().out
     for name, metrics in (("float32", card["metrics_float32"]), (precision, card["metrics"])):
         both = rf"{metrics['mAP@0.5']:.3f} +{metrics['mAP@[.5:.95]']:.3f}"
         assert re.search(rf"\n{name} +{both}", printed)
     assert f"ONNX in {precision}" in printed
+    assert f"model.tflite: {precision} (0." in printed
+    check_tflite(folder, precision)
     metadata = {e.key: e.value for e in onnx.load(folder / "model.onnx").metadata_props}
     assert metadata["precision"] == card["precision"] == precision
     assert json.loads(metadata["metrics"]) == card["metrics"]

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.training.networks import SHIPPED, load, run, stem
-from training.data import records, records_writer
+from training.data import records
 from training.evaluation.measure import measure_network
 from training.export import precisions
 from training.export.onnx_graph import Graph
@@ -58,11 +58,9 @@ def test_int8_detects_the_same(int8: onnx.ModelProto, smears: list[np.ndarray]) 
         assert np.median(distances) < 0.03
 
 
-def test_int8_reaches_the_map_of_float32(test_data: Path, tmp_path: Path) -> None:
+def test_int8_reaches_the_map_of_float32(bccd_records: Path) -> None:
     """Within 0.01, on photos that it was not calibrated on."""
-    settings = records_writer.RecordsSettings((test_data / "data" / "bccd",), tmp_path / "records")
-    assert records_writer.write_records(settings) == 0
-    train, val = (records.load_manifest(tmp_path / "records", split) for split in ("train", "val"))
+    train, val = (records.load_manifest(bccd_records, split) for split in ("train", "val"))
     quantized = to_int8(load(SHIPPED), list(precisions.read_images(train, 300, 16)))
     before, after = (
         measure_network(onnx_network.load_onnx(network.SerializeToString()), val)
