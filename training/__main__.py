@@ -54,10 +54,10 @@ COMMANDS = {
     ),
     "runs": Command("runs", "list_runs", "RunsSettings", "list runs, with what each came to"),
     "compare": Command(
-        "compare",
+        "comparison.compare",
         "compare_runs",
         "CompareSettings",
-        "say in which settings and classes two runs differ",
+        "say in what two runs differ, and on which photos",
     ),
     "prune": Command(
         "prune",

@@ -268,7 +268,7 @@ class Trainer:
             if self.is_chief:
                 self.validation.write(found, self.schedule.epoch(step), step)
             if not found.metrics.trained_on:  # what it knows by heart tells nothing
-                self.best.keep({"step": step} | found.metrics.to_dict())
+                self.best.keep({"step": step} | found.facts)
             if not final and has_ceased(self.settings, self.schedule, self.best.metrics, step):
                 tqdm.write(f"no better on val for {self.settings.stop_early} evaluations")
                 final = True

@@ -43,7 +43,7 @@ class Validation:
     def write(self, found: Findings, epoch: int, step: int) -> None:
         """Print the figures, and write them into metrics.json and for TensorBoard."""
         tqdm.write(f"epoch {epoch}\n{score.metrics_table(found.metrics)}")
-        document = {"epoch": epoch, "step": step} | found.metrics.to_dict()
+        document = {"epoch": epoch, "step": step} | found.facts
         run_folder.write_json(self.output / "metrics.json", document)
         summaries.write_summaries(found, step)
 

@@ -38,7 +38,7 @@ class Script:
         self.weights.append(np.array(self.average.weights[0]))
         figure = self.figures[len(self.weights) - 1]
         metrics = Metrics(figure, figure, {}, 4, "val", self.trained_on)
-        return SimpleNamespace(metrics=metrics)
+        return SimpleNamespace(metrics=metrics, facts=metrics.to_dict())
 
     def report(self, *_: object) -> None:
         self.reports += 1

@@ -19,9 +19,8 @@ from training.evaluation.findings import Findings
 from training.evaluation.operating_points import read_wanted
 from training.evaluation.score import Detected
 from training.network import onnx_network
-from training.network.model import Detector
 from training.network.presets import Resize
-from training.run_folder import load_network, read_description, trained_on
+from training.run_folder import read_description, trained_on
 
 _FOLDER = tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")
 _OF_NETWORK = tyro.conf.arg(metavar="FLOAT", help_behavior_hint="(default: the network's)")
@@ -105,16 +104,8 @@ def _detections(
         seen = exported.input_size, exported.resize
         return measure.detect_objects(step, manifest, *seen, True), *seen
     assert settings.run
-    network, preset, labels = load_network(settings.run)
-    manifest.check_labels(settings.run, labels)
-    if (iou_threshold := settings.iou_threshold) is None:
-        iou_threshold = preset.iou_threshold
-    step = measure.detection_step(Detector(network, preset), iou_threshold, preset.voting_iou)
-    return (
-        measure.detect_objects(step, manifest, preset.input_size, preset.resize, True),
-        preset.input_size,
-        preset.resize,
-    )
+    detected, preset = measure.detect_with_run(settings.run, manifest, settings.iou_threshold)
+    return detected, preset.input_size, preset.resize
 
 
 def _trained_on(settings: EvaluateSettings) -> TrainedOn:

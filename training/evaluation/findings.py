@@ -137,6 +137,11 @@ class Findings:
             "operating_points": {"wanted": {self.wanted.rate: self.wanted.least}, "classes": points}
         }
 
+    @property
+    def facts(self) -> dict[str, object]:
+        """mAP and on which photos, ready for json."""
+        return self.metrics.to_dict() | {"fingerprint": self.manifest.fingerprint}
+
     def metrics_dict(self) -> dict[str, object]:
         """mAP, what it may be off, and mAP by size, ready for json."""
         names = self.metrics.names
@@ -184,6 +189,14 @@ class Findings:
             name: float(np.mean([getattr(of_class, name) for of_class in rates])) if rates else 0.0
             for name in ("precision", "recall", "f1")
         }
+
+    def draw_outcome(
+        self, image_id: str, encoded: bytes | tf.Tensor, side: tuple[int, int]
+    ) -> np.ndarray:
+        """An image with the detections and the missed objects, as `pictures.draw_outcome`."""
+        image = input_pipeline.decode_image(encoded).numpy()
+        known = (self.truth[image_id], self.detected[image_id], self.outcomes[image_id])
+        return pictures.draw_outcome(image, *known, self.labels, side)
 
     def draw_panels(
         self, image_id: str, encoded: bytes | tf.Tensor, side: tuple[int, int]

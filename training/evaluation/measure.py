@@ -6,19 +6,22 @@ The NMS is the one that the served model gets, at COCO's number of detections.
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from training import run_folder
 from training.data import records
 from training.data.trained_on import TrainedOn
 from training.evaluation import score
 from training.evaluation.score import MAX_DETECTIONS, Detected, Metrics, Truth
 from training.input import input_pipeline
+from training.network.model import Detector
 from training.network.onnx_network import OnnxNetwork
-from training.network.presets import Resize
+from training.network.presets import Preset, Resize
 from training.served_code import load_step
 
 SCORE_THRESHOLD = 0.01  # SSD, section 2.2 "Inference"
@@ -86,6 +89,22 @@ def label_metrics(metrics: Metrics, manifest: records.Manifest, trained_on: Trai
     """The figures with what they were measured on, and whether it was trained on."""
     seen = trained_on.count(records.photos(manifest))
     return replace(metrics, split=manifest.split, trained_on=seen)
+
+
+def detect_with_run(
+    run: Path, manifest: records.Manifest, iou_threshold: float | None = None
+) -> tuple[list[Detected], Preset]:
+    """What the network of a run detects on a split, with a progress bar, and its preset.
+
+    Raises:
+        TrainingError: the run has no checkpoint, or was trained for other labels.
+    """
+    network, preset, labels = run_folder.load_network(run)
+    manifest.check_labels(run, labels)
+    if iou_threshold is None:
+        iou_threshold = preset.iou_threshold
+    step = detection_step(Detector(network, preset), iou_threshold, preset.voting_iou)
+    return detect_objects(step, manifest, preset.input_size, preset.resize, True), preset
 
 
 def detect_objects(

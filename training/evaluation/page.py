@@ -11,8 +11,8 @@ import numpy as np
 from training.evaluation import pictures
 from training.evaluation.findings import Findings
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(Path(__file__).parents[1]),  # pages share their look
     autoescape=True,  # labels and image ids may hold anything
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
@@ -42,7 +42,7 @@ def render_page(
     """
     f1_plot, *pr_plots = plots.items()
     colours = [pictures.colour(k) for k in range(len(found.labels))]
-    return _TEMPLATES.get_template("report.html").render(
+    return TEMPLATES.get_template("evaluation/report.html").render(
         found=found,
         colours=colours,
         has_legend=len(colours) <= len(pictures.COLOURS),  # else the pictures name the classes

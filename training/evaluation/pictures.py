@@ -54,6 +54,24 @@ def draw_panels(
     )
 
 
+def draw_outcome(
+    image: np.ndarray,
+    truth: Truth,
+    detected: Detected,
+    outcome: Outcome,
+    labels: Sequence[str],
+    side: tuple[int, int],
+) -> np.ndarray:
+    """The shown detections and the missed objects on one copy of the image.
+
+    Arguments and result as for `draw_panels`.
+    """
+    photo, scale = _resize(image, side)
+    missed = [m for m in truth_marks(truth, detected, outcome, labels) if m[2] == "dashed"]
+    marks = detection_marks(truth, detected, outcome, labels)
+    return _photo(photo, _mistakes_last([*marks, *missed]), scale)
+
+
 def draw_detections(
     image: np.ndarray, detected: Detected, labels: Sequence[str], side: tuple[int, int]
 ) -> np.ndarray:

@@ -10,7 +10,9 @@ FOLDER/report.json  the same figures for programs, and the list of these files
 
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,12 +48,24 @@ def write_report(folder: Path, found: Findings, tensorboard: Path | None = None)
         TrainingError: `folder` holds something else than a report.
     """
     tf.summary.flush()  # of a training that is still open
+    return replace_folder(folder, lambda new: _write_files(new, found, tensorboard))
+
+
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder with an index.html, and return that; an older report is replaced once all of
+    it is written.
+
+    write: makes the folder that it is given, with `write_document` last of all.
+
+    Raises:
+        TrainingError: `folder` holds something else than a report.
+    """
     folder = folder.resolve()  # "." has no name to put another beside
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
         new, old = Path(beside) / "new", Path(beside) / "old"
-        _write_files(new, found, tensorboard)
+        write(new)
         check_replaceable(folder)
         if folder.exists():
             folder.rename(old)  # this and the next take no room on the disk
@@ -102,7 +116,6 @@ def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> Non
     html = page.render_page(found, drawn, history, matrix, worst, paths)
     (folder / "index.html").write_text(html, encoding="utf-8")
     document = {
-        "generator": _GENERATOR,
         "split": found.manifest.split,
         "fingerprint": found.manifest.fingerprint,
         "metrics": found.to_dict(),
@@ -110,8 +123,13 @@ def _write_files(folder: Path, found: Findings, tensorboard: Path | None) -> Non
         "score_thresholds": {found.labels[k]: t for k, t in found.thresholds.items()},
         "confusion": {"labels": [*found.labels, "background"], "rows": matrix.tolist()},
         "worst": {image_id: found.outcomes[image_id].mistakes for image_id in worst},
-        "files": sorted(_files(folder)),
     }
+    write_document(folder, document)
+
+
+def write_document(folder: Path, figures: dict[str, Any]) -> None:
+    """Write the figures for programs, with the list of files by which a report is known."""
+    document = {"generator": _GENERATOR} | figures | {"files": sorted(_files(folder))}
     text = json.dumps(document, indent=1, ensure_ascii=False)
     (folder / "report.json").write_text(text + "\n", encoding="utf-8")
 

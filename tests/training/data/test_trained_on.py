@@ -97,6 +97,8 @@ def test_a_run_on_train_has_a_plain_figure(held_out: Path) -> None:
     metrics = json.loads((held_out / "metrics.json").read_text())
     assert PLAIN in metrics
     assert (metrics["split"], metrics["images"], metrics["trained_on"]) == ("val", 2, 0)
+    val = records.load_manifest(held_out.parent / "records", "val")
+    assert metrics["fingerprint"] == val.fingerprint
 
 
 def test_a_run_on_trainval_says_that_it_was_trained_on_val(all_seen: Path) -> None:

@@ -35,7 +35,7 @@ def test_what_differs_is_told(runs: tuple[Path, Path], capsys: pytest.CaptureFix
         f"the preset's zoom_out: {description['preset']['zoom_out']} -> 1.5",
         "They were trained on different photos, or different boxes in them",
     ]
-    assert told[-1] == "measured on 4 of val -> 4 of val"
+    assert told[-1].startswith("measured on 4 of val -> 4 of val, as the runs tell it")
     change = "mAP@0.5 0.800 -> 0.900 (+0.100)  mAP@[.5:.95] 0.400 -> 0.450 (+0.050)"
     assert told[-4:-1] == [f"{name:11}  {change}" for name in ("all classes", "cat", "dog")]
 
@@ -71,6 +71,37 @@ def test_a_figure_of_photos_trained_on_has_no_difference_to_an_map(
     seen = write_run(tmp_path / "c", 0.95, " of photos trained on")
     told = _compare((runs[0], seen), capsys)
     assert "mAP@0.5 0.800 -> 0.950 of photos trained on  " in told[2]
+
+
+def test_a_long_setting_is_cut(runs: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    preset = json.loads((runs[1] / "run.json").read_text())["preset"]
+    _change(runs[1] / "run.json", preset=preset | {"box_shapes": [[[0.1, 0.1]] * 40]})
+    (line,) = [x for x in _compare(runs, capsys) if "box_shapes" in x]
+    assert len(line) < 150
+    assert line.endswith("...")
+
+
+def test_figures_of_other_photos_are_not_compared(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, fingerprint in zip(runs, ("aaa", "bbb"), strict=True):
+        _change(run / "metrics.json", fingerprint=fingerprint)
+    assert command_line.main(["compare", *map(str, runs)]) == 1
+    told = capsys.readouterr()
+    assert "were measured on different val photos" in told.err
+    assert "--records FOLDER" in told.err
+    assert told.out == "settings and photos are the same\n\n"
+    _change(runs[1] / "metrics.json", fingerprint="aaa")
+    assert "0.800 -> 0.900" in "".join(_compare(runs, capsys))
+
+
+def test_no_page_without_photos(
+    runs: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page"
+    assert command_line.main(["compare", *map(str, runs), "--report", str(page)]) == 1
+    assert "error: no page: it needs records with val photos" in capsys.readouterr().err
+    assert not page.exists()
 
 
 def test_a_run_that_was_not_evaluated(

@@ -1,0 +1,1 @@
+"""Two runs beside each other: their settings, and what each finds on the same photos."""
