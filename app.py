@@ -81,6 +81,9 @@ class AppSettings:
     """The embedded server's gRPC port; 0 takes a free one."""
     metrics_port: int = 8002
     """The embedded server's metrics port; 0 takes a free one."""
+    photos: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder of photos that links may open, as http://HOST:PORT/?photo=NAME does: the report's
+    photos, say. Whoever reaches the page may open them."""
     metrics_url: str = ""
     """Where `serving up` tells its metrics, such as http://127.0.0.1:8003/metrics: the page then
     shows since when which version is live. Not needed with --embedded."""
@@ -257,6 +260,8 @@ def serve_page(settings: AppSettings) -> None:
     require_free(settings.host, settings.port)
     logins = settings.visitors.login() or []  # looks before Triton is started, which takes longer
     settings.corrections.check([user for user, _ in logins])
+    if settings.photos and not settings.photos.is_dir():
+        raise InvalidParameter(f"--photos {settings.photos} is no folder")
     samples = (settings.artifact or HERE) / "samples"
     with contextlib.ExitStack() as stack:
         made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ssd-artifact-"))
@@ -272,7 +277,7 @@ def serve_page(settings: AppSettings) -> None:
         )
         labels = served_labels(settings) if settings.artifact else []
         photos = [path for path in sorted(samples.glob("*")) if path.suffix.lower() in SHOWN]
-        page = pages.build_page(detector, photos, learning, labels, server.metrics)
+        page = pages.build_page(detector, photos, learning, labels, server.metrics, settings.photos)
         address = stack.enter_context(served(page, settings, samples))
         print(f"{first_inference(detector)}\nDemo: {address}  (Ctrl-C stops it)", flush=True)
         threading.Event().wait()

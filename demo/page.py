@@ -14,6 +14,7 @@ from demo.api import detection_by
 from demo.camera import frames_to
 from demo.compare import comparison
 from demo.facts import Facts, describe_supervision
+from demo.linked import find_linked
 from demo.photos import FLOOR, Found, answers, drawing, filtered
 from demo.pictures import PHOTO_LIMIT
 from demo.video import VIDEO_LIMIT, WAITING, annotated
@@ -73,6 +74,7 @@ def build_page(
     learning: Learning | None = None,
     labels: Sequence[str] = (),
     metrics: Callable[[], str] | None = None,
+    linked: Path | None = None,
 ) -> gr.Blocks:
     """The page around one detector, which all visitors share (it is thread-safe).
 
@@ -82,6 +84,7 @@ def build_page(
         learning: from corrections, and from what the model is unsure of; None: from nothing.
         labels: what the model finds, to be told; none: it is told of the model that is shipped.
         metrics: gives those of `serving up`, of which a line is shown; None: there are none.
+        linked: folder of photos that a link may open, as `linked.find_linked` does; None: none may.
     """
     facts = Facts(detector)
     sliders = threshold_sliders(facts.iou_threshold(IOU))
@@ -106,13 +109,15 @@ def build_page(
                     clip = gr.File(label=f"Clip, {VIDEO_LIMIT} MB at most", elem_id="clip")
                     stop = gr.Button("Stop", elem_id="stop")
             with gr.Column(elem_id="result"):
-                on_photos(detector, facts, photos, sliders, detect, samples, learning)
+                then = on_photos(detector, facts, photos, sliders, detect, samples, learning)
                 on_compare(detector, facts, photo, sliders, compare, models, samples)
                 view("camera", {}, frames_to(detector))
                 on_video(detector, clip, sliders, stop)
             with gr.Column(elem_id="settings"):
                 for slider in sliders:
                     slider.render()
+        if linked:
+            on_link(page, linked, photos, then)
         act_in_the_browser(sliders)
         gr.api(detection_by(detector), api_name="detect", concurrency_limit=AT_ONCE)
     return page.queue(max_size=100, default_concurrency_limit=AT_ONCE)
@@ -205,6 +210,15 @@ def on_new_photos(photos: PhotoInput, samples: list[Path], then: dict[str, Any])
     ).then(**then)
 
 
+def on_link(page: gr.Blocks, folder: Path, photos: PhotoInput, then: dict[str, Any]) -> None:
+    """The photo that the page's address names is asked about at once."""
+
+    def find(request: gr.Request) -> list[str]:
+        return find_linked(folder, request)
+
+    page.load(find, None, photos.paths, **QUIETLY).then(**then)
+
+
 def on_photos(
     detector: Detector,
     facts: Facts,
@@ -213,8 +227,8 @@ def on_photos(
     again: gr.Button,
     samples: list[Path],
     learning: Learning | None,
-) -> None:
-    """Photos and what was found in them."""
+) -> dict[str, Any]:
+    """Photos and what was found in them. Returns the event that asks about `photos`."""
 
     def find(paths: list[str], iou: float | None) -> Iterator[tuple[dict[str, Any], Any]]:
         answered: list[Found] = []
@@ -247,6 +261,7 @@ def on_photos(
         shown.select(choose, None, index, trigger_mode="multiple", concurrency_limit=1, **QUIETLY)
         with gr.Column(elem_classes=["tab-result", "of-photos"]):
             learning.mount_editor([found, index, sliders.score, sliders.most], on_show)
+    return then
 
 
 def on_show(found: list[Found], index: int, score: float, most: int) -> Found | None:

@@ -21,6 +21,8 @@ TEMPLATES = jinja2.Environment(
 
 
 RELIABILITY = "reliability.svg"
+# Where `python app.py --photos PHOTOS` opens one of them, by its name.
+CORRECT = "http://127.0.0.1:7860/?photo="
 
 
 def render_page(
@@ -52,6 +54,7 @@ def render_page(
         rows=_class_rows(found),
         f1_plot=f1_plot,
         reliability_plot=RELIABILITY,
+        correct=CORRECT,
         pr_plots=pr_plots,
         matrix=_matrix_rows(found.labels, matrix),
         history=list(history.items()),

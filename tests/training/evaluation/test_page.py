@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page
 from training.data import records
 from training.evaluation import report, score
 from training.evaluation.findings import Findings
+from training.evaluation.page import CORRECT
 from training.evaluation.score import Detected, Truth
 
 # F1, precision over recall, the training, the worst, and those of what to do next.
@@ -38,8 +39,11 @@ def test_the_page_in_a_browser(browser: Browser, page_path: Path, width: int, sc
 
 def _check_links(page: Page, folder: Path) -> None:
     links = page.locator("a").evaluate_all("all => all.map(link => link.getAttribute('href'))")
+    correct = [link.removeprefix(CORRECT) for link in links if link.startswith(CORRECT)]
+    links = [link for link in links if not link.startswith(CORRECT)]
     assert len(links) == PICTURES + 4 + 1  # the worst photos themselves, and report.json
     assert [link for link in links if not (folder / link).is_file()] == []
+    assert correct == sorted(path.name for path in (folder / "photos").iterdir())
 
 
 def test_names_cannot_break_the_page(found: Findings, tmp_path: Path) -> None:
