@@ -14,7 +14,8 @@ class Schedule:
     """The settings with the preset's defaults filled in, in steps.
 
     An epoch is one pass over the images. Where the batch size does not divide their number, a step
-    may hold the end of one epoch and the start of the next; no image is left out or repeated.
+    may hold the end of one epoch and the start of the next; no image is left out or repeated,
+    but for what --repeat-rare does.
     """
 
     images: int  # in an epoch

@@ -60,6 +60,12 @@ class RecipeSettings:
     camera under one light, whose colours tell the classes apart."""
     vertical_flip: bool = False
     """Also mirror top and bottom: for images without an up and down."""
+    repeat_rare: float = 0.0
+    """Share of the photos, 0 to 1: of classes that fewer show, the photos come more often, by
+    sqrt(share / theirs); the run stays as long. 0 does not."""
+    weigh_rare: float = 0.0
+    """Power, 0 to 1: an object counts in the class loss as one over its class's objects to this
+    power; 1 makes all classes count alike, 0 all objects."""
     seed: int = 0
     """Fixes initial weights, order and augmentation."""
 
@@ -120,6 +126,9 @@ def check_ranges(settings: TrainSettings) -> None:
         if value is not None and not minimum <= value < math.inf:
             expected = "more than 0" if name == "learning_rate" else f"{minimum} or more"
             raise TrainingError(f"--{name.replace('_', '-')} must be {expected}, got {value}")
+    for name in ("repeat_rare", "weigh_rare"):
+        if not 0 <= (value := getattr(settings, name)) <= 1:
+            raise TrainingError(f"--{name.replace('_', '-')} must be 0 to 1, got {value}")
     if not 0 <= settings.average_decay < 1:
         raise TrainingError(
             f"--average-decay must be 0 or more and below 1, got {settings.average_decay}"

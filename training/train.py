@@ -21,6 +21,7 @@ from training.data import records, tiles
 from training.data.trained_on import NOTHING, TrainedOn
 from training.errors import TrainingError
 from training.fitted_boxes import load_fitted
+from training.input.rare_classes import plan_rarity
 from training.network.mixed_precision import choose_number_type
 from training.network.presets import PRESETS, Preset, Widths, choose_input
 from training.pretrained import check_pretrained, pretrained_run
@@ -102,6 +103,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     manifest = records.load_manifest(settings.records, settings.train_split)
     tiles.check_tile(manifest.tile, preset.input_size)
     schedule = plan_schedule(settings, preset, manifest.count)
+    rarity = plan_rarity(manifest, settings.repeat_rare, settings.weigh_rare)
     with strategy.telling_losses(settings.output):
         devices = strategy.choose_devices(settings.logical_cpus)
         _check_devices(settings, schedule, devices.num_replicas_in_sync)
@@ -112,7 +114,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
             f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}",
             flush=True,
         )
-        Trainer(settings, preset, schedule, manifest, devices).train()
+        Trainer(settings, preset, schedule, manifest, devices, rarity).train()
 
 
 def _settle_precision(settings: TrainSettings) -> TrainSettings:
@@ -196,6 +198,8 @@ def _resolved(description: dict[str, Any], images: int) -> dict[str, Any]:
         "input_size": preset.input_size,
         "resize": preset.resize,
         "freeze": preset.freeze if settings.get("freeze") is None else settings["freeze"],
+        "repeat_rare": settings.get("repeat_rare", 0.0),  # a run of before there was it has none
+        "weigh_rare": settings.get("weigh_rare", 0.0),
     }
 
 

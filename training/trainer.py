@@ -18,6 +18,7 @@ from training.best_checkpoint import BestCheckpoint, has_ceased
 from training.data import records
 from training.errors import TrainingError
 from training.input import input_pipeline
+from training.input.rare_classes import Rarity
 from training.network import mixed_precision, model
 from training.network.default_boxes import default_boxes
 from training.network.loss import multibox_loss
@@ -43,8 +44,10 @@ class Trainer:
         schedule: Schedule,
         manifest: records.Manifest,
         devices: tf.distribute.Strategy,
+        rarity: Rarity | None = None,
     ) -> None:
         self.settings, self.preset, self.schedule = settings, preset, schedule
+        self.rarity = rarity or Rarity()
         self.manifest, self.strategy = manifest, devices
         self.is_chief = strategy.is_chief(devices)
         self.folder = strategy.choose_folder(settings.output, self.is_chief)
@@ -193,6 +196,7 @@ class Trainer:
                 targets,
                 self.default_boxes,
                 self.preset,
+                self.rarity.weights,
             )  # [B] each
             finite = tf.math.is_finite(localisation + classification)
             matches = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(matches))
@@ -218,6 +222,7 @@ class Trainer:
                 vertical_flip=self.settings.vertical_flip,
                 skip=skip,
                 shard=(context.input_pipeline_id, context.num_input_pipelines),
+                repeats=self.rarity.repeats,
             )
 
         return self.strategy.distribute_datasets_from_function(pipeline)

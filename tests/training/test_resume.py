@@ -32,7 +32,8 @@ WITHIN = 600.0  # seconds for any run; it takes some twenty
 def words(records_folder: Path) -> list[str]:
     options = (
         "--epochs 4 --batch-size 4 --learning-rate 1e-3 --warmup-epochs 0 --evaluate-every 2 "
-        "--checkpoint-every 1 --precision float32 --preset ssd_compact"
+        "--checkpoint-every 1 --precision float32 --preset ssd_compact --repeat-rare 1 "
+        "--weigh-rare 0.5"
     )
     return ["train", str(records_folder), *options.split()]
 

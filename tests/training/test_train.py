@@ -319,6 +319,8 @@ def test_a_preset_says_how_long_a_run_is(
         ({"checkpoint_every": 0}, "--checkpoint-every must be 1 or more, got 0"),
         ({"clip_norm": -1.0}, "--clip-norm must be 0 or more, got -1.0"),
         ({"seed": -1}, "--seed must be 0 or more, got -1"),
+        ({"repeat_rare": 1.5}, "--repeat-rare must be 0 to 1, got 1.5"),
+        ({"weigh_rare": -0.5}, "--weigh-rare must be 0 to 1, got -0.5"),
         ({"average_decay": 1.0}, "--average-decay must be 0 or more and below 1, got 1.0"),
     ],
 )

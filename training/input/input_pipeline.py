@@ -144,13 +144,21 @@ def _extent(example: dict[str, tf.Tensor]) -> tf.Tensor:
 
 
 def stream(
-    manifest: records.Manifest, seed: int, skip: int = 0, shard: tuple[int, int] = (0, 1)
+    manifest: records.Manifest,
+    seed: int,
+    skip: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    repeats: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """The endless sequence of (seed int32 [2], serialised example), without its first `skip`.
 
     Of what is left the elements of one shard (index, count): every count-th.
+
+    repeats: how often each image comes beside the others, float64 [N]; None: all come alike. An
+        epoch is as long as ever, and what an image's share of it leaves over varies by epoch.
     """
     places = random_access.find_examples(manifest)
+    ends = None if repeats is None else np.cumsum(repeats) * (manifest.count / repeats.sum())
 
     def element(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         epoch, place = number // manifest.count, number % manifest.count
@@ -158,10 +166,24 @@ def stream(
         row = tf.random.experimental.index_shuffle(
             place, key, tf.constant(manifest.count - 1, tf.int64)
         )
+        if ends is not None:
+            row = _choose_repeated(row, ends, key)
         return _example_seed(seed, epoch, place), random_access.read_example(places, row)
 
     numbers = tf.data.Dataset.range(skip, 2**62).shard(shard[1], shard[0])
     return numbers.map(element, num_parallel_calls=os.cpu_count() or 1)
+
+
+def _choose_repeated(place: tf.Tensor, ends: np.ndarray, key: tf.Tensor) -> tf.Tensor:
+    """The image at a place of an epoch, where each takes up so much of it: systematic sampling.
+
+    ends: where along the epoch each image's part ends, float64 [N].
+    key: int64 [2], the epoch's.
+    """
+    shift = tf.random.stateless_uniform([], key, dtype=tf.float64)
+    at = tf.cast(place, tf.float64) + shift
+    row = tf.searchsorted(ends, at[None], side="right", out_type=tf.int64)[0]
+    return tf.minimum(row, len(ends) - 1)  # the last end is the epoch's but for rounding
 
 
 def _example_seed(seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -177,6 +199,7 @@ def training_batches(
     vertical_flip: bool,
     skip: int = 0,
     shard: tuple[int, int] = (0, 1),
+    repeats: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Batches (images, offsets, targets, image_id), endless.
 
@@ -188,6 +211,7 @@ def training_batches(
         batch_size: images a batch of *this* pipeline, that is per replica.
         skip: elements of the global stream that an earlier run has used up.
         shard: (index, count) of this pipeline among those that share the stream.
+        repeats: as of `stream`.
     """
     default_cxcywh = tf.constant(default_boxes(preset))
 
@@ -203,7 +227,7 @@ def training_batches(
             targets = matching.match_boxes(*objects, preset.matching_iou)
         return image, *targets, example["image_id"]
 
-    examples = stream(manifest, seed, skip, shard).map(
+    examples = stream(manifest, seed, skip, shard, repeats).map(
         prepare, num_parallel_calls=os.cpu_count() or 1
     )
     batches = examples.batch(batch_size, drop_remainder=True).prefetch(2)

@@ -5,6 +5,7 @@ mining"; beside the paper's losses, GIoU (arXiv 1902.09630) for boxes and focal 
 (arXiv 1708.02002) or quality focal loss (arXiv 2006.04388) for classes.
 """
 
+import numpy as np
 import tensorflow as tf
 
 from training.network import boxes
@@ -22,6 +23,7 @@ def multibox_loss(
     targets: tf.Tensor,
     default_cxcywh: tf.Tensor,
     preset: Preset,
+    class_weights: np.ndarray | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Per image; divide by the number of matches of the *global* batch.
 
@@ -35,11 +37,13 @@ def multibox_loss(
         targets: int32 [B, A], from `matching.match_boxes`.
         default_cxcywh: float32 [A, 4].
         preset: which losses.
+        class_weights: what a match counts in the class loss, by its class, float32 [C]; None: as
+            much as background, 1.
 
     Returns:
         (localisation, classification, matches), each float32 [B], summed over an image's boxes.
     """
-    positive = targets > BACKGROUND
+    positive, weights = targets > BACKGROUND, _weigh(targets, class_weights)
     matches = tf.reduce_sum(tf.cast(positive, tf.float32), axis=1)
     # What is not matched is masked before the exponentials too, or their gradient may be NaN.
     predicted = tf.where(positive[..., None], predicted_offsets, 0.0)
@@ -50,7 +54,8 @@ def multibox_loss(
     else:
         localisation = _smooth_l1(predicted - offsets)
     if not preset.has_background:
-        classification, sureness = _quality_focal(logits, targets, predicted_xyxy, matched_xyxy)
+        pairs = (predicted_xyxy, matched_xyxy)
+        classification, sureness = _quality_focal(logits, targets, *pairs, weights)
         localisation = tf.where(positive, localisation * sureness, 0.0)
         return preset.box_weight * tf.reduce_sum(localisation, axis=1), classification, matches
     entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(targets, 0), logits)
@@ -59,6 +64,8 @@ def multibox_loss(
         entropy *= (1.0 - tf.exp(-entropy)) ** FOCUS  # exp(-entropy) is the target's probability
     else:
         chosen = positive | _hard_negatives(entropy, targets)
+    if weights is not None:
+        entropy *= weights
     return (
         preset.box_weight * tf.reduce_sum(tf.where(positive, localisation, 0.0), axis=1),
         tf.reduce_sum(tf.where(chosen, entropy, 0.0), axis=1),
@@ -67,7 +74,11 @@ def multibox_loss(
 
 
 def _quality_focal(
-    logits: tf.Tensor, targets: tf.Tensor, predicted_xyxy: tf.Tensor, matched_xyxy: tf.Tensor
+    logits: tf.Tensor,
+    targets: tf.Tensor,
+    predicted_xyxy: tf.Tensor,
+    matched_xyxy: tf.Tensor,
+    weights: tf.Tensor | None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Quality focal loss (arXiv 2006.04388, equation 4): the score learns the box's own IoU.
 
@@ -75,6 +86,7 @@ def _quality_focal(
         logits: float32 [B, A, C], one sigmoid a class.
         targets: int32 [B, A].
         predicted_xyxy, matched_xyxy: float32 [B, A, 4].
+        weights: what each default box counts, float32 [B, A]; None: 1.
 
     Returns:
         The loss [B], summed; and how sure each default box is [B, A], by which its box counts.
@@ -85,7 +97,18 @@ def _quality_focal(
     entropy = tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits)
     loss = entropy * tf.abs(wanted - scores) ** FOCUS
     loss = tf.where((targets >= BACKGROUND)[..., None], loss, 0.0)
+    if weights is not None:
+        loss *= weights[..., None]
     return tf.reduce_sum(loss, axis=[1, 2]), tf.stop_gradient(tf.reduce_max(scores, axis=-1))
+
+
+def _weigh(targets: tf.Tensor, class_weights: np.ndarray | None) -> tf.Tensor | None:
+    """What each default box counts in the class loss, [B, A]."""
+    if class_weights is None:
+        return None
+    return tf.gather(
+        tf.constant([1.0, *class_weights], tf.float32), tf.maximum(targets, BACKGROUND)
+    )
 
 
 def _smooth_l1(difference: tf.Tensor) -> tf.Tensor:

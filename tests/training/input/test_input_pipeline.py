@@ -53,6 +53,30 @@ def test_batches_have_matches(manifest: records.Manifest) -> None:
     assert set(image_ids.numpy()) < written
 
 
+def test_repeated_images_come_as_often_as_they_should(manifest: records.Manifest) -> None:
+    """Of 8 images one four times as often, another twice: 12 shares in 8 places."""
+    repeats = np.array([4.0, 1, 1, 1, 1, 1, 1, 2])
+    stream = input_pipeline.stream(manifest, 0, repeats=repeats)
+    written = [x[-64:] for x in tf.data.TFRecordDataset(manifest.paths).as_numpy_iterator()]
+    found = np.array([written.index(x) for _, x in _order(stream, 8 * 300)]).reshape(300, 8)
+    counts = np.stack([(found == image).sum(axis=1) for image in range(8)], axis=1)  # [300, 8]
+    wanted = repeats * 8 / repeats.sum()
+    assert (np.abs(counts - wanted) < 1).all()
+    np.testing.assert_allclose(counts.mean(axis=0), wanted, atol=0.1)
+    assert len({tuple(epoch) for epoch in found}) > 250
+
+
+def test_repeated_images_resume_and_shard_as_others(manifest: records.Manifest) -> None:
+    repeats = np.linspace(1, 3, 8)
+    whole = _order(input_pipeline.stream(manifest, 5, repeats=repeats), 24)
+    resumed = _order(input_pipeline.stream(manifest, 5, 11, repeats=repeats), 13)
+    assert resumed == whole[11:]
+    halves = [_order(input_pipeline.stream(manifest, 5, 2, (i, 2), repeats), 11) for i in range(2)]
+    assert [each for pair in zip(*halves, strict=True) for each in pair] == whole[2:]
+    alike = _order(input_pipeline.stream(manifest, 5, repeats=np.full(8, 2.0)), 24)
+    assert alike == _order(input_pipeline.stream(manifest, 5), 24)
+
+
 def test_skipping_jumps_over_whole_epochs(manifest: records.Manifest) -> None:
     straight = _order(input_pipeline.stream(manifest, 0), 20)[11:]
     assert _order(input_pipeline.stream(manifest, 0, skip=11), 9) == straight

@@ -20,12 +20,13 @@ def _loss(
     offsets: np.ndarray,
     targets: np.ndarray,
     preset: Preset = PAPER,
+    class_weights: np.ndarray | None = None,
 ) -> list[tf.Tensor]:
     """The sums over the batch; every default box is the middle quarter of the image."""
     default_cxcywh = np.full((targets.shape[1], 4), 0.5, np.float32)
     losses = multibox_loss(
         tf.constant(predicted), tf.convert_to_tensor(logits), tf.constant(offsets),
-        tf.constant(targets), default_cxcywh, preset,
+        tf.constant(targets), default_cxcywh, preset, class_weights,
     )  # fmt: skip
     return [tf.reduce_sum(part) for part in losses]
 
@@ -81,6 +82,28 @@ def test_ignored_boxes_have_no_gradient(preset: Preset) -> None:
     gradient = tape.gradient(loss, logits).numpy()[0]
     assert not gradient[0].any()
     assert gradient[1].any()
+
+
+@pytest.mark.parametrize("preset", [PAPER, FOCAL, QUALITY])
+def test_class_weights_scale_what_matched_in_the_class_loss(preset: Preset) -> None:
+    """Box by box, those of background and the box loss staying what they are."""
+    generator = np.random.default_rng(6)
+    logits = generator.normal(0, 2, (1, 8, 3)).astype(np.float32)
+    predicted, offsets = generator.normal(0, 1, (2, 1, 8, 4)).astype(np.float32)
+    targets = np.array([[1, 2, 2, 0, 0, 0, 0, -1]], np.int32)
+    arguments = (predicted, logits, offsets)
+    plain = _loss(*arguments, targets, preset)
+    count = 2 if preset.has_background else 3
+    twice = np.full(count, 2, np.float32)
+    by_class = [np.where(np.arange(count) == k, 2, 1).astype(np.float32) for k in (0, 1)]
+    both = _loss(*arguments, targets, preset, twice)[1] - plain[1]
+    each = [_loss(*arguments, targets, preset, weights) for weights in by_class]
+    assert float(both) > 0
+    np.testing.assert_allclose(sum(one[1] - plain[1] for one in each), both, rtol=1e-4)
+    assert each[0][0] == each[1][0] == plain[0]
+    background = _loss(*arguments, np.where(targets > 0, -1, targets), FOCAL)[1]
+    if preset is FOCAL:
+        np.testing.assert_allclose(plain[1] - both, background, rtol=1e-4)
 
 
 def test_giou_loss_of_matched_boxes() -> None:
