@@ -147,13 +147,16 @@ def train_once(
         )
         preset = replace(SSD_COMPACT_ATSS, photometric=False, epochs=1, steps=steps)
         train.train_preset(recipe, preset)
-        run_folder.write_json(figures, _measure_run(folder) | _count(data))
+        run_folder.write_json(
+            figures, measure_run(folder / "run", folder / "records") | _count(data)
+        )
     return run_folder.read_json(figures, "what a training gave")
 
 
-def _measure_run(folder: Path) -> dict[str, Any]:
-    network, preset, labels = run_folder.load_network(folder / "run")
-    val = records.load_manifest(folder / "records", "val")
+def measure_run(run: Path, data: Path) -> dict[str, Any]:
+    """mAP of a run on the val split of some records."""
+    network, preset, labels = run_folder.load_network(run)
+    val = records.load_manifest(data, "val")
     step = measure.detection_step(
         Detector(network, preset), preset.iou_threshold, preset.voting_iou
     )
