@@ -1,4 +1,4 @@
-"""What a fusion is worth and costs: served beside its members, and of one network's flips.
+"""What a fusion is worth and costs: served beside its members, and of one network's views.
 
     python -m serving fuse ensemble:1 ensemble:2 --repository repositories/mine
     python -m benchmarks.fusion repositories/mine data/val.json --models ensemble fused \
@@ -22,10 +22,17 @@ from tqdm import tqdm
 from benchmarks.contestants import processes
 from benchmarks.measurement import machine
 from client import Detector, LocalDetector, Result
-from client.local.views import Flip
 from serving.release.comparison import SCORING
 from serving.release.evaluation import EvaluationSet, read_evaluation, score_detections
 from serving.server.server import EmbeddedServer, ServerSettings
+
+VIEWS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "mirrored": {"flips": ["horizontal"]},
+    "mirrored, upside down": {"flips": ["horizontal", "vertical"]},
+    "at 0.8": {"scales": [0.8]},
+    "mirrored, at 0.8": {"flips": ["horizontal"], "scales": [0.8]},
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Settings:
     models: tuple[str, ...] = ("ensemble", "fused")
     """Ensembles to compare."""
     artifact: Path | None = None
-    """Artifact whose network sees the photos flipped as well, in this process."""
+    """Artifact whose network sees the photos flipped and smaller as well, in this process."""
     output: Path | None = None
     """JSON file to write the figures to."""
 
@@ -79,14 +86,10 @@ def _measure_models(settings: Settings, evaluation: EvaluationSet) -> dict[str, 
     return {"served": found, "mib": {role: round(size["pss"], 1) for role, size in sizes.items()}}
 
 
-def _measure_flips(artifact: Path, evaluation: EvaluationSet) -> dict[str, Any]:
-    """The figures of a network that sees each photo once, twice and three times."""
-    choices: list[tuple[Flip, ...]] = [(), ("horizontal",), ("horizontal", "vertical")]
-    every = [
-        Answers(", ".join(("as it is", *flips)), LocalDetector(artifact, flips=flips))
-        for flips in choices
-    ]
-    return {"flips": _ask_in_turns(every, evaluation)}
+def _measure_views(artifact: Path, evaluation: EvaluationSet) -> dict[str, Any]:
+    """The figures of a network that sees each photo once, and again in other ways."""
+    every = [Answers(name, LocalDetector(artifact, **views)) for name, views in VIEWS.items()]
+    return {"views": _ask_in_turns(every, evaluation)}
 
 
 def _ask_in_turns(every: list[Answers], evaluation: EvaluationSet) -> dict[str, Any]:
@@ -108,7 +111,7 @@ def main(settings: Settings) -> None:
     found = {"machine": machine.describe_machine(), "photos": len(evaluation.photos)}
     found |= _measure_models(settings, evaluation)
     if settings.artifact:
-        found |= _measure_flips(settings.artifact, evaluation)
+        found |= _measure_views(settings.artifact, evaluation)
     print(json.dumps(found, indent=1))
     if settings.output:
         settings.output.write_text(json.dumps(found, indent=1) + "\n")
