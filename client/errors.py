@@ -5,7 +5,9 @@
     ├── DeadlineExceeded    no answer within the timeout
     ├── ServerError         the server failed, lacks the model, or answered something else
     ├── InvalidImage        this image cannot be read, here or by the server
-    └── InvalidParameter    a threshold, limit, timeout or address that makes no sense
+    ├── InvalidParameter    a threshold, limit, timeout or address that makes no sense
+    └── BucketError         a bucket is away, too slow, denies access, or failed
+        └── MissingObject       it has no such object
 
 Each message is one sentence or two for a person: no stack trace, no dump of gRPC's internals. They
 are the same whether the server was asked by gRPC or by HTTP.
@@ -98,6 +100,17 @@ class InvalidImage(DetectorError):
 
 class InvalidParameter(DetectorError, ValueError):
     """A threshold, limit, timeout or address that makes no sense."""
+
+
+class BucketError(DetectorError, OSError):
+    """A bucket is away, too slow, denies access, or failed.
+
+    An OSError, too: what keeps files deals with both, wherever they lie.
+    """
+
+
+class MissingObject(BucketError, FileNotFoundError):
+    """The bucket has no such object."""
 
 
 def from_grpc(

@@ -1,34 +1,16 @@
 """From what a user writes, a path or an address, to the store that lies there.
 
-Addresses are written as Triton writes them: s3://bucket/prefix, s3://host:port/bucket/prefix (by
-HTTP), s3://https://host:port/bucket/prefix, gs://bucket/prefix, as://account/container/prefix.
-Credentials come from Triton's environment variables, see `bucket.CREDENTIALS`. S3 is tested;
-Google and Azure go through the same code and are untested.
+`client.bucket.address` says how addresses are written, and where credentials come from.
 """
 
-import re
 from pathlib import Path
 
+from client.bucket.address import Place, parse_place
+from client.errors import InvalidParameter
 from serving.errors import StoreError
 from serving.store.base import Store
-from serving.store.bucket import Place
 from serving.store.folder import FolderStore
 from serving.store.objects import ObjectStore
-
-ADDRESSES = {
-    "s3": re.compile(
-        r"s3://(?:(?P<scheme>https?://)?(?P<host>[\w.-]+:\d+)/)?"
-        r"(?P<bucket>[a-z0-9][a-z0-9.-]+)(?:/(?P<prefix>[\w./-]*))?"
-    ),
-    "gs": re.compile(r"gs://(?P<bucket>[a-z0-9][\w.-]+)(?:/(?P<prefix>[\w./-]*))?"),
-    "as": re.compile(
-        r"as://(?P<account>[a-z0-9]+)/(?P<bucket>[a-z0-9$][a-z0-9-]+)(?:/(?P<prefix>[\w./-]*))?"
-    ),
-}
-FORMS = (
-    "s3://bucket/prefix, s3://host:port/bucket/prefix, s3://https://host:port/bucket/prefix, "
-    "gs://bucket/prefix or as://account/container/prefix"
-)
 
 
 def open_store(repository: str | Path) -> Store:
@@ -48,11 +30,7 @@ def parse_address(text: str, of: str = "model repository") -> Place | None:
     Raises:
         StoreError: the address is malformed.
     """
-    scheme = re.match(r"([a-z0-9]+):/", text)
-    if scheme is None:
-        return None
-    pattern = ADDRESSES.get(scheme[1])
-    match = pattern.fullmatch(text.rstrip("/")) if pattern else None
-    if match is None:
-        raise StoreError(f"{text} is no address of a {of}: expected {FORMS}")
-    return Place(scheme[1], **match.groupdict())
+    try:
+        return parse_place(text, of)
+    except InvalidParameter as error:
+        raise StoreError(str(error)) from None

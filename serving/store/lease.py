@@ -77,13 +77,7 @@ class Lease:
         """Write the object with a content that was never there before. Returns its tag."""
         self._owner["renewal"] = uuid.uuid4().hex
         data = json.dumps(self._owner).encode()
-        try:
-            return self._bucket.put(LOCK, data, mode)
-        except (AlreadyExistsError, PreconditionError):
-            tag, found = self._bucket.get(LOCK)
-            if found == data:  # it was ours; the answer got lost, and the client tried again
-                return tag
-            raise
+        return self._bucket.put_new(LOCK, data, mode)
 
     def _wait_for_owner(self) -> str | None:
         """Wait until the owner counts as dead. Returns the tag, None if the lock was given back.

@@ -11,10 +11,11 @@ from google.protobuf import text_format
 from obstore.exceptions import AlreadyExistsError
 from tritonclient.grpc import model_config_pb2
 
+from client.bucket.address import Place
 from serving.errors import MissingFileError, StoreError
 from serving.store import lease
 from serving.store.base import CONFIG, Store, is_config, is_in_repository, is_under
-from serving.store.bucket import Bucket, Place
+from serving.store.bucket import Bucket
 from serving.store.lease import Lease
 
 

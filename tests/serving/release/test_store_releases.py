@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from client import Detector, DetectorError
+from client.bucket.bucket import PATIENCE
 from serving.__main__ import main
 from serving.repository import open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
-from serving.store.bucket import PATIENCE
 from tests.conftest import wait_until
 from tests.serving.store.refusing import refusing_store
 from tests.serving.tiny_network import write_artifact

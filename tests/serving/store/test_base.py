@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from client.bucket.bucket import PATIENCE
 from serving.errors import BusyError, MissingFileError, ServingError, StoreError
 from serving.store import lease
 from serving.store.address import open_store
 from serving.store.base import Store
-from serving.store.bucket import PATIENCE
 from serving.store.folder import FolderStore
 from serving.store.objects import ObjectStore
 from tests.conftest import SmallDisk, wait_until

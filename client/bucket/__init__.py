@@ -1,0 +1,1 @@
+"""Buckets: S3 and what speaks its protocol, Google, Azure. Needs obstore, of the extra `bucket`."""
