@@ -1,4 +1,4 @@
-"""The inbox: a Pascal VOC folder that people add to while a round is under way."""
+"""The inbox: a Pascal VOC folder, or a bucket, that people add to while a round is under way."""
 
 import hashlib
 import os
@@ -6,9 +6,23 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from learning.commands import ask_command
 from learning.errors import LearningError
 
 PARTS = ("Annotations", "JPEGImages")
+
+
+def fetch_inbox(inbox: str, output: Path) -> Path:
+    """The folder of an inbox: of one in a bucket a copy, in which only what is new is copied.
+
+    Raises:
+        LearningError: the bucket is away, or there is no inbox.
+    """
+    if ":/" not in inbox:
+        return Path(inbox)
+    folder = output / ".inbox"
+    ask_command(("client", "fetch", inbox, str(folder), "--json"))
+    return folder
 
 
 def copy_inbox(inbox: Path, target: Path) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Any
 from learning.budget import count_week, make_room
 from learning.errors import LearningError
 from learning.files import read_json, tell_time, write_json
-from learning.inbox import copy_inbox, link_photos
+from learning.inbox import copy_inbox, fetch_inbox, link_photos
 from learning.released import find_live
 from learning.settings import RunSettings
 
@@ -81,7 +81,8 @@ def open_round(settings: RunSettings) -> Round | None:
         return None
     begins = settings.output / ".begins"
     shutil.rmtree(begins, ignore_errors=True)  # of a killed command
-    photos = copy_inbox(settings.inbox, begins / "inbox")
+    inbox = fetch_inbox(settings.inbox, settings.output)
+    photos = copy_inbox(inbox, begins / "inbox")
     if not _is_enough(photos, rounds, settings):
         shutil.rmtree(begins)
         return None

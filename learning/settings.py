@@ -19,8 +19,9 @@ class RunSettings:
     usage.
     """
 
-    inbox: Path
-    """Folder of corrected photos in Pascal VOC, as `app.py --corrections` keeps it."""
+    inbox: str
+    """Folder of corrected photos in Pascal VOC, or bucket such as s3://bucket/inbox, as `app.py
+    --corrections` keeps it."""
     data: tuple[Path, ...] = ()
     """Folders of the annotated photos so far, learned from again."""
     test: Path

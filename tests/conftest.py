@@ -1,12 +1,14 @@
 """What all test folders share: a real server over the shipped repository, a photo, a browser."""
 
 import inspect
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -171,6 +173,43 @@ def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
         yield SmallDisk(folder)
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """Host and port of a real server that speaks S3's protocol, its credentials set."""
+    from moto.server import ThreadedMotoServer  # seconds that few tests need
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
+    credentials = {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in credentials.items():
+            environment.setenv(name, value)
+        server.start()
+        yield "{}:{}".format(*server.get_host_and_port())
+        server.stop()
+
+
+@pytest.fixture
+def s3(moto_server: str) -> str:
+    """Address of an empty place in a fresh bucket."""
+    return make_bucket(moto_server)
+
+
+def make_bucket(moto_server: str) -> str:
+    """Make a bucket. Returns the address of an empty place in it."""
+    import boto3
+
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    client = boto3.client("s3", endpoint_url=f"http://{moto_server}")
+    client.create_bucket(Bucket=bucket)
+    client.close()
+    return f"s3://{moto_server}/{bucket}/models"
 
 
 @pytest.fixture(scope="module")

@@ -129,6 +129,11 @@ class Bucket:
                     return tag
             raise
 
+    def copy(self, source: str, target: str) -> None:
+        """Make another object of the same content, without sending it."""
+        with self._translate_errors(source):
+            obstore.copy(self._client, source, target)
+
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects."""
         with self._translate_errors():

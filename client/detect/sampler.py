@@ -39,19 +39,19 @@ class Sampler:
             self._complain(str(error))
 
 
-def open_sampler(folder: Path, settings: Detect, complain: Callable[[str], None]) -> Sampler:
-    """What keeps photos in a folder.
+def open_sampler(address: str, settings: Detect, complain: Callable[[str], None]) -> Sampler:
+    """What keeps photos in an inbox.
 
     Args:
-        folder: of the inbox.
+        address: of the inbox: a folder, or a bucket or a part of it.
         settings: of the run.
         complain: is told why nothing can be kept any more.
 
     Raises:
-        InvalidParameter: the folder cannot be written.
+        InvalidParameter: it cannot be written.
     """
     try:
-        inbox = Inbox(folder, settings.inbox_limit)
+        inbox = Inbox(address, settings.inbox_limit)
     except InboxError as error:
         raise InvalidParameter(f"--inbox {error}") from None
     return Sampler(Samples(inbox, settings.unsure), settings, complain)

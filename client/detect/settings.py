@@ -94,16 +94,16 @@ class Detect:
     """Go on with a run that was interrupted; failed photos are tried again."""
 
     inbox: Annotated[
-        Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are kept)")
+        str | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are kept)")
     ] = None
-    """Keep the photos that the model is least sure of in this folder, to be corrected on the page:
-    `app.py --corrections DIR`."""
+    """Keep the photos that the model is least sure of in this folder, or bucket such as
+    s3://bucket/inbox, to be corrected on the page: `app.py --corrections DIR`."""
 
     unsure: int = 100
     """So many of them at most: a surer one gives way."""
 
     inbox_limit: int = 1000
-    """Megabytes that all of the folder may take."""
+    """Megabytes that all of the inbox may take."""
 
     save: Annotated[
         Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="(default: none are saved)")

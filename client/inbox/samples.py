@@ -6,8 +6,10 @@ photo their sum, the aggregation that was best there and that `training select` 
 which nothing was found has no margin, and is never kept.
 """
 
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import PurePosixPath
 
 from client import drawing, images
 from client.detection import Result
@@ -18,6 +20,8 @@ from client.inbox.voc_xml import detected_object, voc_xml
 
 DRAWN = 0.5  # score from which what was found is proposed as a box
 SERVICE = "service"  # who proposes
+LABELS = PurePosixPath("labels.txt")
+BAR_SECONDS = 1.0  # between two looks at what is kept: in a bucket each costs a request
 
 
 def measure_uncertainty(result: Result) -> float:
@@ -25,12 +29,13 @@ def measure_uncertainty(result: Result) -> float:
     return sum((1 - abs(2 * found.score - 1)) ** 2 for found in result.detections)
 
 
-@dataclass(frozen=True)
 class Samples:
     """Keeps photos in an inbox, at most so many: a surer one gives way to one that is less sure."""
 
-    inbox: Inbox
-    most: int
+    def __init__(self, inbox: Inbox, most: int) -> None:
+        self.inbox = inbox
+        self.most = most
+        self._bar, self._looked = 0, -BAR_SECONDS
 
     def offer(self, image: images.Image, result: Result, version: Callable[[], str]) -> bool:
         """Keep a photo, if it is one of the least sure and not in the inbox yet; say if it was.
@@ -44,6 +49,12 @@ class Samples:
             InboxError: it cannot be kept: it is of another task, or there is no room.
             InvalidImage: it cannot be read, or not be decoded here.
         """
+        try:
+            return self._offer(image, result, version)
+        except OSError as error:
+            raise InboxError(f"{self.inbox.address}: no photo can be kept: {error}") from error
+
+    def _offer(self, image: images.Image, result: Result, version: Callable[[], str]) -> bool:
         unsure = round(1000 * measure_uncertainty(result))
         if not self._has_place(unsure):
             return False
@@ -54,27 +65,30 @@ class Samples:
         file = choose_file(photo, drawing.read(photo))
         name = f"{image_id(photo)}-{SAMPLE}{unsure:06}"
         xml = _annotate(f"{name}{file.suffix}", result, version())
-        try:
-            with self.inbox.lock():
-                if self.inbox.holds(image_id(photo)):  # others were quicker
-                    return False
-                self.inbox.propose(name, file, xml)
-                for surer in self.inbox.samples()[: -self.most]:
-                    self.inbox.proposals.remove(surer)
-        except OSError as error:
-            raise InboxError(f"{self.inbox.folder}: no photo can be kept: {error}") from error
+        with self.inbox.lock():
+            if self.inbox.holds(image_id(photo)):  # others were quicker
+                return False
+            self.inbox.propose(name, file, xml)
+            for surer in self.inbox.samples()[: -self.most]:
+                self.inbox.proposals.remove(surer)
+        self._looked = -BAR_SECONDS
         return True
 
     def _has_place(self, unsure: int) -> bool:
-        kept = self.inbox.samples()
-        return unsure > 0 and (len(kept) < self.most or unsure > uncertainty_of(kept[0]))
+        """Whether a photo would stay, by what was kept a moment ago."""
+        if time.monotonic() - self._looked > BAR_SECONDS:
+            kept = self.inbox.samples()
+            self._bar = uncertainty_of(kept[0]) if len(kept) >= self.most else 0
+            self._looked = time.monotonic()
+        return unsure > self._bar
 
     def _check_labels(self, result: Result) -> None:
         """Raise InboxError where the inbox is of another task."""
-        file = self.inbox.folder / "labels.txt"
+        file = f"{self.inbox.address}/{LABELS}"
+        content = self.inbox.storage.find(LABELS)
         try:
-            text = file.read_text(encoding="utf-8") if file.exists() else None
-        except (OSError, UnicodeDecodeError) as error:
+            text = None if content is None else content.decode()
+        except UnicodeDecodeError as error:
             raise InboxError(f"{file}: {error}") from error
         known = {line.strip() for line in (text or "").splitlines()}
         unknown = [label for label in result.counts() if label not in known]

@@ -8,14 +8,16 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from defusedxml.ElementTree import fromstring
 
+from client.errors import BucketError
 from client.inbox.photo import ID_LENGTH
+from client.inbox.storage import Storage
 from client.inbox.voc_xml import bndbox, voc_xml
 from demo.corrections.boxes import CorrectedBox
 
@@ -53,16 +55,22 @@ class Annotation:
         return self.source.get("author", "")
 
 
-def read_annotation(path: Path) -> Annotation | None:
-    """What a file says; None where there is none, or somebody has made something else of it."""
+def read_annotation(storage: Storage, path: PurePosixPath) -> Annotation | None:
+    """What a file says; None where there is none, or somebody has made something else of it.
+
+    Raises:
+        BucketError: the bucket that it lies in does not say.
+    """
     try:
-        content = path.read_bytes()
+        content = storage.find(path)
+        if content is None:
+            return None
         root = fromstring(content)
         boxes = tuple(_read_box(element) for element in root.iter("object"))
         width, height = (int(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
         source = {each.tag: each.text or "" for each in root.iterfind("source/*")}
-    except FileNotFoundError:
-        return None
+    except BucketError:
+        raise
     except (OSError, ElementTree.ParseError, TypeError, ValueError) as error:
         logger.error("%s: %s", path, error)
         return None  # edited by hand since then, into something else

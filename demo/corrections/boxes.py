@@ -5,7 +5,6 @@ Raises: `CorrectionError`, with a sentence for the person who made the correctio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from client.inbox.voc_xml import SMALLEST_SIDE
@@ -34,10 +33,16 @@ class CorrectedBox:
     difficult: bool = False
 
 
-def read_labels(file: Path, served: Sequence[str]) -> tuple[str, ...]:
-    """The file's lines, or the served classes where there is no such file."""
+def read_labels(file: str, content: bytes | None, served: Sequence[str]) -> tuple[str, ...]:
+    """The file's lines, or the served classes where there is no such file.
+
+    Args:
+        file: what it is called.
+        content: of it; None where there is none.
+        served: the classes.
+    """
     try:
-        labels = file.read_text(encoding="utf-8").split("\n") if file.exists() else served
+        labels = served if content is None else content.decode().split("\n")
     except UnicodeDecodeError as error:
         raise CorrectionError(f"{file}: expected UTF-8 text: {error}") from error
     labels = tuple(label.strip() for label in labels if label.strip())

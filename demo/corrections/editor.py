@@ -14,6 +14,7 @@ visitor, `demo.corrections.boxes` checks every box, and who may decide is found 
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,10 @@ def correction_editor(
         return decide(review, sent_by(event), opened, people.identify(request))
 
     def count(request: gr.Request) -> Any:
-        waiting = len(review.list_names(people.identify(request)))
+        try:
+            waiting = len(review.list_names(people.identify(request)))
+        except CorrectionError:  # what is clicked next says so
+            return gr.skip()
         return gr.update(value=f"Review what is proposed ({waiting})", visible=waiting > 0)
 
     opened = gr.State(None)
@@ -122,7 +126,10 @@ def photo_to_correct(corrections: Corrections, shown: Found | None, by: Person =
         copy = pictures.copies(str(path), photo)["image"]
     except Exception as error:
         return None, notice("", explained(error, path.name)["text"])
-    draft = corrections.open(photo, by)
+    try:
+        draft = corrections.open(photo, by)
+    except CorrectionError as error:
+        return None, notice("", str(error))
     opened = Opened(image_id(photo), path, draft, shown.version)
     before = ""
     if draft.boxes is not None:
@@ -165,20 +172,19 @@ def proposal_to_review(
     """The first of some proposals that is still there.
 
     Args:
-        review: of the folder.
+        review: of the inbox.
         by: who reviews.
         names: of proposals; None: all that this person may accept.
         text: what became of the one before.
     """
-    for name in review.list_names(by) if names is None else names:
-        try:
-            case = review.open_case(name)
-            if case:
+    try:
+        for name in review.list_names(by) if names is None else names:
+            if case := review.open_case(name):
                 return _show_case(review, case, text)
-        except CorrectionError as error:
-            return None, notice("", f"{text} {error}".strip())
-        except Exception as error:
-            return None, notice("", explained(error, "The photo")["text"])
+    except CorrectionError as error:
+        return None, notice("", f"{text} {error}".strip())
+    except Exception as error:
+        return None, notice("", explained(error, "The photo")["text"])
     return None, notice("", f"{text} Nothing is left to review.".strip(), kind="saved")
 
 
@@ -187,9 +193,9 @@ def decide(review: Review, sent: dict[str, Any], opened: Opened | None, by: Pers
     image, case = str(sent.get("image")), opened.case if opened else None
     if opened is None or case is None or opened.image != image:
         return opened, notice(image, "Another photo has been opened since. Please review again.")
-    names = review.list_names(by)
-    here = names.index(case.proposal.name) if case.proposal.name in names else -1
     try:
+        names = review.list_names(by)
+        here = names.index(case.proposal.name) if case.proposal.name in names else -1
         text = _act(review, case, sent, by)
     except ChangedError as error:
         return _open_again(review, opened, case, str(error))
@@ -214,7 +220,9 @@ def _act(review: Review, case: Case, sent: dict[str, Any], by: Person) -> str:
 
 def _open_again(review: Review, opened: Opened, case: Case, text: str) -> Answer:
     """What others have changed meanwhile, beside the boxes that the reviewer has drawn."""
-    now = review.open_case(case.proposal.name)
+    now = None
+    with suppress(CorrectionError):  # what happened is told all the same
+        now = review.open_case(case.proposal.name)
     if now is None or now.proposal.digest != case.proposal.digest:
         return opened, notice(opened.image, text)
     told = {**notice(opened.image, text), "counting": plain(now.counting or ())}
@@ -223,12 +231,12 @@ def _open_again(review: Review, opened: Opened, case: Case, text: str) -> Answer
 
 def _show_case(review: Review, case: Case, text: str) -> Answer:
     proposal, labels = case.proposal, review.labels
-    copy = pictures.copies(str(case.image), case.image.read_bytes())["image"]
+    copy = pictures.copies(str(case.image), review.read_photo(case))["image"]
     unsure = proposal.source.get("uncertainty")
     title = f"{number_of(len(proposal.boxes))}, proposed by {proposal.author or 'somebody'}"
     if unsure:
         title = f"{number_of(len(proposal.boxes))}, found by the model, which is unsure ({unsure})"
-    opened = Opened(proposal.name, case.image, case=case)
+    opened = Opened(proposal.name, Path(case.image), case=case)
     return opened, {
         **notice(proposal.name, text, kind="saved"),
         **picture(title, copy, proposal.width, proposal.height, labels),

@@ -15,14 +15,14 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 from client import drawing
-from client.errors import InvalidImage
-from client.inbox.files import place_file
+from client.errors import BucketError, InvalidImage
 from client.inbox.inbox import Inbox, InboxError, InboxFullError
 from client.inbox.photo import Photo, choose_file, image_id
+from client.inbox.samples import LABELS
 from client.inbox.source import tell_source, tell_time
 from demo.corrections.annotations import (
     Annotation,
@@ -67,43 +67,58 @@ class Saved(NamedTuple):
 
 
 class Corrections:
-    """A folder of corrected photos. Threads may share it, and processes the folder.
+    """An inbox of corrected photos. Threads may share it, processes and machines what it lies in.
 
     Args:
-        folder: made if it is not there.
-        served: the served model's classes in their order. Where the folder has no labels.txt yet,
+        address: of a folder, made if it is not there, or of a bucket or a part of it.
+        served: the served model's classes in their order. Where the inbox has no labels.txt yet,
             they are written there; where it has one, that counts, and may name more classes.
-        limit: megabytes that the folder's files may have together.
+        limit: megabytes that the inbox's files may have together.
 
     Raises:
-        CorrectionError: the folder cannot be written, or nobody says what the classes are.
+        CorrectionError: the inbox cannot be written, or nobody says what the classes are.
+        InvalidParameter: as `Inbox` does.
     """
 
-    def __init__(self, folder: Path, served: Sequence[str] = (), limit: int = 1000) -> None:
-        self.folder = folder
+    def __init__(self, address: str | Path, served: Sequence[str] = (), limit: int = 1000) -> None:
         try:
-            self.inbox = Inbox(folder, limit)
-            self.labels = read_labels(folder / "labels.txt", served)
-            text = "".join(f"{label}\n" for label in self.labels)
-            place_file(folder / "labels.txt", text.encode())
+            self.inbox = Inbox(address, limit)
+            storage = self.inbox.storage
+            with self.inbox.lock():
+                found = storage.find(LABELS)
+                self.labels = read_labels(f"{storage.address}/{LABELS}", found, served)
+                storage.place(LABELS, "".join(f"{label}\n" for label in self.labels).encode())
         except InboxError as error:
             raise CorrectionError(str(error)) from error
         except OSError as error:
-            raise CorrectionError(f"{folder}: no folder for corrections: {error}") from error
+            raise CorrectionError(f"{address}: no corrections can be kept: {error}") from error
 
     def open(self, photo: bytes, by: Person = OWNER) -> Draft:
-        """What there is of this very file for somebody to start from."""
+        """What there is of this very file for somebody to start from.
+
+        Raises:
+            CorrectionError: that cannot be read.
+        """
         name = image_id(photo)
-        accepted = read_annotation(self.inbox.accepted.annotation(name))
-        digest = accepted.digest if accepted else self.digest_of_accepted(name)
-        if own := self._find_own(name, by):
-            return Draft(own.boxes, digest, own.name, own.digest)
-        return Draft(accepted.boxes if accepted else None, digest)
+        with self.explaining(name):
+            accepted = self.read_accepted(name)
+            digest = accepted.digest if accepted else self.digest_of_accepted(name)
+            if own := self._find_own(name, by):
+                return Draft(own.boxes, digest, own.name, own.digest)
+            return Draft(accepted.boxes if accepted else None, digest)
 
     def load(self, photo: bytes) -> tuple[CorrectedBox, ...] | None:
         """The boxes that count for this very file; None where none do."""
-        accepted = read_annotation(self.inbox.accepted.annotation(image_id(photo)))
+        accepted = self.read_accepted(image_id(photo))
         return accepted.boxes if accepted else None
+
+    def read_accepted(self, name: str) -> Annotation | None:
+        """The boxes that count for a photo; None where none do."""
+        return read_annotation(self.inbox.storage, self.inbox.accepted.annotation(name))
+
+    def read_proposal(self, name: str) -> Annotation | None:
+        """A proposal; None where it is gone."""
+        return read_annotation(self.inbox.storage, self.inbox.proposals.annotation(name))
 
     def save(
         self,
@@ -143,7 +158,7 @@ class Corrections:
                 return self._propose(made, file, by, draft)._replace(state="beside")
             return self._accept_own(made, file, by, draft)
 
-    def place_accepted(self, made: Annotation, photo: Photo | Path, by: Person) -> str:
+    def place_accepted(self, made: Annotation, photo: Photo | PurePosixPath, by: Person) -> str:
         """Make boxes count in the place of others, and return their digest. The lock must be held.
 
         Raises:
@@ -152,26 +167,37 @@ class Corrections:
         current = self.inbox.accepted.annotation(made.name)
         source = {**made.source, "accepted_by": by.name, "accepted": tell_time()}
         xml = write_annotation(replace(made, source=source), photo.suffix)
-        if current.exists():
-            self.inbox.retire(made.name, "replaced", current.read_bytes())
+        if before := self.inbox.storage.find(current):
+            self.inbox.retire(made.name, "replaced", before)
         self.inbox.accepted.store(made.name, photo, xml)
         self._forget_samples(made.name)
         return digest_of(xml)
 
     def digest_of_accepted(self, name: str) -> str:
         """What tells the boxes that count from others; empty where none do."""
-        return _digest_of_file(self.inbox.accepted.annotation(name))
+        return self._digest_of(self.inbox.accepted.annotation(name))
 
     @contextmanager
     def storing(self, name: str) -> Iterator[None]:
         """Hold the lock, and make sentences of what goes wrong."""
+        with self.explaining(name), self.inbox.lock():
+            yield
+
+    @contextmanager
+    def explaining(self, name: str) -> Iterator[None]:
+        """Make sentences of what goes wrong with a photo's files."""
         try:
-            with self.inbox.lock():
-                yield
+            yield
         except InboxFullError as error:
             raise CorrectionError(
                 f"The server keeps {self.inbox.limit} MB of corrections, and that is full. "
                 "Please tell whoever runs it."
+            ) from error
+        except BucketError as error:
+            logger.error("correction of %s: %s", name, error)
+            raise CorrectionError(
+                "The server could not reach the place where it keeps corrections. Nothing that was "
+                "saved is lost; try again in a moment, or tell whoever runs it."
             ) from error
         except OSError as error:
             logger.error("correction of %s: %s", name, error)
@@ -179,7 +205,7 @@ class Corrections:
             raise CorrectionError(f"The server could not store this: {why}.") from error
 
     def _accept_own(self, made: Annotation, photo: Photo, by: Person, draft: Draft) -> Saved:
-        if not self.inbox.accepted.annotation(made.name).exists():
+        if not self.digest_of_accepted(made.name):
             self.inbox.make_room(photo, b"")
         accepted = self.place_accepted(made, photo, by)
         if draft.proposal:
@@ -189,7 +215,7 @@ class Corrections:
     def _propose(self, made: Annotation, photo: Photo, by: Person, draft: Draft) -> Saved:
         own = self.inbox.proposals.annotation(draft.proposal)
         name = draft.proposal
-        if not name or _digest_of_file(own) != draft.digest:
+        if not name or self._digest_of(own) != draft.digest:
             name = f"{made.name}-{author_tag(by)}{secrets.token_hex(3)}"
         xml = write_annotation(replace(made, name=name), photo.suffix)
         self.inbox.propose(name, photo, xml)
@@ -200,7 +226,7 @@ class Corrections:
     def _find_own(self, name: str, by: Person) -> Annotation | None:
         """The newest proposal of somebody for a photo."""
         names = self.inbox.proposals.names(f"{name}-{author_tag(by)}")
-        found = [read_annotation(self.inbox.proposals.annotation(each)) for each in names]
+        found = [self.read_proposal(each) for each in names]
         return max(filter(None, found), key=lambda each: each.source.get("time", ""), default=None)
 
     def _forget_samples(self, photo: str) -> None:
@@ -208,11 +234,12 @@ class Corrections:
         for name in self.inbox.samples(photo):
             self.inbox.proposals.remove(name)
 
+    def _digest_of(self, path: PurePosixPath) -> str:
+        """What tells a file from others; empty where there is none."""
+        content = self.inbox.storage.find(path)
+        return "" if content is None else digest_of(content)
+
 
 def author_tag(by: Person) -> str:
     """What the names of somebody's proposals have in common, whichever program wrote them last."""
     return hashlib.sha256(by.name.encode()).hexdigest()[:6]
-
-
-def _digest_of_file(path: Path) -> str:
-    return digest_of(path.read_bytes()) if path.is_file() else ""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -21,11 +20,11 @@ from demo.page import Learning
 class CorrectionOptions:
     """For pages on which people correct boxes."""
 
-    corrections: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
-    """Folder for photos whose boxes people corrected on the page, as Pascal VOC to train with; none
-    given: nothing can be corrected, and nothing is stored."""
+    corrections: Annotated[str | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Folder, or bucket such as s3://bucket/inbox, for photos whose boxes people corrected on the
+    page, as Pascal VOC to train with; none given: nothing can be corrected or is stored."""
     corrections_limit: int = 1000
-    """Megabytes that this folder may take."""
+    """Megabytes that this may take."""
     reviewers: Annotated[str, tyro.conf.arg(metavar="USER,...", help_behavior_hint="")] = ""
     """Who of those that log in accepts what others propose. A page that only this machine reaches,
     without a login, needs none: what is saved there counts at once."""
@@ -57,14 +56,15 @@ class CorrectionOptions:
             raise InvalidParameter("--approve-own is for --reviewers: name them")
 
     def open(self, labels: Sequence[str], is_private: bool) -> Learning | None:
-        """What puts the editor into the page, and keeps photos; None where no folder is given.
+        """What puts the editor into the page, and keeps photos; None where no inbox is given.
 
         Args:
             labels: the served classes, as far as they are known.
             is_private: nobody logs in, and only this machine reaches the page.
 
         Raises:
-            CorrectionError: the folder cannot be used.
+            CorrectionError: the inbox cannot be used.
+            InvalidParameter: its address is malformed.
         """
         if self.corrections is None:
             return None

@@ -9,10 +9,10 @@ quicker, and nothing has been done.
 
 import secrets
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
-from client.inbox.inbox import SAMPLES
+from client.inbox.inbox import SAMPLES, sort_samples
 from client.inbox.samples import SERVICE
 from client.inbox.source import tell_time
 from demo.corrections.annotations import Annotation, read_annotation, write_annotation
@@ -34,13 +34,13 @@ class Case:
 
     Attributes:
         proposal: what is proposed.
-        image: its photo.
+        image: its photo's file in the inbox.
         counting: the boxes that count so far; None where none do.
         accepted: what tells them from others, empty where there are none.
     """
 
     proposal: Annotation
-    image: Path
+    image: PurePosixPath
     counting: tuple[CorrectedBox, ...] | None
     accepted: str
 
@@ -59,20 +59,22 @@ class Review:
         """
         if not by.may_review:
             return []
-        samples = self._inbox.samples()[::-1]
-        names = sorted(set(self._inbox.proposals.names()).difference(samples), key=self._time_of)
+        with self._corrections.explaining("what is proposed"):
+            times = self._inbox.proposals.times()
+        samples = sort_samples(times)[::-1]
+        names = sorted(set(times).difference(samples), key=lambda name: (times[name], name))
         return [name for name in names if not _is_own(name, by)] + samples
 
     def open_case(self, name: str) -> Case | None:
         """A proposal as it is now, which from now on gives way to no other; None: it is gone."""
         with self._corrections.storing(name):
             name = self._claim(name)
-            proposal = read_annotation(self._inbox.proposals.annotation(name))
+            proposal = self._corrections.read_proposal(name)
             image = self._inbox.proposals.image(name)
             if proposal is None or image is None:
                 return None
             accepted = self._corrections.digest_of_accepted(proposal.photo)
-            counting = read_annotation(self._inbox.accepted.annotation(proposal.photo))
+            counting = self._corrections.read_accepted(proposal.photo)
             return Case(proposal, image, counting.boxes if counting else None, accepted)
 
     def accept(self, case: Case, boxes: Any, by: Person) -> int:
@@ -112,25 +114,41 @@ class Review:
             self._note(case, "refused", by)
             self._inbox.proposals.remove(case.proposal.name)
 
+    def read_photo(self, case: Case) -> bytes:
+        """The photo of a proposal.
+
+        Raises:
+            ChangedError: it is gone.
+        """
+        with self._corrections.explaining(case.proposal.name):
+            photo = self._inbox.storage.find(case.image)
+        if photo is None:
+            raise ChangedError("Somebody else has decided about this proposal meanwhile.")
+        return photo
+
     def tell_history(self, photo: str) -> list[str]:
         """A line for all boxes that a photo ever had, the latest first."""
-        paths = self._inbox.history.glob(f"{photo}*.xml")
-        past = [(PAST[path.suffixes[-2]], read_annotation(path)) for path in paths]
-        counting = read_annotation(self._inbox.accepted.annotation(photo))
-        names = self._inbox.proposals.names(f"{photo}-")
-        waiting = (read_annotation(self._inbox.proposals.annotation(name)) for name in names)
-        known = [*past, ("these count", counting), *(("waits", each) for each in waiting)]
+        storage, history = self._inbox.storage, self._inbox.history
+        with self._corrections.explaining(photo):
+            paths = [each.path for each in storage.entries(history, photo)]
+            past = [(PAST[path.suffixes[-2]], read_annotation(storage, path)) for path in paths]
+            counting = self._corrections.read_accepted(photo)
+            names = self._inbox.proposals.names(f"{photo}-")
+            waiting = [("waits", self._corrections.read_proposal(name)) for name in names]
+        known = [*past, ("these count", counting), *waiting]
         return sorted((_tell(what, each) for what, each in known if each), reverse=True)
 
     def _claim(self, name: str) -> str:
         """A name under which a sample waits for good, for somebody looks at it."""
+        if not SAMPLES.fullmatch(name):
+            return name
         image = self._inbox.proposals.image(name)
-        annotation = self._inbox.proposals.annotation(name)
-        if not (SAMPLES.fullmatch(name) and image and annotation.exists()):
+        xml = self._inbox.storage.find(self._inbox.proposals.annotation(name))
+        if image is None or xml is None:
             return name
         tag = author_tag(Person(SERVICE))
         claimed = f"{name.partition('-')[0]}-{tag}{secrets.token_hex(3)}"
-        self._inbox.proposals.store(claimed, image, annotation.read_bytes())
+        self._inbox.proposals.store(claimed, image, xml)
         self._inbox.proposals.remove(name)
         return claimed
 
@@ -141,7 +159,7 @@ class Review:
             raise CorrectionError("You proposed this yourself: somebody else has to accept it.")
 
     def _check_unchanged(self, case: Case) -> None:
-        now = read_annotation(self._inbox.proposals.annotation(case.proposal.name))
+        now = self._corrections.read_proposal(case.proposal.name)
         if now is None:
             raise ChangedError("Somebody else has decided about this proposal meanwhile.")
         if now.digest != case.proposal.digest:
@@ -154,10 +172,6 @@ class Review:
         source = {**case.proposal.source, f"{what}_by": by.name, what: tell_time()}
         xml = write_annotation(replace(case.proposal, source=source), case.image.suffix)
         self._inbox.retire(case.proposal.name, what, xml)
-
-    def _time_of(self, name: str) -> float:
-        path = self._inbox.proposals.annotation(name)
-        return path.stat().st_mtime if path.exists() else 0.0
 
 
 def _is_own(name: str, by: Person) -> bool:

@@ -7,10 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
+from client.inbox.address import open_storage
+from learning.inbox import copy_inbox
 from tests.conftest import PROJECT
 
 STAND_INS = Path(__file__).with_name("stand_ins.py")
@@ -124,6 +126,29 @@ def test_what_is_refused_ends_the_round_and_leaves_the_live_version(
     assert run_in() == (0, "nothing new in the inbox since round 0003\n")
     page = (tmp_path / "rounds" / "index.html").read_text()
     assert page.index("Round 0003 is refused by publish") < page.index(told)
+
+
+@pytest.mark.slow
+def test_an_inbox_in_a_bucket_is_the_same_as_a_folder(run_in: Run, tmp_path: Path, s3: str) -> None:
+    bucket = open_storage(s3)
+    for path in (tmp_path / "inbox").glob("*/*"):
+        bucket.place(PurePosixPath(path.relative_to(tmp_path / "inbox")), path.read_bytes())
+    code, text = run_in("--inbox", s3)
+    assert code == 0, text
+    assert "Round 0001 is released: version 2 is live." in text
+    photos = json.loads((tmp_path / "rounds/0001/begun.json").read_text())["photos"]
+    assert photos == copy_inbox(tmp_path / "inbox", tmp_path / "copy")
+    assert run_in() == (0, "nothing new in the inbox since round 0001\n")  # of the folder
+    bucket.place(PurePosixPath("Annotations/a.xml"), b"corrected again")
+    code, text = run_in("--inbox", s3)
+    assert text == "new or changed photos: 1; a round begins with 2 (--new)\n"
+    copied = tmp_path / "rounds/.inbox/Annotations/a.xml"
+    assert (code, copied.read_text()) == (0, "corrected again")
+    nowhere = s3.rsplit("/", 1)[0].replace("bucket-", "nobody-")
+    code, text = run_in("--inbox", nowhere)
+    assert code == 1
+    assert text.startswith("error: client fetch ")
+    assert "has no bucket nobody-" in text
 
 
 @pytest.mark.slow

@@ -2,15 +2,12 @@
 
 import logging
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import boto3
 import onnx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from benchmarks.monitoring.watched import Store
 from serving.server import watch
@@ -60,39 +57,6 @@ def make_artifact(tmp_path: Path) -> Callable[..., Path]:
         return write_artifact(folder, labels, **settings)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def moto_server() -> Iterator[str]:
-    """Host and port of a real server that speaks S3's protocol, its credentials set."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request
-    credentials = {
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    with pytest.MonkeyPatch.context() as environment:
-        for name, value in credentials.items():
-            environment.setenv(name, value)
-        server.start()
-        yield "{}:{}".format(*server.get_host_and_port())
-        server.stop()
-
-
-@pytest.fixture
-def s3(moto_server: str) -> str:
-    """Address of an empty place in a fresh bucket."""
-    return make_bucket(moto_server)
-
-
-def make_bucket(moto_server: str) -> str:
-    """Make a bucket. Returns the address of an empty place in it."""
-    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
-    client = boto3.client("s3", endpoint_url=f"http://{moto_server}")
-    client.create_bucket(Bucket=bucket)
-    client.close()
-    return f"s3://{moto_server}/{bucket}/models"
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from client import Box, Detection, InvalidImage, Result
 from client.inbox.inbox import Inbox, InboxError, InboxFullError
 from client.inbox.photo import image_id
-from client.inbox.samples import Samples, measure_uncertainty
+from client.inbox.samples import LABELS, Samples, measure_uncertainty
 from tests.conftest import SmallDisk
 
 WIDTH, HEIGHT = 64, 48
@@ -31,8 +31,17 @@ def found(*scores: float, label: str = "RBC") -> Result:
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Inbox:
+def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
+    if getattr(request, "param", "folder") == "bucket":
+        return Inbox(request.getfixturevalue("s3"), limit=1)
     return Inbox(tmp_path / "inbox", limit=1)
+
+
+IN_BOTH = pytest.mark.parametrize("inbox", ["folder", "bucket"], indirect=True)
+
+
+def folder_of(inbox: Inbox) -> Path:
+    return Path(inbox.address)
 
 
 def waiting(inbox: Inbox) -> list[str]:
@@ -57,10 +66,10 @@ def test_nothing_found_is_never_kept(inbox: Inbox) -> None:
 def test_a_photo_waits_with_the_boxes_that_were_found(inbox: Inbox, tmp_path: Path) -> None:
     (tmp_path / "photo").write_bytes(photo(0))
     assert Samples(inbox, 5).offer(tmp_path / "photo", found(0.9, 0.4), lambda: VERSION)
-    (path,) = (inbox.folder / "proposals" / "JPEGImages").iterdir()
+    (path,) = (folder_of(inbox) / "proposals" / "JPEGImages").iterdir()
     assert path.read_bytes() == photo(0)
     assert path.name == f"{image_id(photo(0))}-unsure000680.png"
-    root = ElementTree.parse(inbox.proposals.annotation(path.stem)).getroot()
+    root = ElementTree.parse(folder_of(inbox) / inbox.proposals.annotation(path.stem)).getroot()
     assert root.findtext("filename") == path.name
     source = {each.tag: each.text for each in root.iterfind("source/*")}
     assert source["version"] == VERSION
@@ -69,15 +78,17 @@ def test_a_photo_waits_with_the_boxes_that_were_found(inbox: Inbox, tmp_path: Pa
     assert [each.text for each in root.iterfind("object/bndbox/*")] == ["5", "7", "20", "30"]
 
 
+@IN_BOTH
 def test_the_surest_gives_way_to_one_that_is_less_sure(inbox: Inbox) -> None:
     samples = Samples(inbox, 2)
     offered = [samples.offer(photo(seed), found(score), str) for seed, score in enumerate(
         [0.9, 0.6, 0.95, 0.8, 0.5])]  # fmt: skip
     assert offered == [True, True, False, True, True]
     assert waiting(inbox) == [image_id(photo(1)), image_id(photo(4))]
-    assert len(list((inbox.folder / "proposals" / "JPEGImages").iterdir())) == 2
+    assert len(inbox.storage.entries(inbox.proposals.images)) == 2
 
 
+@IN_BOTH
 def test_the_same_photo_is_kept_once(inbox: Inbox) -> None:
     samples = Samples(inbox, 5)
     assert samples.offer(photo(0), found(0.6), str)
@@ -87,6 +98,7 @@ def test_the_same_photo_is_kept_once(inbox: Inbox) -> None:
     assert not samples.offer(photo(0), found(0.5), str)
 
 
+@IN_BOTH
 def test_of_what_has_no_room_the_surest_gives_way(inbox: Inbox) -> None:
     samples = Samples(inbox, 99)
     for seed in range(5):
@@ -94,21 +106,23 @@ def test_of_what_has_no_room_the_surest_gives_way(inbox: Inbox) -> None:
     assert waiting(inbox) == [image_id(photo(seed, side=5)) for seed in (1, 2, 3, 4)]
 
 
+@IN_BOTH
 def test_what_people_made_gives_way_to_nothing(inbox: Inbox) -> None:
-    (inbox.folder / "Annotations" / "big.xml").write_bytes(bytes(999_000))
+    big = inbox.accepted.annotation("big")
+    inbox.storage.place(big, bytes(999_000))
     with pytest.raises(InboxFullError, match="the 1 MB that it may have are full"):
         Samples(inbox, 5).offer(photo(0), found(0.5), str)
-    assert (inbox.folder / "Annotations" / "big.xml").stat().st_size == 999_000
+    assert len(inbox.storage.find(big) or b"") == 999_000
     assert waiting(inbox) == []
 
 
+@IN_BOTH
 def test_an_inbox_of_another_task_is_told(inbox: Inbox) -> None:
-    labels = inbox.folder / "labels.txt"
-    labels.write_text("WBC\nRBC\n")
+    inbox.storage.place(LABELS, b"WBC\nRBC\n")
     assert Samples(inbox, 5).offer(photo(0), found(0.5), str)
     with pytest.raises(InboxError, match="does not name cat, which the model answered"):
         Samples(inbox, 5).offer(photo(1), found(0.5, label="cat"), str)
-    labels.write_bytes(b"\xff")
+    inbox.storage.place(LABELS, b"\xff")
     with pytest.raises(InboxError, match=r"labels\.txt"):
         Samples(inbox, 5).offer(photo(1), found(0.5), str)
     assert waiting(inbox) == [image_id(photo(0))]
@@ -132,13 +146,13 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing_half(small_disk: SmallDisk
 
 
 def test_what_a_killed_program_left_is_swept_away(inbox: Inbox) -> None:
-    alone = inbox.folder / "proposals" / "JPEGImages" / f"{image_id(photo(0))}-abcdef.png"
-    half = inbox.folder / "Annotations" / ".a.xml.0.partial"
-    own = inbox.folder / "JPEGImages" / "holiday.jpg"  # somebody's, not annotated yet
-    fresh = inbox.folder / "proposals" / "JPEGImages" / f"{image_id(photo(1))}-abcdef.png"
+    alone = folder_of(inbox) / "proposals" / "JPEGImages" / f"{image_id(photo(0))}-abcdef.png"
+    half = folder_of(inbox) / "Annotations" / ".a.xml.0.partial"
+    own = folder_of(inbox) / "JPEGImages" / "holiday.jpg"  # somebody's, not annotated yet
+    fresh = folder_of(inbox) / "proposals" / "JPEGImages" / f"{image_id(photo(1))}-abcdef.png"
     for path in (alone, half, own):
         path.touch()
         os.utime(path, (0, 0))
     fresh.touch()
-    Inbox(inbox.folder)
+    Inbox(folder_of(inbox))
     assert [path.exists() for path in (alone, half, own, fresh)] == [False, False, True, True]

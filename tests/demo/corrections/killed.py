@@ -39,7 +39,7 @@ def encode_photo(seed: int) -> bytes:
     return file.getvalue()
 
 
-def prepare(folder: Path) -> Corrections:
+def prepare(folder: Path | str) -> Corrections:
     """A proposal of one photo, and boxes of another that count."""
     kept = Corrections(folder, LABELS)
     kept.save(encode_photo(0), BOXES, VISITOR)
@@ -91,7 +91,7 @@ def run_killed(what: str, kept: Corrections, step: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def check_rest(what: str, folder: Path, was_killed: bool) -> bool:
+def check_rest(what: str, folder: Path | str, was_killed: bool) -> bool:
     """Whether what was done is there; all that was acknowledged before has to be."""
     kept = Corrections(folder)
     review = Review(kept)
@@ -125,7 +125,7 @@ def main(what: str, top: Path) -> None:
     print(what, killed, whole)
 
 
-def act_again(what: str, folder: Path) -> None:
+def act_again(what: str, folder: Path | str) -> None:
     """The same once more works, whatever the kill has left."""
     kept = Corrections(folder)
     if what in ("propose", "sample") or Review(kept).list_names(ANN):

@@ -203,11 +203,12 @@ def test_training_reads_what_was_saved(page: Page, kept: Corrections, photos: Pa
     correct(page, "2.jpg")
     drag(page, (630, 470), (500, 400))
     save(page)
-    command = [sys.executable, "-m", "training", "check", str(kept.folder)]
+    folder = Path(kept.inbox.address)
+    command = [sys.executable, "-m", "training", "check", str(folder)]
     checked = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert (checked.returncode, checked.stderr) == (0, "")
     assert "nothing is wrong" in checked.stdout
-    annotations = Folders(FolderSettings((kept.folder,), val=0)).read("train", LABELS).annotations
+    annotations = Folders(FolderSettings((folder,), val=0)).read("train", LABELS).annotations
     name = image_id((photos / "2.jpg").read_bytes())
     (found,) = [annotation for annotation in annotations if annotation.image_id == name]
     assert found.boxes_xyxy[-1] == pytest.approx([500, 400, 630, 470], abs=2)

@@ -6,7 +6,7 @@ import os
 import resource
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
 
@@ -48,16 +48,21 @@ def kept(tmp_path: Path) -> Corrections:
     return Corrections(tmp_path / "corrections", LABELS)
 
 
+def folder_of(kept: Corrections) -> Path:
+    return Path(kept.inbox.address)
+
+
 def files(kept: Corrections) -> list[str]:
     """Names of all files of photos and annotations, of what counts and of what is proposed."""
     parts = ("JPEGImages", "Annotations")
-    folders = [top / part for top in (kept.folder, kept.folder / "proposals") for part in parts]
-    return sorted(path.name for folder in folders for path in folder.iterdir())
+    folders = [PurePosixPath(top, part) for top in ("", "proposals") for part in parts]
+    found = (entry.path for folder in folders for entry in kept.inbox.storage.entries(folder))
+    return sorted(path.name for path in found)
 
 
 def read(kept: Corrections) -> tuple[Annotation, ...]:
     """What `training` reads in the folder, in which nothing may be wrong."""
-    folder = open_folder(kept.folder)
+    folder = open_folder(folder_of(kept))
     dataset = folder.read("all", LABELS)
     assert [*dataset.problems, *folder.strays()] == []
     return dataset.annotations
@@ -185,13 +190,13 @@ def test_what_nobody_corrected_is_not_there(kept: Corrections) -> None:
 @pytest.mark.parametrize("text", ["", "<annotation>", "<a><object><name>RBC</name></object></a>"])
 def test_an_annotation_that_was_spoilt_by_hand_is_none(kept: Corrections, text: str) -> None:
     kept.save(encoded(), [BOX])
-    (kept.folder / "Annotations" / f"{image_id(encoded())}.xml").write_text(text)
+    (folder_of(kept) / "Annotations" / f"{image_id(encoded())}.xml").write_text(text)
     assert kept.load(encoded()) is None
 
 
 def test_entities_in_a_shared_annotation_are_not_expanded(kept: Corrections) -> None:
     kept.save(encoded(), [BOX])
-    path = kept.folder / "Annotations" / f"{image_id(encoded())}.xml"
+    path = folder_of(kept) / "Annotations" / f"{image_id(encoded())}.xml"
     entity = '<!DOCTYPE annotation [<!ENTITY name "RBC">]>'
     path.write_text(entity + path.read_text().replace("<name>WBC<", "<name>&name;<"))
     assert "&name;" in path.read_text()
@@ -295,7 +300,7 @@ def test_a_file_that_is_written_in_part_only_is_none(kept: Corrections) -> None:
 def test_what_a_killed_program_left_does_not_disturb(kept: Corrections) -> None:
     kept.save(encoded(), [BOX])
     for part, name in (("JPEGImages", "a.png"), ("Annotations", "a.xml")):
-        (kept.folder / part / f".{name}.0.partial").write_bytes(b"half")
+        (folder_of(kept) / part / f".{name}.0.partial").write_bytes(b"half")
     assert len(read(kept)) == 1
 
 
@@ -321,8 +326,8 @@ def test_several_people_at_once(kept: Corrections) -> None:
 
 
 def test_the_served_classes_are_written_down(kept: Corrections) -> None:
-    assert (kept.folder / "labels.txt").read_text() == "RBC\nWBC\nPlatelets\n"
-    assert Corrections(kept.folder).labels == LABELS
+    assert (folder_of(kept) / "labels.txt").read_text() == "RBC\nWBC\nPlatelets\n"
+    assert Corrections(folder_of(kept)).labels == LABELS
 
 
 def test_the_folders_own_classes_count(tmp_path: Path) -> None:
@@ -348,7 +353,7 @@ def test_nobody_says_what_the_classes_are(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CorrectionError, match="no folder for corrections"):
+    with pytest.raises(CorrectionError, match="no corrections can be kept"):
         Corrections(tmp_path / "file" / "corrections", LABELS)
 
 

@@ -40,7 +40,7 @@ def counts(manifests: dict[str, records.Manifest]) -> dict[str, int]:
 
 
 def test_corrections_become_records(corrected: Corrections, tmp_path: Path) -> None:
-    manifests = write((corrected.folder,), tmp_path / "records", val=0.2)
+    manifests = write((Path(corrected.inbox.address),), tmp_path / "records", val=0.2)
     assert counts(manifests) == {"train": 5, "val": 1}
     for manifest in manifests.values():
         for example in records.dataset(manifest):
@@ -58,7 +58,7 @@ def test_they_join_the_photos_of_the_last_training_and_win(
     for split in ("train", "val"):
         known = (voc / "ImageSets/Main" / f"{split}.txt").read_text().split()[0]
         corrected.save((voc / "JPEGImages" / f"{known}.jpg").read_bytes(), [])
-    manifests = write((corrected.folder, voc), tmp_path / "records", val=0)
+    manifests = write((Path(corrected.inbox.address), voc), tmp_path / "records", val=0)
     assert counts(manifests) == {"train": 6 + 5, "val": 1}
     assert sum(not len(example["classes"]) for example in records.dataset(manifests["train"])) == 2
     printed = capsys.readouterr().out

@@ -181,7 +181,7 @@ def test_without_a_folder_nothing_can_be_corrected(
 
 
 def test_the_choice_is_the_embedded_servers_classes(tmp_path: Path) -> None:
-    given = CorrectionOptions(corrections=tmp_path)
+    given = CorrectionOptions(corrections=str(tmp_path))
     assert app.open_learning(app.AppSettings(embedded=True, corrections=given))
     assert (tmp_path / "labels.txt").read_text().split() == list(LABELS)
 
@@ -189,7 +189,7 @@ def test_the_choice_is_the_embedded_servers_classes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for folder, text in (("file", "no folder for corrections"), ("new", "write the classes")):
+    for folder, text in (("file", "no corrections can be kept"), ("new", "write the classes")):
         program = Program("--corrections", str(tmp_path / folder))
         printed = program.process.communicate(timeout=60)[0].strip()
         assert program.process.returncode == 1

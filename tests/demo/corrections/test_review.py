@@ -16,7 +16,16 @@ from demo.corrections.folder import Corrections
 from demo.corrections.people import OWNER, Person
 from demo.corrections.review import Case, ChangedError, Review
 from tests.conftest import PROJECT
-from tests.demo.corrections.test_folder import BOX, HEIGHT, LABELS, WIDTH, encoded, files, read
+from tests.demo.corrections.test_folder import (
+    BOX,
+    HEIGHT,
+    LABELS,
+    WIDTH,
+    encoded,
+    files,
+    folder_of,
+    read,
+)
 
 ANN = Person("ann", may_review=True)
 BEN = Person("ben", may_review=True)
@@ -26,8 +35,14 @@ VERSION = "ensemble: preprocess 1, ssd 3, postprocess 1"
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Corrections:
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Corrections:
+    if getattr(request, "param", "folder") == "bucket":
+        return Corrections(request.getfixturevalue("s3"), LABELS)
     return Corrections(tmp_path / "corrections", LABELS)
+
+
+# What nobody may lose, wherever the inbox lies.
+IN_BOTH = pytest.mark.parametrize("kept", ["folder", "bucket"], indirect=True)
 
 
 @pytest.fixture
@@ -47,11 +62,12 @@ def open_only(review: Review, by: Person) -> Case:
 
 
 def counting(kept: Corrections) -> list[tuple[str, ...]]:
-    return [annotation.labels for annotation in read(kept)] if files_that_count(kept) else []
+    found = [kept.read_accepted(name) for name in files_that_count(kept)]
+    return [tuple(box.label for box in each.boxes) for each in found if each]
 
 
-def files_that_count(kept: Corrections) -> list[Path]:
-    return sorted((kept.folder / "Annotations").iterdir())
+def files_that_count(kept: Corrections) -> list[str]:
+    return kept.inbox.accepted.names()
 
 
 # ---------------------------------------------------------------- proposed, accepted, refused
@@ -72,10 +88,10 @@ def test_what_a_visitor_saves_does_not_count_until_somebody_else_accepts_it(
     assert case.proposal.boxes == (CorrectedBox("RBC", 10, 5, 30, 25),)
     assert (case.proposal.author, case.proposal.source["version"]) == ("visitor 1", VERSION)
     assert review.accept(case, boxes("RBC"), ANN) == 1
-    assert counting(kept) == [("RBC",)]
+    assert [each.labels for each in read(kept)] == [("RBC",)]
     assert read(kept)[0].image_path.read_bytes() == encoded()
     assert review.list_names(ANN) == []
-    assert list((kept.folder / "proposals").glob("*/*")) == []
+    assert list((folder_of(kept) / "proposals").glob("*/*")) == []
     (line,) = review.tell_history(image_id(encoded()))
     assert "visitor 1: 1 box; accepted by ann 20" in line
     assert f"answered by {VERSION}; these count" in line
@@ -92,6 +108,7 @@ def test_a_reviewer_may_change_what_is_accepted(kept: Corrections, review: Revie
     assert proposed.endswith("as it was proposed")
 
 
+@IN_BOTH
 def test_what_is_refused_goes_with_its_photo_and_stays_in_the_history(
     kept: Corrections, review: Review
 ) -> None:
@@ -115,7 +132,7 @@ def test_nobody_accepts_or_refuses_what_they_proposed(kept: Corrections, review:
 
 def test_who_is_no_reviewer_decides_nothing(kept: Corrections, review: Review) -> None:
     kept.save(encoded(), boxes("RBC"), VISITOR)
-    opened = Opened("it", kept.folder, case=open_only(review, ANN))
+    opened = Opened("it", Path(), case=open_only(review, ANN))
     for did in ("accept", "refuse"):
         sent = {"image": "it", "did": did, "boxes": boxes("RBC")}
         _, told = decide(review, sent, opened, OTHER)
@@ -133,6 +150,7 @@ def test_an_owner_needs_no_second_pair_of_eyes(kept: Corrections, review: Review
 # ---------------------------------------------------------------- nobody's work is overwritten
 
 
+@IN_BOTH
 def test_proposals_of_several_people_lie_beside_each_other(
     kept: Corrections, review: Review
 ) -> None:
@@ -156,6 +174,7 @@ def test_ones_own_proposal_is_gone_on_with(kept: Corrections, review: Review) ->
     assert [box.label for box in open_only(review, ANN).proposal.boxes] == ["WBC"]
 
 
+@IN_BOTH
 def test_two_people_with_one_login_keep_both(kept: Corrections, review: Review) -> None:
     kept.save(encoded(), boxes("RBC"), VISITOR, kept.open(encoded(), VISITOR))
     one, other = kept.open(encoded(), VISITOR), kept.open(encoded(), VISITOR)
@@ -165,6 +184,7 @@ def test_two_people_with_one_login_keep_both(kept: Corrections, review: Review) 
     assert sorted(case.proposal.boxes[0].label for case in cases if case) == ["Platelets", "WBC"]
 
 
+@IN_BOTH
 def test_what_was_accepted_meanwhile_is_not_overwritten_by_an_owner(
     kept: Corrections, review: Review
 ) -> None:
@@ -180,6 +200,7 @@ def test_what_was_accepted_meanwhile_is_not_overwritten_by_an_owner(
     assert "others count since" in str(review.tell_history(image_id(encoded())))
 
 
+@IN_BOTH
 def test_a_reviewer_sees_what_another_has_accepted_meanwhile(
     kept: Corrections, review: Review
 ) -> None:
@@ -189,7 +210,7 @@ def test_a_reviewer_sees_what_another_has_accepted_meanwhile(
     assert one
     assert other
     review.accept(one, boxes("RBC"), ANN)
-    opened = Opened("it", kept.folder, case=other)
+    opened = Opened("it", Path(), case=other)
     sent = {"image": "it", "did": "accept", "boxes": boxes("WBC")}
     opened_again, told = decide(review, sent, opened, BEN)
     assert "Accept again, and yours take their place" in told["notice"]["text"]
@@ -199,6 +220,7 @@ def test_a_reviewer_sees_what_another_has_accepted_meanwhile(
     assert counting(kept) == [("WBC",)]
 
 
+@IN_BOTH
 def test_a_proposal_that_its_author_changes_under_review_is_not_accepted_unseen(
     kept: Corrections, review: Review
 ) -> None:
@@ -221,6 +243,7 @@ def unsure(score: float) -> Result:
     return Result((Detection("RBC", 0, score, Box(10, 5, 30, 25)),), WIDTH, HEIGHT)
 
 
+@IN_BOTH
 def test_samples_come_after_people_and_wait_for_good_once_opened(
     kept: Corrections, review: Review
 ) -> None:
@@ -255,7 +278,7 @@ def test_a_persons_boxes_take_the_place_of_a_models(kept: Corrections, review: R
 
 def test_hostile_decisions_get_a_sentence(kept: Corrections, review: Review) -> None:
     kept.save(encoded(), boxes("RBC"), VISITOR)
-    opened = Opened("it", kept.folder, case=open_only(review, ANN))
+    opened = Opened("it", Path(), case=open_only(review, ANN))
     hostile: list[dict[str, Any]] = [
         {},
         {"image": "other", "did": "accept", "boxes": []},
@@ -274,7 +297,7 @@ def test_hostile_decisions_get_a_sentence(kept: Corrections, review: Review) -> 
 
 def test_what_another_program_spoilt_is_passed_over(kept: Corrections, review: Review) -> None:
     kept.save(encoded(), boxes("RBC"), VISITOR)
-    (path,) = (kept.folder / "proposals" / "Annotations").iterdir()
+    (path,) = (folder_of(kept) / "proposals" / "Annotations").iterdir()
     path.write_text("<annotation>")
     opened, told = proposal_to_review(review, ANN)
     assert opened is None
@@ -283,8 +306,8 @@ def test_what_another_program_spoilt_is_passed_over(kept: Corrections, review: R
 
 def test_a_label_that_the_task_no_longer_knows_is_told(kept: Corrections) -> None:
     kept.save(encoded(), boxes("Platelets"), VISITOR)
-    (kept.folder / "labels.txt").write_text("RBC\nWBC\n")
-    review = Review(Corrections(kept.folder))
+    (folder_of(kept) / "labels.txt").write_text("RBC\nWBC\n")
+    review = Review(Corrections(folder_of(kept)))
     with pytest.raises(CorrectionError, match=r"Box 1: choose one of the classes RBC, WBC\."):
         review.accept(open_only(review, ANN), boxes("Platelets"), ANN)
     assert len(review.list_names(ANN)) == 1

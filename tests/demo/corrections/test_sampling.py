@@ -26,5 +26,8 @@ def test_what_failed_or_has_gone_is_passed_over_and_the_rest_is_kept(
         found = [Found(gone, None), Found(gone, UNSURE), Found(there, UNSURE, "ensemble: ssd 3")]
         keep_unsure(samples, found)
     (name,) = samples.inbox.samples()
-    assert "ensemble: ssd 3" in samples.inbox.proposals.annotation(name).read_text()
+    assert (
+        "ensemble: ssd 3"
+        in (tmp_path / "inbox" / samples.inbox.proposals.annotation(name)).read_text()
+    )
     assert len(caplog.records) == 1

@@ -45,7 +45,7 @@ def test_it_learns_from_its_volume_and_releases_to_every_server(render: Render) 
     assert settings.repository == "/repository/models"
     assert settings.url == "dns:ssd-triton:8001"
     assert (settings.new, settings.prometheus) == (50, "http://p:9090")
-    folders = {settings.inbox, *settings.data, settings.test, settings.start, settings.output}
+    folders = {Path(settings.inbox), *settings.data, settings.test, settings.start, settings.output}
     mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in one["volumeMounts"]}
     assert {folder.parent for folder in folders} == {Path("/learning")}
     assert mounts["/learning"] is mounts["/repository"] is mounts["/tmp"] is False
@@ -55,6 +55,15 @@ def test_it_learns_from_its_volume_and_releases_to_every_server(render: Render) 
     for release in RELEASES:
         for each in objects:
             kubernetes_validate.validate(each, release, strict=True)
+
+
+def test_its_inbox_may_be_a_bucket(render: Render) -> None:
+    given = {"learning__arguments": "{--inbox=s3://photos/inbox}"}
+    objects = render(**NIGHTLY, **given)
+    assert settings_of(container_of(objects)).inbox == "s3://photos/inbox"
+    own = labels_of(objects, "learning")
+    assert lets_through(objects, "Egress", own, {}, "elsewhere", "443")
+    assert not lets_through(render(**NIGHTLY), "Egress", own, {}, "elsewhere", "443")
 
 
 def test_a_refusal_is_not_tried_again_and_a_lost_pod_is(render: Render) -> None:

@@ -23,7 +23,8 @@ from serving.repository import open_repository
 from serving.server.server import EmbeddedServer, ServerSettings
 from serving.store.address import open_store
 from serving.store.base import Store
-from tests.serving.conftest import copy_repository, make_bucket
+from tests.conftest import make_bucket
+from tests.serving.conftest import copy_repository
 from tests.serving.service import Service
 
 COMMENT = "# of this machine\n"
