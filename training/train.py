@@ -31,7 +31,14 @@ from training.trainer import Trainer
 
 
 def train_detector(settings: TrainSettings) -> int:
-    """Train what the settings name; a lost worker ends the process."""
+    """Train what the settings name, on from where the run folder's newest checkpoint stands.
+
+    Returns:
+        0. A lost worker of several ends the process.
+
+    Raises:
+        TrainingError: the records, the run folder or a setting do not allow it.
+    """
     if strategy.in_cluster() and is_complete(settings):
         # The other workers may have ended well, and would be waited for in vain.
         print("this run is complete: nothing to do")

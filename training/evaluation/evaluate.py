@@ -55,7 +55,11 @@ class EvaluateSettings:
 
 
 def evaluate_detector(settings: EvaluateSettings) -> int:
-    """Print mAP and write the report where one is wanted."""
+    """Print mAP, from 0 to 1, and write the report where one is wanted; gives 0.
+
+    Raises:
+        TrainingError: the records or what is to be measured cannot be used.
+    """
     started = time.perf_counter()
     if not 0 <= (settings.iou_threshold or 0) <= 1:
         raise TrainingError(f"--iou-threshold must be 0 to 1, got {settings.iou_threshold}")

@@ -77,7 +77,12 @@ def onnx_step(network: OnnxNetwork, iou_threshold: float | None = None) -> Detec
 
 
 def measure_network(network: OnnxNetwork, manifest: records.Manifest) -> Metrics:
-    """mAP of an exported network on a split, with a progress bar."""
+    """mAP of an exported network on a split, with a progress bar.
+
+    Returns:
+        `map50` and `map` (of IoU 0.5, and of 0.5 to 0.95), from 0 to 1 or NaN where the split has
+        no object, and `per_class`, both of each label.
+    """
     detected = detect_objects(
         onnx_step(network), manifest, network.input_size, network.resize, progress=True
     )

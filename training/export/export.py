@@ -76,6 +76,12 @@ class ExportSettings:
 
 
 def export_run(settings: ExportSettings) -> int:
+    """Write the artifact, and print what was measured on val, in mAP from 0 to 1; gives 0.
+
+    Raises:
+        TrainingError: the output exists, the run or the records cannot be used, or the exported
+            network gives other boxes or scores than TensorFlow; nothing was written.
+    """
     if settings.output.exists():
         raise TrainingError(f"{settings.output} exists already: choose another --output")
     if settings.keep < 1:
