@@ -31,6 +31,7 @@ CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "as": "AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY",
 }
+KEY_FILES = ("AWS_SHARED_CREDENTIALS_FILE", "GOOGLE_APPLICATION_CREDENTIALS")
 KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 PATIENCE = 15  # seconds until a store that is away or does not answer is given up, at most
 CONNECT_SECONDS = 4  # each is tried twice
@@ -56,7 +57,16 @@ class Bucket:
     def __init__(self, address: str, place: Place) -> None:
         self.address = address
         self._place = place
-        self._client = self._connect()
+        self._stamp = _stamp_credentials()
+        self._connected = self._connect()
+
+    @property
+    def _client(self) -> Any:
+        """The client of the keys as they are now: their file may be renewed while this runs."""
+        stamp = _stamp_credentials()
+        if stamp != self._stamp:
+            self._connected, self._stamp = self._connect(), stamp
+        return self._connected
 
     def stamps(self) -> dict[str, str]:
         """Each object's path, and its tag or else its time."""
@@ -226,6 +236,13 @@ class Bucket:
         """The server, for the begin of a sentence."""
         names = {"s3": "Amazon S3", "gs": "Google Cloud Storage", "as": "Azure Storage"}
         return f"the store {self._place.host}" if self._place.host else names[self._place.kind]
+
+
+def _stamp_credentials() -> list[tuple[int, int]]:
+    """Time and size of the files that hold keys."""
+    files = filter(None, map(os.environ.get, KEY_FILES))
+    known = [Path(file).stat() for file in files if Path(file).exists()]
+    return [(each.st_mtime_ns, each.st_size) for each in known]
 
 
 def _find_cause(text: str) -> str:

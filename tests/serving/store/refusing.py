@@ -10,8 +10,10 @@ class Refusing(http.server.BaseHTTPRequestHandler):
     """Answers everything with one status and one of S3's error codes."""
 
     status, code = 403, "AccessDenied"
+    authorization = ""  # of the last request to any of them
 
     def do_GET(self) -> None:
+        Refusing.authorization = self.headers.get("authorization", "")
         self.rfile.read(int(self.headers.get("content-length") or 0))
         body = f'<?xml version="1.0"?><Error><Code>{self.code}</Code></Error>'.encode()
         self.send_response(self.status)

@@ -20,7 +20,7 @@ from serving.store.base import Store
 from serving.store.folder import FolderStore
 from serving.store.objects import ObjectStore
 from tests.conftest import SmallDisk, wait_until
-from tests.serving.store.refusing import refusing_store
+from tests.serving.store.refusing import Refusing, refusing_store
 
 CONFIG = b'name: "ensemble"\nplatform: "ensemble"\n'
 
@@ -361,6 +361,24 @@ def test_keys_in_amazons_own_file(s3: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("AWS_PROFILE", "other")
     open_store(s3).write("releases.json", b"{}")
     assert open_store(s3).read("releases.json") == b"{}"
+
+
+def test_keys_that_are_renewed_are_taken_by_a_store_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    file.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = b\n")
+    with refusing_store(403, "AccessDenied") as host:
+        store = open_store(f"s3://{host}/bucket/models")
+        for key in ("old", "renewed"):
+            text = f"[default]\naws_access_key_id = {key}\naws_secret_access_key = b\n"
+            (tmp_path / "new").write_text(text)
+            (tmp_path / "new").replace(file)
+            with pytest.raises(StoreError, match="denies access"):
+                store.read("releases.json")
+            assert f"Credential={key}/" in Refusing.authorization
 
 
 @pytest.mark.usefixtures("moto_server")
