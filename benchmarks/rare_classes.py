@@ -6,7 +6,7 @@
 Real photos are made long-tailed: of those in train that show a rare class all but a few are left
 out, whole, so that no photo has an object without its box; each seed keeps others. val stays as it
 is. All trainings of a seed have the same photos and the same number of steps. What was done before
-in --work is not done again. Twelve trainings of 195 steps, three minutes each on two cores.
+in --work is not done again.
 """
 
 import collections

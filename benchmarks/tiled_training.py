@@ -6,7 +6,7 @@
 Rendered blood smears of 640x480 are laid side by side, 36 to a picture of 3840x2880, so that cells
 are as large as in photos. One network is trained on the pictures whole and one on their tiles, for
 as many steps; both are asked as `client detect --local` asks. mAP is counted smear by smear, as in
-`benchmarks.tiles`. What was done before in --work is not done again. Twelve minutes on two cores.
+`benchmarks.tiles`. What was done before in --work is not done again.
 """
 
 import dataclasses
