@@ -82,6 +82,8 @@ def export_run(settings: ExportSettings) -> int:
         TrainingError: the output exists, the run or the records cannot be used, or the exported
             network gives other boxes or scores than TensorFlow; nothing was written.
     """
+    if settings.format == "tflite":
+        from training.export import tflite  # here: nothing else needs LiteRT
     if settings.output.exists():
         raise TrainingError(f"{settings.output} exists already: choose another --output")
     if settings.keep < 1:
@@ -112,8 +114,6 @@ def export_run(settings: ExportSettings) -> int:
         found = card.seal_card(artifact, val, wanted, fitted)
         print(_describe_export(settings.precision, photos, before, found, fitted), end="")
         if settings.format == "tflite":
-            from training.export import tflite  # here: nothing else needs LiteRT
-
             print(tflite.write_tflite(artifact, detector, settings.precision, photos, val))
         shutil.move(artifact, settings.output)
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
