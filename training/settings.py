@@ -106,6 +106,9 @@ class TrainSettings(RecipeSettings):
     """Epochs between two mAP figures on the val split; 0 is never."""
     checkpoint_every: Annotated[int | None, _in_parts(CHECKPOINTS)] = None
     """Epochs between two checkpoints."""
+    mlflow: Annotated[str | None, tyro.conf.arg(metavar="URI|FOLDER", help_behavior_hint="")] = None
+    """Tell MLflow, too, of the run: settings, figures, report. An address such as
+    http://127.0.0.1:5000, or a folder; needs the extra `mlflow`."""
     logical_cpus: int = 1
     """Split the CPU into this many devices, to try several replicas without GPUs."""
 

@@ -17,7 +17,7 @@ from training.settings import RecipeSettings, TrainSettings
 
 _WORDS = {bool: "true or false", int: "an integer", float: "a number", type(None): "null"}
 # What a run.json says of where it was trained, which another command chooses by itself.
-_OF_PLACE = ("records", "output", "default_boxes", "precision", "xla", "logical_cpus")
+_OF_PLACE = ("records", "output", "default_boxes", "precision", "xla", "logical_cpus", "mlflow")
 # What says where, not how.
 _UNTOLD = ("folders", "records", "output", "preset")
 Settings = TypeVar("Settings", bound=RecipeSettings)
@@ -44,7 +44,7 @@ def parse_settings(arguments: list[str], prog: str, kind: type[Settings]) -> Set
 def _read_settings(path: Path, kind: type[Settings]) -> Settings:
     """The settings of a file; what it leaves out is tyro.MISSING where it has no default."""
     document = _read_document(path)
-    if "records" in document and not issubclass(kind, TrainSettings):
+    if "records" in document and kind is not TrainSettings:
         document = _take_recipe(path, document, kind)
     hints = {f.name: get_type_hints(kind)[f.name] for f in dataclasses.fields(kind)}
     required = {

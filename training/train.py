@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -27,7 +27,10 @@ from training.network.presets import PRESETS, Preset, Widths, choose_input
 from training.pretrained import check_pretrained, pretrained_run
 from training.schedule import Schedule, count_steps, plan_schedule
 from training.settings import TrainSettings
+from training.tracking import Tracker, check_tracking, open_tracker
 from training.trainer import Trainer
+
+Settings = TypeVar("Settings", bound=TrainSettings)
 
 
 def train_detector(settings: TrainSettings) -> int:
@@ -111,6 +114,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     tiles.check_tile(manifest.tile, preset.input_size)
     schedule = plan_schedule(settings, preset, manifest.count)
     rarity = plan_rarity(manifest, settings.repeat_rare, settings.weigh_rare)
+    check_tracking(settings.mlflow)
     with strategy.telling_losses(settings.output):
         devices = strategy.choose_devices(settings.logical_cpus)
         _check_devices(settings, schedule, devices.num_replicas_in_sync)
@@ -121,10 +125,14 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
             f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}",
             flush=True,
         )
-        Trainer(settings, preset, schedule, manifest, devices, rarity).train()
+        tracker = Tracker()
+        if strategy.is_chief(devices):
+            tracker = open_tracker(settings.mlflow, settings.output)
+        with tracker.follow(settings.output):
+            Trainer(settings, preset, schedule, manifest, devices, rarity, tracker).train()
 
 
-def _settle_precision(settings: TrainSettings) -> TrainSettings:
+def _settle_precision(settings: Settings) -> Settings:
     """The settings with `auto` as that of the run that goes on, or what is fastest here."""
     if settings.precision != "auto":
         return settings
@@ -137,6 +145,11 @@ def _settle_precision(settings: TrainSettings) -> TrainSettings:
 
 
 def _check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> None:
+    """Refuse what so many devices cannot do.
+
+    Raises:
+        TrainingError: they cannot.
+    """
     if schedule.batch_size % count:
         raise TrainingError(
             f"--batch-size must be a multiple of the {count} devices, got {schedule.batch_size}"
@@ -229,6 +242,7 @@ def _check_same_run(
         "evaluate_every",
         "checkpoint_every",
         "stop_early",
+        "mlflow",
     )
     were, are = (_resolved(each, images) for each in (before, description))
     changed = [

@@ -17,6 +17,7 @@ from training import (
 from training.best_checkpoint import BestCheckpoint, has_ceased
 from training.data import records
 from training.errors import TrainingError
+from training.evaluation import summaries
 from training.input import input_pipeline
 from training.input.rare_classes import Rarity
 from training.network import mixed_precision, model
@@ -28,6 +29,7 @@ from training.progress import Progress
 from training.schedule import Schedule
 from training.settings import CHECKPOINTS, EVALUATIONS, TrainSettings
 from training.step_losses import StepLosses
+from training.tracking import Tracker
 from training.validation import open_validation
 
 _REPORT_EVERY = 10  # steps between two looks at the losses; each look waits for the devices
@@ -45,9 +47,10 @@ class Trainer:
         manifest: records.Manifest,
         devices: tf.distribute.Strategy,
         rarity: Rarity | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.settings, self.preset, self.schedule = settings, preset, schedule
-        self.rarity = rarity or Rarity()
+        self.rarity, self.tracker = rarity or Rarity(), tracker or Tracker()
         self.manifest, self.strategy = manifest, devices
         self.is_chief = strategy.is_chief(devices)
         self.folder = strategy.choose_folder(settings.output, self.is_chief)
@@ -126,7 +129,7 @@ class Trainer:
             raise
 
     def _train(self, first: int, progress: Progress) -> None:
-        batches = iter(self._batches(skip=first * self.schedule.batch_size))
+        batches = iter(self.batches(skip=first * self.schedule.batch_size))
         for step in range(first + 1, self.schedule.total_steps + 1):
             batch = next(batches)
             self.losses.add(step, batch[3], self.train_step(batch))
@@ -212,7 +215,9 @@ class Trainer:
             "finite": finite,
         }
 
-    def _batches(self, skip: int) -> tf.distribute.DistributedDataset:
+    def batches(self, skip: int = 0) -> tf.distribute.DistributedDataset:
+        """Batches of the training split without end, from the image after `skip` on."""
+
         def pipeline(context: tf.distribute.InputContext) -> tf.data.Dataset:
             return input_pipeline.training_batches(
                 self.manifest,
@@ -247,6 +252,7 @@ class Trainer:
             scalars["train/images_per_second"] = speed
         for name, value in scalars.items():
             tf.summary.scalar(name, value, step=step)
+        self.tracker.add(step, scalars)
         facts = self._facts(values, speed)
         progress.show(self.schedule.epoch(step - 1) + 1, facts)
         if self.schedule.completes(None, CHECKPOINTS, step):
@@ -272,6 +278,7 @@ class Trainer:
             self.map50 = {found.metrics.names[0]: f"{found.metrics.map50:.3f}"}
             if self.is_chief:
                 self.validation.write(found, self.schedule.epoch(step), step)
+                self.tracker.add(step, summaries.scalars_of(found))
             if not found.metrics.trained_on:  # what it knows by heart tells nothing
                 self.best.keep({"step": step} | found.facts)
             if not final and has_ceased(self.settings, self.schedule, self.best.metrics, step):
@@ -294,3 +301,4 @@ class Trainer:
             )
         tf.summary.flush()  # a run that continues here has to find all that led here
         checkpoints.save_checkpoint(self.checkpoint, self.folder / "checkpoints", self.step)
+        self.tracker.send()

@@ -145,14 +145,14 @@ def test_clipping_sees_the_gradient_of_all_replicas(
     for number, strategy in enumerate((tf.distribute.get_strategy(), two_replicas)):
         settings = _settings(records_folder, tmp_path / str(number), clip_norm=0.01, epochs=1)
         trainers.append(_trainer(settings, strategy))
-        trainers[-1].train_step(next(iter(trainers[-1]._batches(skip=0))))
+        trainers[-1].train_step(next(iter(trainers[-1].batches(skip=0))))
     way = np.linalg.norm(_moved(trainers[0], start))
     assert way == pytest.approx(1e-3 * 0.01, rel=0.01)  # learning rate times norm
     _assert_same_way(trainers[0], trainers[1], start, tolerance=0.01, least=0.0)
 
 
 def _losses(trainer: Trainer, steps: int = 3) -> list[float]:
-    batches = iter(trainer._batches(skip=0))
+    batches = iter(trainer.batches(skip=0))
     return [float(trainer.train_step(next(batches))["loss"]) for _ in range(steps)]
 
 
@@ -180,7 +180,7 @@ def test_float16_leaves_out_a_step_that_overflows(
     trainer = _trainer(_settings(records_folder, tmp_path, precision="float16"), two_replicas)
     before = [np.asarray(weight) for weight in trainer.network.trainable_weights]
     trainer.optimizer.dynamic_scale.assign(1e30)
-    trainer.train_step(next(iter(trainer._batches(skip=0))))
+    trainer.train_step(next(iter(trainer.batches(skip=0))))
     assert trainer.step == 1
     assert float(trainer.optimizer.dynamic_scale.numpy()) == pytest.approx(0.5e30)
     assert not _moved(trainer, before).any()
@@ -233,7 +233,7 @@ def test_training_learns(
     """The compact preset as it is, on one batch again and again."""
     monkeypatch.setattr(model, "compact", COMPACT)
     trainer = _trainer(_settings(records_folder, tmp_path, epochs=20), preset=SSD_COMPACT)
-    batch = next(iter(trainer._batches(skip=0)))
+    batch = next(iter(trainer.batches(skip=0)))
     losses = [float(trainer.train_step(batch)["loss"]) for _ in range(15)]
     assert losses[-1] < 0.7 * losses[0]
 

@@ -103,7 +103,11 @@ def _tell_measured(measured: Measured) -> list[str]:
 def _tell_settings(runs: tuple[Path, Path]) -> list[str]:
     one, other = map(run_folder.read_description, runs)
     were, are = one["settings"], other["settings"]
-    keys = [key for key in were | are if key != "output" and were.get(key) != are.get(key)]
+    keys = [
+        key
+        for key in were | are
+        if key not in ("output", "mlflow") and were.get(key) != are.get(key)
+    ]
     lines = [f"{key}: {_text(were.get(key))} -> {_text(are.get(key))}" for key in keys]
     if one["preset"]["name"] == other["preset"]["name"]:  # else all of it differs
         lines += [

@@ -32,7 +32,8 @@ def write_summaries(found: Findings, step: int) -> None:
             _write_curve(found.labels[k], curve, step)
 
 
-def _write_scalars(found: Findings, step: int) -> None:
+def scalars_of(found: Findings) -> dict[str, float]:
+    """The figures of a validation, by the names that they have in TensorBoard."""
     metrics = found.metrics
     figures = {"": (metrics.map50, metrics.map)}
     figures |= {f"/{label}": values for label, values in metrics.per_class.items()}
@@ -41,8 +42,11 @@ def _write_scalars(found: Findings, step: int) -> None:
         for label, values in figures.items()
         for name, value in zip(metrics.names, values, strict=True)
     }
-    scalars |= {"val/F1": found.rates()["f1"], "val/score_threshold": found.threshold}
-    for name, value in scalars.items():
+    return scalars | {"val/F1": found.rates()["f1"], "val/score_threshold": found.threshold}
+
+
+def _write_scalars(found: Findings, step: int) -> None:
+    for name, value in scalars_of(found).items():
         tf.summary.scalar(name, value, step=step)
 
 

@@ -25,7 +25,7 @@ import tensorflow as tf
 import tf2onnx
 import tyro
 
-from training import run_folder
+from training import run_folder, tracking
 from training.data import records
 from training.errors import TrainingError
 from training.evaluation import measure
@@ -116,6 +116,7 @@ def export_run(settings: ExportSettings) -> int:
         if settings.format == "tflite":
             print(tflite.write_tflite(artifact, detector, settings.precision, photos, val))
         shutil.move(artifact, settings.output)
+    tracking.add_card(settings.run, settings.output / "card.json")
     size = f"{(settings.output / 'model.onnx').stat().st_size / 1e6:.1f} MB"
     if photos:
         print(f"{settings.output}: ONNX in {settings.precision} ({size}), without a SavedModel")
