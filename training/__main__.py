@@ -52,6 +52,12 @@ COMMANDS = {
         "TrainSettings",
         "train a detector, or continue an interrupted run",
     ),
+    "find-rate": Command(
+        "find_rate",
+        "find_rate",
+        "FindRateSettings",
+        "suggest a learning rate, with a picture of the loss over it",
+    ),
     "runs": Command("runs", "list_runs", "RunsSettings", "list runs, with what each came to"),
     "compare": Command(
         "comparison.compare",
@@ -103,7 +109,7 @@ COMMANDS = {
     ),
 }
 WITHOUT_TENSORFLOW = ("check", "coco", "render")
-WITH_FILE = ("run", "train")  # that settings may come from
+WITH_FILE = ("run", "train", "find-rate")  # that settings may come from
 
 
 def main(arguments: list[str]) -> int:

@@ -77,7 +77,7 @@ def is_complete(settings: TrainSettings) -> bool:
     """
     if not (settings.output / "run.json").exists():
         return False
-    settings, preset = _settle_precision(settings), choose_preset(settings)
+    settings, preset = settle_precision(settings), choose_preset(settings)
     manifest = records.load_manifest(settings.records, settings.train_split)
     description = _describe_run(settings, preset, manifest, NOTHING)
     before = run_folder.read_description(settings.output)
@@ -109,7 +109,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
         TrainingError: settings out of range, records or run folder of something else.
         WorkerLostError: another machine is gone, or sees another run folder.
     """
-    settings = _settle_precision(settings)
+    settings = settle_precision(settings)
     manifest = records.load_manifest(settings.records, settings.train_split)
     tiles.check_tile(manifest.tile, preset.input_size)
     schedule = plan_schedule(settings, preset, manifest.count)
@@ -117,7 +117,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     check_tracking(settings.mlflow)
     with strategy.telling_losses(settings.output):
         devices = strategy.choose_devices(settings.logical_cpus)
-        _check_devices(settings, schedule, devices.num_replicas_in_sync)
+        check_devices(settings, schedule, devices.num_replicas_in_sync)
         if strategy.is_chief(devices):
             open_run(settings, preset, manifest)
         print(
@@ -132,7 +132,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
             Trainer(settings, preset, schedule, manifest, devices, rarity, tracker).train()
 
 
-def _settle_precision(settings: Settings) -> Settings:
+def settle_precision(settings: Settings) -> Settings:
     """The settings with `auto` as that of the run that goes on, or what is fastest here."""
     if settings.precision != "auto":
         return settings
@@ -144,7 +144,7 @@ def _settle_precision(settings: Settings) -> Settings:
     return dataclasses.replace(settings, precision=precision)
 
 
-def _check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> None:
+def check_devices(settings: TrainSettings, schedule: Schedule, count: int) -> None:
     """Refuse what so many devices cannot do.
 
     Raises:

@@ -124,6 +124,25 @@ def plot_history(
     _save(figure, path)
 
 
+@matplotlib.rc_context(_STYLE)
+def plot_rates(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float
+) -> bytes:
+    """A PNG of losses over learning rates, [N] each, and of the rate that is suggested."""
+    figure = _figure(7.2, 4.2)
+    axes = figure.subplots()
+    axes.plot(rates, losses, ".", color=colour(0), alpha=0.4, ms=5, label="loss of a step")
+    axes.plot(rates, smoothed, color=colour(0), lw=1.8, label="smoothed")
+    axes.axvline(suggested, color=colour(1), lw=1.5, linestyle="--",
+                 label=f"suggested: {suggested:g}")  # fmt: skip
+    highest = 1.5 * max(smoothed[0], np.nanmin(smoothed))
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss", ylim=(0, highest))
+    axes.legend(fontsize=9)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150, facecolor="white")
+    return picture.getvalue()
+
+
 def _figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")  # inches
 
