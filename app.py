@@ -153,6 +153,8 @@ def with_artifact(settings: AppSettings, repository: Path) -> AppSettings:
     from serving.errors import ServingError
     from serving.template import TEMPLATE, render_template
 
+    if not settings.artifact.exists():
+        raise AppError(f"{settings.artifact} does not exist: --artifact takes an artifact's folder")
     found = [path for path in (settings.artifact, settings.artifact / "int8") if is_artifact(path)]
     if not found:
         raise AppError(

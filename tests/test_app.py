@@ -65,6 +65,11 @@ def test_an_artifact_that_is_not_whole_is_one_sentence(broken: bool, tmp_path: P
         app.with_artifact(app.AppSettings(artifact=tmp_path), tmp_path / "models")
 
 
+def test_an_artifact_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(app.AppError, match="mien does not exist"):
+        app.with_artifact(app.AppSettings(artifact=tmp_path / "mien"), tmp_path / "models")
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The project in a folder as people have them, its environment made, of the packages here."""

@@ -9,9 +9,13 @@ best/           the run folder of the weights that did best there; see `best_che
 report/         curves, confusion matrix, the worst images; once the run is complete
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,30 @@ from training.data.trained_on import TrainedOn, of_facts
 from training.errors import TrainingError
 from training.network import model
 from training.network.presets import Preset
+
+
+@contextlib.contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Keep other trainings of this machine out, for one that goes on removes newer checkpoints.
+
+    Raises:
+        TrainingError: one is at work there; the kernel frees the folder when that ends.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    folder = os.open(run, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise TrainingError(
+            f"{run}: another training is at work there. Let it end, or give another --output"
+        ) from None
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ MultiWorkerMirroredStrategy. The loop is the same; the loss is divided by the nu
 the global batch and batch normalisation is synchronised, so N replicas give the numbers of one.
 """
 
+import contextlib
 import dataclasses
 import os
 import shlex
@@ -115,7 +116,10 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     schedule = plan_schedule(settings, preset, manifest.count)
     rarity = plan_rarity(manifest, settings.repeat_rare, settings.weigh_rare)
     check_tracking(settings.mlflow)
-    with strategy.telling_losses(settings.output):
+    alone: contextlib.AbstractContextManager[None] = run_folder.alone_in(settings.output)
+    if strategy.in_cluster():
+        alone = contextlib.nullcontext()  # its workers train in one folder
+    with strategy.telling_losses(settings.output), alone:
         devices = strategy.choose_devices(settings.logical_cpus)
         check_devices(settings, schedule, devices.num_replicas_in_sync)
         if strategy.is_chief(devices):

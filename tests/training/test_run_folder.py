@@ -39,6 +39,15 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
         run_folder.load_network(tmp_path)
 
 
+def test_one_training_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    refused = pytest.raises(TrainingError, match=r"run: another training is at work there")
+    with run_folder.alone_in(run), refused, run_folder.alone_in(run):
+        pass
+    with run_folder.alone_in(run):
+        pass
+
+
 def test_a_run_without_a_checkpoint(tmp_path: Path) -> None:
     description = {"preset": dataclasses.asdict(PRESETS["ssd_compact"]), "labels": ["cell"]}
     run_folder.write_json(tmp_path / "run.json", description)

@@ -410,6 +410,13 @@ def test_more_epochs_extend_a_complete_run(
     assert "complete" in capsys.readouterr().out
 
 
+def test_a_second_training_in_the_folder_is_refused(records_folder: Path, tmp_path: Path) -> None:
+    """Before it touches anything: it would remove the newer checkpoints of the first."""
+    with run_folder.alone_in(tmp_path), pytest.raises(TrainingError, match="another training"):
+        train.train_preset(_settings(records_folder, tmp_path), PRESET)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_preset_is_one_reason(records_folder: Path, tmp_path: Path) -> None:
     """Not a list of all the fields in which the two differ."""
     train.open_run(
