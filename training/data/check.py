@@ -31,6 +31,8 @@ class CheckSettings(FolderSettings):
     """Names of the splits to look at; none given: all."""
     strict: bool = False
     """Exit with 1 for remarks, too."""
+    full: bool = False
+    """Name everything that is wrong, not three of a kind."""
 
 
 def check_folders(settings: CheckSettings) -> int:
@@ -41,7 +43,7 @@ def check_folders(settings: CheckSettings) -> int:
 def report_folders(folders: Folders, settings: CheckSettings) -> int:
     """As `check_folders`, of folders that are open already."""
     problems = _report_splits(folders, settings)
-    print("\n".join(_verdict(problems)))
+    print("\n".join(_verdict(problems, settings.full)))
     return 1 if any(settings.strict or not problem.is_remark for problem in problems) else 0
 
 
@@ -149,18 +151,19 @@ def _sizes_text(boxes_xyxy: np.ndarray) -> str:
     return "  ".join(f"{f'{width:.0f}x{height:.0f}':>9}" for width, height in quantiles)
 
 
-def _verdict(problems: list[Problem]) -> list[str]:
+def _verdict(problems: list[Problem], full: bool) -> list[str]:
     remarks = [problem for problem in problems if problem.is_remark]
     grave = [problem for problem in problems if not problem.is_remark]
-    told = [*_level_lines("problem", grave), *_level_lines("remark", remarks)]
+    told = [*_level_lines("problem", grave, full), *_level_lines("remark", remarks, full)]
     return told if grave else [*told, "nothing is wrong"]
 
 
-def _level_lines(level: str, problems: list[Problem]) -> list[str]:
+def _level_lines(level: str, problems: list[Problem], full: bool) -> list[str]:
     """The heading of a level, and what is of it; nothing where there is none."""
     if not problems:
         return []
     kinds = collections.Counter(problem.fatal_for for problem in problems)
     counts = ", ".join(f"{CONSEQUENCE[key]}: {kinds[key]}" for key in kinds)
     heading = f"{len(problems)} {level}{'s' * (len(problems) > 1)} ({counts})"
-    return [heading, *describe_problems(problems)]
+    examples = len(problems) if full else 3
+    return [heading, *describe_problems(problems, examples)]

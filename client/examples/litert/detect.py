@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
+SIDES = ("x1", "y1", "x2", "y2")
 SCORE_THRESHOLD = 0.5  # of what to show, unless the card has one for each class
 GREY = 127  # around a photo that is not stretched
 
@@ -106,8 +107,8 @@ def main(artifact: Path, path: str) -> None:
     boxes, scores, classes = suppress(answer["boxes"][0], answer["scores"][0], card)
     boxes = to_pixels(boxes, photo.shape, card["resize"])
     for box, score, n in zip(boxes.tolist(), scores.tolist(), classes.tolist(), strict=True):
-        sides = dict(zip(("x1", "y1", "x2", "y2"), box, strict=True))
-        print(json.dumps({"label": labels[n], "score": score, **sides}))
+        sides = {key: round(side, 3) for key, side in zip(SIDES, box, strict=True)}
+        print(json.dumps({"label": labels[n], "score": round(score, 5), **sides}))
 
 
 if __name__ == "__main__":

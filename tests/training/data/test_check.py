@@ -48,6 +48,19 @@ def without_objects(folder: Path, *image_ids: str) -> None:
         path.write_text(f"<annotation>{size}</annotation>", encoding="utf-8")
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_three_of_a_kind_are_named_or_all(
+    full: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        (folder / f"Annotations/gone-{number}.xml").write_text("<annotation/>", encoding="utf-8")
+        for lists in folder.glob("ImageSets/Main/train.txt"):
+            lists.write_text(f"{lists.read_text().strip()}\ngone-{number}\n")
+    assert check.check_folders(check.CheckSettings((folder,), full=full)) == 1
+    out = capsys.readouterr().out
+    assert ("gone-3" in out, "and 1 more" in out) == (full, not full)
+
+
 def test_image_without_boxes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without_objects(folder, "smear-1", "smear-2")
     assert check.check_folders(check.CheckSettings((folder,))) == 0
