@@ -121,7 +121,9 @@ def _few_lines(found: dict[str, Dataset]) -> list[str]:
     if train is None or val is None:
         return []
     labels = sorted(train | val)
-    leave_out = ", or leave it out with --rename {}" if len(labels) > 1 else ""
+    others = len(labels) > 1
+    help_rare = ", train with --repeat-rare 0.5 --weigh-rare 0.5" if others else ""
+    leave_out = ", or leave it out with --rename {}" if others else ""
     return [
         f"few boxes: {label} has {train[label]} in train and {val[label]} in val, so "
         + (
@@ -130,7 +132,8 @@ def _few_lines(found: dict[str, Dataset]) -> list[str]:
             if val[label]
             else "mAP tells nothing of it"
         )
-        + f": annotate more{leave_out.format(shlex.quote(f'{label}='))}"
+        + f": annotate more{help_rare if train[label] else ''}"
+        + leave_out.format(shlex.quote(f"{label}="))
         for label in labels
         if min(train[label], val[label]) < FEW
     ]

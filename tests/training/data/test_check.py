@@ -85,13 +85,14 @@ def test_a_class_of_few_boxes_is_told_what_map_means(
     told = [line for line in capsys.readouterr().out.splitlines() if "few boxes" in line]
     assert told == [
         "few boxes: big cat has 2 in train and 0 in val, so mAP tells nothing of it: annotate "
-        "more, or leave it out with --rename 'big cat='",
+        "more, train with --repeat-rare 0.5 --weigh-rare 0.5, or leave it out with "
+        "--rename 'big cat='",
         "few boxes: cell has 9 in train and 11 in val, so each that is found or not is 9% of its "
-        "AP, which counts in mAP like any other class's: annotate more, or leave it out with "
-        "--rename cell=",
+        "AP, which counts in mAP like any other class's: annotate more, train with "
+        "--repeat-rare 0.5 --weigh-rare 0.5, or leave it out with --rename cell=",
         "few boxes: dog has 1 in train and 1 in val, so each that is found or not is 100% of its "
-        "AP, which counts in mAP like any other class's: annotate more, or leave it out with "
-        "--rename dog=",
+        "AP, which counts in mAP like any other class's: annotate more, train with "
+        "--repeat-rare 0.5 --weigh-rare 0.5, or leave it out with --rename dog=",
     ]
 
 
