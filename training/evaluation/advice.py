@@ -16,6 +16,7 @@ ENOUGH = 20  # found objects of a class, to say how its boxes vary
 LOOSE = 0.1  # of an object's side; consistent boxes of cells and raccoons have 0.05 to 0.07
 UNLABELLED = 3  # detections that may be objects
 SHOWN = 4  # photos
+SERVED = 0.5  # the score threshold of requests that name none
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,27 @@ def advise(
         side, resize: of the network's input; side 0: not known.
     """
     return (
+        *_advise_scores(detected, outcomes, threshold),
         *(_advise_small([*truth.values()], side, resize) if side else ()),
         *_advise_unlabelled(truth, detected, outcomes, threshold),
         *_advise_loose(truth, detected, outcomes, labels),
         *_advise_few([*truth.values()], labels),
     )
+
+
+def _advise_scores(
+    detected: Mapping[str, Detected], outcomes: Mapping[str, Outcome], threshold: float
+) -> Iterator[Advice]:
+    """That most of what is found has too low a score to be shown: of a training that was short."""
+    scores = [detected[name].scores[one.shown[one.right]] for name, one in outcomes.items()]
+    found = np.concatenate([np.zeros(0), *scores])
+    shown = int((found >= SERVED).sum())
+    if shown < len(found) / 2:
+        yield Advice(
+            f"Of {len(found)} objects that are found above a score of {threshold:.2f}, {shown} "
+            f"have {SERVED:g}, below which the service shows nothing unless it is asked: train "
+            f"longer (--epochs), or ask with --score-threshold {threshold:.2f}."
+        )
 
 
 def _advise_small(truth: list[Truth], side: int, resize: Resize) -> Iterator[Advice]:

@@ -39,11 +39,18 @@ class Reliability:
 
     def __str__(self) -> str:
         temperature, shift = self.calibration
+        if not self.is_told:
+            return f"no score reaches {LEAST_SCORE:g}: the calibration error is not told"
         return (
             f"expected calibration error {self.error:.3f} (scores from {LEAST_SCORE:g} on), "
             f"{self.calibrated_error:.3f} with a temperature of {temperature:.2f} and a shift of "
             f"{shift:.2f} (export --calibrated)"
         )
+
+    @property
+    def is_told(self) -> bool:
+        """Whether any detection has a score that the error is told of."""
+        return bool(self.bins[:, 0].any())
 
     def to_dict(self) -> dict[str, float]:
         """For reports and the card."""

@@ -48,6 +48,18 @@ def test_nothing_to_do_but_a_class_without_objects() -> None:
     ]
 
 
+@pytest.mark.parametrize("sure", [14, 15])
+def test_scores_below_what_the_service_shows(sure: int) -> None:
+    truth, detected = photos(30, np.ones(30))
+    for one in detected[sure:]:
+        one.scores[:] = 0.3
+    metrics = score.score_detections(truth, detected, LABELS)
+    objects, found = {t.image_id: t for t in truth}, {d.image_id: d for d in detected}
+    outcomes = {k: outcome(objects[k], found[k], metrics.matches[k][0], 0.25) for k in objects}
+    said = [x.text for x in advise(objects, found, outcomes, LABELS, 0.25)]
+    assert any("found above a score of 0.25, 14 have 0.5" in text for text in said) == (sure == 14)
+
+
 def test_boxes_that_vary_in_tightness() -> None:
     """Those of photo 7 most of all; that all are wider than the network's does not count."""
     factors = 1.1 * np.where(np.arange(30) % 2, 0.88, 1.12)

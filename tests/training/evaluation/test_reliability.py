@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,13 @@ def test_what_was_done_to_scores_is_found_and_undone() -> None:
     assert found.calibration == pytest.approx((0.5, 1.0), abs=0.05)
     assert found.error > 0.1
     assert found.calibrated_error < 0.02
+
+
+def test_without_a_score_from_the_least_no_error_is_told() -> None:
+    found = measure_reliability(draw(Calibration()))
+    assert found
+    empty = dataclasses.replace(found, bins=fill_bins(np.zeros(0), np.zeros(0, bool)))
+    assert str(empty) == "no score reaches 0.3: the calibration error is not told"
 
 
 def test_probabilities_stay() -> None:
