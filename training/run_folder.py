@@ -37,6 +37,7 @@ def alone_in(run: Path) -> Iterator[None]:
     Raises:
         TrainingError: one is at work there; the kernel frees the folder when that ends.
     """
+    is_new = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     folder = os.open(run, os.O_RDONLY)
     try:
@@ -52,6 +53,8 @@ def alone_in(run: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+        if is_new and not any(run.iterdir()):
+            run.rmdir()  # refused before anything was written
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
