@@ -76,8 +76,8 @@ class Record:
             after: what is.
             why: what a judge measured; empty where a person decided.
         """
-        self.since = tell_time()
         self._append(before, after, why)
+        self.since = self.log[-1]["at"]
 
     def note_fusion(self, state: State, fusion: str) -> None:
         """Note that a fusion was made of versions of the task, which serves what it served."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from client.errors import InvalidParameter
@@ -33,6 +32,8 @@ class View:
             images = np.ascontiguousarray(np.flip(images, self.axis))
         if self.scale == 1:
             return images
+        import cv2  # only here: `import client` needs numpy and tritonclient alone
+
         height, width = images.shape[1:3]
         top, left, rows, columns = self._place(height, width)
         seen = np.full_like(images, GREY)

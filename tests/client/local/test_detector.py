@@ -305,7 +305,7 @@ def test_a_program_of_the_page_runs(program: str, smear: Path, tmp_path: Path) -
     for name in ("photo.jpg", "photos/1.jpg", "photos/2.jpg"):
         shutil.copy(smear, tmp_path / name)
     (tmp_path / "model_repository").symlink_to(REPOSITORY)
-    write_artifact(tmp_path / "artifacts" / "mine")
+    write_artifact(tmp_path / "artifacts" / "mine" / "int8")
 
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
