@@ -114,7 +114,6 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     manifest = records.load_manifest(settings.records, settings.train_split)
     tiles.check_tile(manifest.tile, preset.input_size)
     schedule = plan_schedule(settings, preset, manifest.count)
-    rarity = plan_rarity(manifest, settings.repeat_rare, settings.weigh_rare)
     check_tracking(settings.mlflow)
     alone: contextlib.AbstractContextManager[None] = run_folder.alone_in(settings.output)
     if strategy.in_cluster():
@@ -122,6 +121,8 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
     with strategy.telling_losses(settings.output), alone:
         devices = strategy.choose_devices(settings.logical_cpus)
         check_devices(settings, schedule, devices.num_replicas_in_sync)
+        # It runs operations, which have to wait for those that connect several workers.
+        rarity = plan_rarity(manifest, settings.repeat_rare, settings.weigh_rare)
         if strategy.is_chief(devices):
             open_run(settings, preset, manifest)
         print(

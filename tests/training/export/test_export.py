@@ -212,8 +212,8 @@ def test_calibrated_with_a_threshold_for_each_class(
     settings = export.ExportSettings(trained, folder, keep=100, calibrated=True, at_recall=0.0)
     with pytest.raises(TrainingError, match=r"--calibrated needs 10 right and 10 false detections"):
         export.export_run(settings)
-    nothing = np.zeros((0, 3))
-    fitted = Reliability(nothing, 0.2, Calibration(0.4, 0.8), nothing, 0.1)
+    bins = np.array([[4, 0.7, 0.5]])
+    fitted = Reliability(bins, 0.2, Calibration(0.4, 0.8), bins, 0.1)
     monkeypatch.setattr(export, "_fit_calibration", lambda *_: fitted)
     assert export.export_run(settings) == 0
     told = capsys.readouterr().out
