@@ -15,7 +15,7 @@ BIN := .venv/bin
 PYTEST = once() { $(BIN)/python -m pytest --durations=40 -o cache_dir=.pytest_cache/$@ "$$@"; }; \
 	again() { once "$$@" || { test $$? = 1 && echo "Once more:" && \
 	once "$$@" --last-failed --last-failed-no-failures=none; }; }; again
-COMPUTING := tests/model_repository tests/training
+COMPUTING := tests/training
 RELEASES := tests/serving/release
 FLEETS := tests/serving/fleet tests/gateway tests/deploy tests/benchmarks
 
@@ -43,13 +43,13 @@ test-releases: .venv/.test
 	$(PYTEST) $(RELEASES)
 
 test-servers: .venv/.test
-	$(PYTEST) tests/serving $(addprefix --ignore=,$(RELEASES) $(FLEETS))
+	$(PYTEST) tests/model_repository tests/serving $(addprefix --ignore=,$(RELEASES) $(FLEETS))
 
 test-fleets: .venv/.test
 	$(PYTEST) $(FLEETS)
 
 test-others: .venv/.test
-	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/serving $(FLEETS))
+	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/model_repository tests/serving $(FLEETS))
 
 lint: .venv/.test
 	$(BIN)/ruff check .
