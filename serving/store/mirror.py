@@ -133,7 +133,8 @@ class Mirror:
                 trouble = ""
             except (StoreError, OSError) as error:
                 trouble = str(error)
-            self._set_away(trouble)
+            if not self._over.is_set():  # else it was the end that ended the check
+                self._set_away(trouble)
 
     def _set_away(self, trouble: str) -> None:
         """After a check: the store is away for this reason, or there if it is empty."""
