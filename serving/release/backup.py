@@ -10,6 +10,7 @@ Servers and pages go on meanwhile; releases wait.
 import json
 import re
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 import tyro
 
 from serving.errors import MissingFileError, StoreError
-from serving.release.copying import CopySettings, copy
+from serving.release.copying import CopySettings, compare_copy, copy
 from serving.store.address import open_store
 from serving.store.base import Store, user_and_host
 
@@ -119,21 +120,22 @@ def _copy_inbox(source: Store, target: Store) -> int:
     with tempfile.TemporaryDirectory() as folder:
         copied = Path(folder, "inbox")
         copied.mkdir()
-        paths = _fetch_unchanged(source, copied)
+        count = _fetch_unchanged(source, copied)
         target.create(copied)
-        for path in paths:
-            if target.read(path) != (copied / path).read_bytes():
-                raise StoreError(f"{target.address}/{path} is not what was copied: try again")
-    return len(paths)
+        compare_copy(copied, target)
+    return count
 
 
-def _fetch_unchanged(source: Store, folder: Path) -> list[str]:
-    """Copy files until none has come, gone or changed meanwhile: people go on correcting."""
+def _fetch_unchanged(source: Store, folder: Path) -> int:
+    """Copy files until none has come, gone or changed meanwhile: people go on correcting.
+
+    Returns how many they are.
+    """
     fetched: dict[str, str] = {}
     for _ in range(PASSES):
         there = source.files()
         if there == fetched:
-            return sorted(fetched)
+            return len(fetched)
         for path in fetched.keys() - there.keys():
             (folder / path).unlink()
             del fetched[path]
@@ -153,18 +155,18 @@ def _fetch_unchanged(source: Store, folder: Path) -> list[str]:
 
 def _remove_oldest(place: Store, keep: int) -> list[str]:
     """Remove whole backups beyond so many, and what killed ones left. Returns their dates."""
-    names = {path.partition("/")[0] for path in place.files(hidden=True)}
-    dates = sorted(filter(DATED.fullmatch, names))
-    whole = _list_whole(place)
+    files = place.files(hidden=True)
+    dates = sorted(filter(DATED.fullmatch, {path.partition("/")[0] for path in files}))
+    whole = _list_whole(files)
     gone = [date for date in dates if date not in whole[-keep:]]
     for date in gone:
         place.remove(date)
     return gone
 
 
-def _list_whole(place: Store) -> list[str]:
-    """The dates of the backups that are whole, the oldest first."""
-    pairs = (path.partition("/") for path in place.files())
+def _list_whole(files: Iterable[str]) -> list[str]:
+    """The dates of the backups that are whole, by all files there are, the oldest first."""
+    pairs = (path.partition("/") for path in files)
     return sorted(date for date, _, name in pairs if name == WHOLE and DATED.fullmatch(date))
 
 
@@ -178,7 +180,7 @@ def _read_whole(address: str) -> dict[str, Any]:
         return dict(json.loads(open_store(address).read(WHOLE)))
     except MissingFileError:
         above, _, last = address.rstrip("/").rpartition("/")
-        there = _list_whole(open_store(above if DATED.fullmatch(last) else address))
+        there = _list_whole(open_store(above if DATED.fullmatch(last) else address).files())
         known = f"; there are {', '.join(there[-5:])}" if there else ""
         raise StoreError(f"{address} is no backup that is whole{known}") from None
     except ValueError:

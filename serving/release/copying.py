@@ -49,12 +49,16 @@ def copy(settings: CopySettings) -> None:
         versions, copied = _check_versions(source), Path(folder, "models")
         source.fetch(copied)
         target.create(copied)
-        _compare(copied, target)
+        compare_copy(copied, target)
     print(f"copied {settings.source} to {settings.target}: {versions} versions, each as published")
 
 
-def _compare(folder: Path, target: Store) -> None:
-    """Every file is there and the same."""
+def compare_copy(folder: Path, target: Store) -> None:
+    """Every file of a folder is at the target, and the same.
+
+    Raises:
+        StoreError: one is not.
+    """
     paths = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     if missing := paths.keys() - target.files(hidden=True):
         raise StoreError(f"{target.address} lacks {', '.join(sorted(missing))}: copy again")

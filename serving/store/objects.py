@@ -115,17 +115,17 @@ class ObjectStore(Store):
                 f"{lease.TRUSTED:.0f} s or somebody removed it: nothing more was changed; try again"
             )
 
-    def _put(self, path: str, data: bytes, mode: str = "overwrite") -> None:
+    def _put(self, path: str, data: bytes) -> None:
         self._check_lease()
-        self._bucket.put(path, data, mode)
+        self._bucket.put(path, data)
 
     def _put_new(self, path: str, data: bytes) -> None:
-        """A PUT that replaces nothing. One whose answer got lost is repeated, and finds itself."""
+        """A PUT that replaces nothing."""
+        self._check_lease()
         try:
-            self._put(path, data, mode="create")
+            self._bucket.put_new(path, data, "create")
         except AlreadyExistsError:
-            if self.read(path) != data:
-                self._refuse(path)
+            self._refuse(path)
 
     def _refuse_existing(self, path: str) -> None:
         if self._written(path) is not None:

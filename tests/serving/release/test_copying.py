@@ -45,10 +45,10 @@ def test_a_copy_that_was_killed_is_completed_by_the_next(
 ) -> None:
     put, left = ObjectStore._put, iter(range(4))
 
-    def dies(store: ObjectStore, path: str, data: bytes, mode: str = "overwrite") -> None:
+    def dies(store: ObjectStore, path: str, data: bytes) -> None:
         if next(left, None) is None:
             raise StoreError("the end of it")
-        put(store, path, data, mode)
+        put(store, path, data)
 
     with monkeypatch.context() as patch:
         patch.setattr(ObjectStore, "_put", dies)
