@@ -15,6 +15,7 @@ from typing import Any
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from client.bucket.bucket import Bucket
+from client.bucket.clock import boot_time
 from client.errors import BucketError, MissingObject
 
 LOCK = ".lock"
@@ -62,7 +63,7 @@ class Turn:
         Raises:
             BucketError: somebody else has it, for this program was too slow.
         """
-        if self.is_mine() and _boot_time() - self._renewed > FRESH:
+        if self.is_mine() and boot_time() - self._renewed > FRESH:
             self._renew()
 
     def lost(self) -> BucketError:
@@ -77,7 +78,7 @@ class Turn:
             raise self.lost()
 
     def _acquire(self) -> None:
-        until = _boot_time() + WAIT
+        until = boot_time() + WAIT
         mode: Any = "create"
         while not self._put(mode):
             tag = self._watch(until)
@@ -85,13 +86,13 @@ class Turn:
 
     def _watch(self, until: float) -> str | None:
         """Wait until it is free, which is None, or until its owner has died: that one's tag."""
-        seen, since = "", _boot_time()
+        seen, since = "", boot_time()
         while (tag := self._find_tag()) is not None:
             if tag != seen:
-                seen, since = tag, _boot_time()
-            elif _boot_time() - since > LEASE:
+                seen, since = tag, boot_time()
+            elif boot_time() - since > LEASE:
                 return tag
-            if _boot_time() > until:
+            if boot_time() > until:
                 raise BucketError(
                     f"{self._bucket.address} was in use by others for {WAIT:.0f} s: try again"
                 )
@@ -106,7 +107,7 @@ class Turn:
 
     def _put(self, mode: Any) -> bool:
         """Write it with a content that was never there before; whether that was possible."""
-        began = _boot_time()
+        began = boot_time()
         try:
             self._tag = self._bucket.put_new(LOCK, uuid.uuid4().hex.encode(), mode)
         except (AlreadyExistsError, PreconditionError, MissingObject):
@@ -117,12 +118,6 @@ class Turn:
     def _release(self) -> None:
         """Give it back, unless it is somebody else's; what cannot be given back runs out."""
         with suppress(BucketError):
-            if _boot_time() - self._renewed > FRESH:
+            if boot_time() - self._renewed > FRESH:
                 self._renew()
             self._bucket.delete([LOCK])
-
-
-def _boot_time() -> float:
-    """Seconds that pass while the machine sleeps, too, where the system counts those."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)

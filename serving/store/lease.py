@@ -8,6 +8,7 @@ from typing import Any
 
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 
+from client.bucket.clock import boot_time
 from serving.errors import BusyError, MissingFileError, StoreError
 from serving.store.base import describe_busy, describe_owner
 from serving.store.bucket import Bucket
@@ -41,13 +42,13 @@ class Lease:
             BusyError: its owner lives.
         """
         while True:
-            began = _boot_time()
+            began = boot_time()
             try:
                 self._tag = self._put("create")
                 break
             except AlreadyExistsError:
                 tag = self._wait_for_owner()
-            began = _boot_time()
+            began = boot_time()
             if tag is None:  # it was freed meanwhile
                 continue
             try:
@@ -60,7 +61,7 @@ class Lease:
 
     def is_held(self) -> bool:
         """Whether nobody else can have taken it."""
-        return not self._lost and _boot_time() - self._renewed < TRUSTED
+        return not self._lost and boot_time() - self._renewed < TRUSTED
 
     def release(self) -> None:
         """Give it back, unless it was lost."""
@@ -85,8 +86,8 @@ class Lease:
         Raises:
             BusyError: the owner renewed it.
         """
-        first, began = None, _boot_time()
-        while first is None or _boot_time() - began < LEASE:
+        first, began = None, boot_time()
+        while first is None or boot_time() - began < LEASE:
             try:
                 tag, owner = self._bucket.get(LOCK)
             except MissingFileError:
@@ -102,7 +103,7 @@ class Lease:
         while not self._over.wait(RENEW):
             if not self.is_held():
                 return
-            began = _boot_time()
+            began = boot_time()
             try:
                 self._tag = self._put({"e_tag": self._tag})
                 self._renewed = began
@@ -111,8 +112,3 @@ class Lease:
                 return
             except StoreError:
                 continue  # `is_held` sees how old the last one is
-
-
-def _boot_time() -> float:
-    """Seconds that pass while the machine sleeps, too."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
