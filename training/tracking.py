@@ -207,10 +207,9 @@ def _name(scalar: str) -> str:
 
 @contextlib.contextmanager
 def _refusing(where: str) -> Iterator[None]:
-    refusals = _load_mlflow().exceptions.MlflowException, OSError
     try:
         yield
-    except refusals as error:
+    except _refusals() as error:
         raise TrainingError(
             f"--mlflow {where}: no MLflow is there, or it refuses ({_first_line(error)})"
         ) from None
@@ -218,12 +217,16 @@ def _refusing(where: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _telling(remedy: str) -> Iterator[None]:
-    refusals = _load_mlflow().exceptions.MlflowException, OSError
     try:
         yield
-    except refusals as error:
+    except _refusals() as error:
         line = f"MLflow does not take what is sent ({_first_line(error)}): {remedy}"
         tqdm.write(line, file=sys.stderr)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What MLflow raises where it is away, or does not take what it is given."""
+    return _load_mlflow().exceptions.MlflowException, OSError
 
 
 def _first_line(error: Exception) -> str:

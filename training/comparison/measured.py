@@ -1,6 +1,7 @@
 """What two runs find on the same photos, measured anew: a run folder holds no detections."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from training import run_folder
@@ -38,7 +39,7 @@ class Measured:
     after: Findings
     difference: Difference | None
 
-    @property
+    @cached_property
     def changes(self) -> list[Change]:
         """The photos with more or fewer mistakes than before, the most changed first."""
         pairs = (

@@ -194,14 +194,17 @@ class Findings:
         self, image_id: str, encoded: bytes | tf.Tensor, side: tuple[int, int]
     ) -> np.ndarray:
         """An image with the detections and the missed objects, as `pictures.draw_outcome`."""
-        image = input_pipeline.decode_image(encoded).numpy()
-        known = (self.truth[image_id], self.detected[image_id], self.outcomes[image_id])
-        return pictures.draw_outcome(image, *known, self.labels, side)
+        return pictures.draw_outcome(*self._decode(image_id, encoded), self.labels, side)
 
     def draw_panels(
         self, image_id: str, encoded: bytes | tf.Tensor, side: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
         """An image with its annotated boxes, and with the detections, as `pictures.draw_panels`."""
+        return pictures.draw_panels(*self._decode(image_id, encoded), self.labels, side)
+
+    def _decode(
+        self, image_id: str, encoded: bytes | tf.Tensor
+    ) -> tuple[np.ndarray, Truth, Detected, Outcome]:
+        """An image's pixels, and what is known of it."""
         image = input_pipeline.decode_image(encoded).numpy()
-        known = (self.truth[image_id], self.detected[image_id], self.outcomes[image_id])
-        return pictures.draw_panels(image, *known, self.labels, side)
+        return image, self.truth[image_id], self.detected[image_id], self.outcomes[image_id]
