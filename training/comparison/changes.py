@@ -13,8 +13,8 @@ from PIL import Image
 
 from training.comparison.measured import Change, Measured
 from training.data import records
-from training.evaluation import pictures, report
-from training.evaluation.page import TEMPLATES
+from training.evaluation import report
+from training.evaluation.page import TEMPLATES, make_legend
 
 SHOWN = 20  # photos
 _SIDE = (640, 1200)  # pixels, the longer side of each is brought between these
@@ -43,14 +43,11 @@ def _write_files(
         for place, change in enumerate(shown, start=1)
     }
     _draw_photos(folder, measured, paths)
-    labels = measured.before.labels
     page = TEMPLATES.get_template("comparison/changes.html").render(
         runs=runs,
         measured=measured,
         settings=settings,
-        labels=labels,
-        colours=[pictures.colour(k) for k in range(len(labels))],
-        has_legend=len(labels) <= len(pictures.COLOURS),
+        **make_legend(measured.before.labels),
         shown=shown,
         paths=paths,
     )

@@ -1,6 +1,6 @@
 """The report's page: figures in, HTML out. The text and its look are in report.html."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,9 @@ def render_page(
         paths: where the pictures of these lie, and of those that an advice names.
     """
     f1_plot, *pr_plots = plots.items()
-    colours = [pictures.colour(k) for k in range(len(found.labels))]
     return TEMPLATES.get_template("evaluation/report.html").render(
         found=found,
-        colours=colours,
-        has_legend=len(colours) <= len(pictures.COLOURS),  # else the pictures name the classes
+        **make_legend(found.labels),
         subtitle=_subtitle(found),
         headline=_headline(found),
         rates=found.rates(),
@@ -61,6 +59,15 @@ def render_page(
         worst=[(name, found.outcomes[name]) for name in worst],
         paths=paths,
     )
+
+
+def make_legend(labels: Sequence[str]) -> dict[str, Any]:
+    """What legend.html takes: the classes, their colours, and whether these tell them apart; else
+    the pictures name the classes.
+    """
+    colours = [pictures.colour(k) for k in range(len(labels))]
+    has_legend = len(colours) <= len(pictures.COLOURS)
+    return {"labels": labels, "colours": colours, "has_legend": has_legend}
 
 
 def picture_paths(worst: Iterable[str], others: Iterable[str]) -> dict[str, tuple[str, ...]]:
