@@ -3,9 +3,9 @@
 The network sees a picture at its input size, 300 x 300 pixels: an object of 60 pixels in a photo
 4000 wide is 4 pixels there. In a tile of 640 it is 28. Each size of object is one's to find:
 
-    whole picture   objects larger than the overlap
+    whole picture   objects that may fit into no tile: larger than the overlap less twice EDGE
     tiles           objects that do not touch an inner edge of their tile; one that does is whole in
-                    a neighbour, if it is no larger than the overlap
+                    a neighbour, if it is no larger than that
 """
 
 import math
@@ -94,7 +94,8 @@ def detect_tiled(
     first = next(results)
     if not tiles:
         return first
-    found = [each for each in placed(first, whole) if longer_side(each.box) > overlap * tile]
+    surely_whole = (overlap - 2 * EDGE) * tile  # in one of the tiles, clear of its edges
+    found = [each for each in placed(first, whole) if longer_side(each.box) > surely_whole]
     for window, result in zip(tiles, results, strict=True):
         seen = placed(result, window)
         found += [each for each in seen if not is_cut(each.box, window, width, height)]

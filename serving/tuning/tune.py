@@ -131,7 +131,7 @@ def _search_settings(
     with (
         provide_photos(photos) as files,
         start_bench(repository, settings.name, files) as bench,
-        tqdm(total=ROUNDS * runs * len(levels), unit="run", leave=False) as bar,
+        tqdm(total=ROUNDS * runs * len(levels), unit="run", disable=None, leave=False) as bar,
     ):
         for step in steps:
             found = candidates.keep_distinct([best, *step(best)], *configs)

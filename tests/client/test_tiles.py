@@ -151,6 +151,12 @@ def test_an_object_larger_than_the_overlap_is_found_once_and_whole(side: int) ->
     assert boxes_of(detect_tiled(Blobs(), picture_with(box))) == [pytest.approx(box, abs=9)]
 
 
+def test_what_ends_in_the_margins_of_two_tiles_is_found_in_the_whole() -> None:
+    box = (430, 20, 710, 300)  # the tiles of 715 are 0..715 and 428..1143; the overlap is 286
+    found = boxes_of(detect_tiled(Blobs(), picture_with(box), tile=715))
+    assert found == [pytest.approx(box, abs=9)]
+
+
 def test_classes_do_not_suppress_each_other() -> None:
     picture = picture_with((100, 100, 200, 200), level=120)
     picture[110:190, 110:190] = 0

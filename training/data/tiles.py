@@ -3,9 +3,9 @@
 `client/tiles.py` asks for a photo that is larger than a tile as a whole, shrunk to a tile, and in
 overlapping tiles. Each size of object is one's to find, and all else that is detected is dropped:
 
-    whole photo   objects whose longer side is larger than the overlap
+    whole photo   objects whose longer side is larger than the overlap less twice EDGE
     tiles         objects that end at no inner edge of their tile; one that does is whole in a
-                  neighbour, if it is no larger than the overlap
+                  neighbour, if it is no larger than that
 
 What the client drops is `difficult` here: it is neither to be found nor background.
 """
@@ -58,7 +58,7 @@ def cut_annotation(annotation: Annotation, tile: int) -> Iterator[tuple[Window, 
         yield whole, annotation
         return
     sides = annotation.boxes_xyxy[:, 2:] - annotation.boxes_xyxy[:, :2]
-    small = sides.max(axis=1, initial=0) <= OVERLAP * tile
+    small = sides.max(axis=1, initial=0) <= (OVERLAP - 2 * EDGE) * tile
     yield whole, replace(annotation, difficult=annotation.difficult | small)
     for window in tiles:
         yield window, _cut_boxes(annotation, window)

@@ -79,7 +79,7 @@ def measure_files(
 def _read_files(manifest: records.Manifest) -> Iterator[bytes]:
     """The encoded images of a split, as the records hold them, with a progress bar."""
     wanted = set(np.linspace(0, manifest.count - 1, min(IMAGES, manifest.count)).astype(int))
-    with tqdm(total=len(wanted), unit="image", leave=False) as bar:
+    with tqdm(total=len(wanted), unit="image", disable=None, leave=False) as bar:
         for index, example in enumerate(records.dataset(manifest).as_numpy_iterator()):
             if index in wanted:
                 yield example["encoded"]

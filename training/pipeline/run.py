@@ -127,7 +127,7 @@ def _take_steps(steps: list[Step]) -> None:
     for number, step in enumerate(steps, start=1):
         _announce(f"{number} of {len(steps)}. {step.purpose}")
         if step.is_done():
-            print("done before")
+            print("already there")
             continue
         for later in steps[number:]:
             if later.made:

@@ -75,13 +75,13 @@ def test_killed_in_each_step_it_comes_to_the_very_same_end(run_in: Run, tmp_path
         told += text
     code, text = run_in()
     assert code == 0, text
-    assert text.count("done before") == len(KILLED) - 1
+    assert text.count("already there") == len(KILLED) - 1
     for once in ("nothing is wrong", "train: 5 images in", "SavedModel and ONNX", "epoch 9\n"):
         assert (told + text).count(once) == 1, once
     assert_same(whole, output)
     assert not [path for path in output.rglob("*") if path.name.startswith(".")]
     code, text = run_in()
-    assert (code, text.count("done before")) == (0, len(KILLED))
+    assert (code, text.count("already there")) == (0, len(KILLED))
 
 
 def assert_same(one: Path, other: Path) -> None:
