@@ -15,11 +15,11 @@ BIN := .venv/bin
 PYTEST = once() { $(BIN)/python -m pytest --durations=40 -o cache_dir=.pytest_cache/$@ "$$@"; }; \
 	again() { once "$$@" || { test $$? = 1 && echo "Once more:" && \
 	once "$$@" --last-failed --last-failed-no-failures=none; }; }; again
-COMPUTING := tests/training
+NETWORKS := tests/training/export tests/training/input tests/training/network
 RELEASES := tests/serving/release
 FLEETS := tests/serving/fleet tests/gateway tests/deploy tests/benchmarks
 
-.PHONY: demo check pins hashes test lint test-computing test-servers test-releases test-fleets test-others
+.PHONY: demo check pins hashes test lint test-training test-networks test-servers test-releases test-fleets test-others
 
 demo: .venv/.demo
 	@exec $(BIN)/python app.py --embedded $(OPTIONS)
@@ -29,15 +29,18 @@ check: lint
 		tests/test_house.py tests/test_pages.py tests/test_architecture_page.py \
 		tests/test_security_page.py
 
-# Most tests of servers wait, those of training compute: so they run beside each other, the longest
-# first.
+# Most tests of servers wait, those of training compute: so they run beside each other, five at a
+# time, the longest first; the networks' begin when another run has ended.
 test: .venv/.test
-	@echo "Lint and five runs of tests beside each other, each printed when it ends"
-	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=6 \
-		test-computing test-releases test-others test-fleets test-servers lint
+	@echo "Lint and six runs of tests, five at a time, each printed when it ends"
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=5 \
+		lint test-releases test-others test-training test-fleets test-servers test-networks
 
-test-computing: .venv/.test
-	$(PYTEST) $(COMPUTING)
+test-training: .venv/.test
+	$(PYTEST) tests/training $(addprefix --ignore=,$(NETWORKS))
+
+test-networks: .venv/.test
+	$(PYTEST) $(NETWORKS)
 
 test-releases: .venv/.test
 	$(PYTEST) $(RELEASES)
@@ -49,7 +52,7 @@ test-fleets: .venv/.test
 	$(PYTEST) $(FLEETS)
 
 test-others: .venv/.test
-	$(PYTEST) tests $(addprefix --ignore=,$(COMPUTING) tests/model_repository tests/serving $(FLEETS))
+	$(PYTEST) tests $(addprefix --ignore=,tests/training tests/model_repository tests/serving $(FLEETS))
 
 lint: .venv/.test
 	$(BIN)/ruff check .
