@@ -15,6 +15,9 @@ from postprocessing import Detections, Settings
 # A network's boxes are fused from this score on, whatever a request asks for: else its threshold
 # would change the boxes that remain. Below it nothing moves a box that is seen.
 LEAST_SCORE = 0.01
+# Of one network's boxes that overlap more only the best is fused, whatever its own suppression
+# leaves: a poor second box of an object would count as much in the mean of the scores as the best.
+MEMBER_IOU = 0.45
 FUSION_IOU = "0.55"  # the authors'
 
 
@@ -37,8 +40,8 @@ def detect(
 ) -> Detections:
     """The detections of one image.
 
-    Suppressed before, since a network names an object once, and again after: two fused boxes may
-    overlap more than the request allows.
+    Suppressed before, so that a network names an object once (MEMBER_IOU), and again after: two
+    fused boxes may overlap more than the request allows.
 
     Args:
         members: of each network boxes_xyxy float32 [K, 4], 0..1, and scores float32 [K, C]; of one
@@ -50,7 +53,12 @@ def detect(
         (alone,) = members
         return postprocessing.detect(*alone, image_size, settings, resize, voting_iou)
     wanted = settings.least_scores(members[0][1].shape[1])
-    least = replace(settings, score_threshold=min(*wanted, LEAST_SCORE), score_thresholds=())
+    least = replace(
+        settings,
+        score_threshold=min(*wanted, LEAST_SCORE),
+        iou_threshold=min(settings.iou_threshold, MEMBER_IOU),
+        score_thresholds=(),
+    )
     found = [postprocessing.find(*member, least, voting_iou) for member in members]
     fused = fuse(found, fusion_iou)
     fused = Detections(*(part[fused.scores > wanted[fused.classes]] for part in fused))

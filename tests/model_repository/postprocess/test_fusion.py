@@ -166,6 +166,17 @@ def test_fused_boxes_overlap_no_more_than_a_request_allows(fusion, settings) -> 
     assert len(fusion.detect(members, SIZE, settings, "stretch", 0, IOU).scores) == 2
 
 
+def test_a_second_box_of_a_network_takes_no_score_from_the_first(fusion, settings) -> None:
+    """IoU 0.57, which a network made for 0.6 leaves."""
+    second = [0.2, 0.2, 0.4, 0.55]
+    members = [network((NETWORK_BOX, 0.9), (second, 0.1)) for _ in range(2)]
+    settings = type(settings)(0.05, 0.6, 100)
+
+    fused = fusion.detect(members, SIZE, settings, "stretch", 0, IOU)
+
+    np.testing.assert_allclose(fused.scores, [0.9], atol=1e-6)
+
+
 def test_each_class_has_its_own_threshold(fusion, settings) -> None:
     members = [network((NETWORK_BOX, 0.8), ([0.6, 0.6, 0.9, 0.9], 0.6)) for _ in range(2)]
     members[0][1][1] = members[1][1][1] = 0, 0.6  # the second box is of the other class
