@@ -30,7 +30,7 @@ check: lint
 		tests/test_security_page.py
 
 # Most tests of servers wait, those of training compute: so they run beside each other, five at a
-# time, the longest first; the networks' begin when another run has ended.
+# time; the servers' and the networks' begin when another has ended.
 test: .venv/.test
 	@echo "Lint and six runs of tests, five at a time, each printed when it ends"
 	@$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=5 \

@@ -157,9 +157,8 @@ TritonPythonModel.execute = _hung
 """
 
 
-@pytest.mark.parametrize(
-    ("model", "way"), [("preprocess", "pass"), ("postprocess", "time.sleep(600)")]
-)
+@pytest.mark.parametrize("model", ["preprocess", "postprocess"])
+@pytest.mark.parametrize("way", ["time.sleep(600)", "pass"], ids=["waits", "loops"])
 def test_stub_that_hangs_is_replaced(
     model: str, way: str, repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

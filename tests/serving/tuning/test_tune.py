@@ -156,16 +156,20 @@ def test_no_photo_and_exit_code(
     assert "photos is no folder with photos" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["folder", "s3"])
 def test_whole_run(
-    s3: str,
+    place: str,
     store: Store,
+    request: pytest.FixtureRequest,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One step of two candidates: as it is, and one that is taken however fast it is."""
-    open_store(s3).create(Path(store.address))
-    store = open_store(s3)
+    if place == "s3":
+        address = request.getfixturevalue("s3")
+        open_store(address).create(Path(store.address))
+        store = open_store(address)
     photos = tmp_path / "photos"
     photos.mkdir()
     (photos / "good.jpg").write_bytes((PROJECT / "samples" / "smear-1.jpg").read_bytes())
