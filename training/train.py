@@ -127,8 +127,7 @@ def train_preset(settings: TrainSettings, preset: Preset) -> None:
             open_run(settings, preset, manifest)
         print(
             f"{preset.name}, {manifest.count} images, {schedule.total_steps} steps of "
-            f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}\n"
-            "compiling the network first: a minute or so",
+            f"{schedule.batch_size} on {strategy.describe_devices(devices)}, {settings.precision}",
             flush=True,
         )
         tracker = Tracker()

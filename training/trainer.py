@@ -115,6 +115,7 @@ class Trainer:
         strategy.meet_workers(self.strategy, first)
         if self.is_chief:
             run_folder.rewind(self.settings.output, first)
+            print("compiling the network first: a minute or so", flush=True)
         self.map50 = run_folder.last_map50(self.settings.output)
         try:
             with self._writer().as_default(), self._progress(first) as progress:
